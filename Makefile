@@ -1,0 +1,48 @@
+# The environment's folder, and the Python to make it with (found, if not named).
+VENV ?= .venv
+PYTHON ?=
+# More flags for the job: make prune ARGS="--input clicks --output kept"
+ARGS ?=
+
+BIN := $(VENV)/bin
+
+# Another Spark's settings in the user's shell would hide this environment's own.
+unexport SPARK_HOME SPARK_CONF_DIR PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON PYSPARK_SUBMIT_ARGS PYTHONPATH
+
+.DEFAULT_GOAL := help
+.PHONY: help setup prune test lint lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+setup: ## Make the environment in VENV (.venv): packages, jars, Spark's settings; once
+	@for p in "$(PYTHON)" python3.11 python3.12 python3.10 python3; do \
+	  if "$$p" -c '' 2>/dev/null; then \
+	    exec "$$p" scripts/setup_env.py --venv "$(VENV)" --python "$(PYTHON)"; \
+	  fi; \
+	done; \
+	echo "set-up stopped: Python 3.11 is needed, and there is no python3 on PATH. Install it" \
+	  "(Debian and Ubuntu: apt-get install python3.11 python3.11-venv), or name it:" \
+	  "make setup PYTHON=/path/to/python3.11" >&2; exit 2
+
+prune: setup ## Keep a tenth of the data: of your own with ARGS="--input …", else of a demo
+	"$(BIN)/spark-submit" jobs/prune.py --ratio 0.1 $(ARGS)
+
+test: setup ## Run every test, those without Spark first
+	"$(BIN)/python" -m pytest --doctest-modules scripts/environment tests/core
+	"$(BIN)/python" -m pytest --doctest-modules prune_lib tests/spark tests/e2e
+
+lint: setup ## Check style and types
+	"$(BIN)/ruff" check .
+	"$(BIN)/ruff" format --check .
+	"$(BIN)/mypy" --strict prune_lib scripts
+
+lock: setup ## Pin anew what requirements/base.in names (needs the network)
+	UV_CUSTOM_COMPILE_COMMAND="make lock" "$(BIN)/uv" pip compile --quiet --upgrade --universal \
+	  --python-version 3.10 --generate-hashes --no-annotate --no-emit-index-url \
+	  --no-emit-find-links requirements/base.in --output-file requirements/lock.txt
+
+clean: ## Remove the environment and what the tools left; your tables stay
+	@if [ -f "$(VENV)/pyvenv.cfg" ]; then rm -rf "$(VENV)"; fi
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse
+	find . -name __pycache__ -type d -not -path "./$(VENV)/*" -prune -exec rm -rf {} +

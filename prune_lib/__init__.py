@@ -1,0 +1,35 @@
+"""Prune recommendation data: keep the small part of the sessions that carries the value.
+
+    from prune_lib import PruneSettings, prune
+    prune(PruneSettings(ratio=0.1, input="clicks", output="clicks_pruned"))
+
+Importing the package needs neither Spark, torch, petastorm nor MLflow: each is loaded by the stage that
+uses it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from prune_lib.errors import PruneError, UserError
+from prune_lib.settings import PruneSettings
+
+if TYPE_CHECKING:
+    from prune_lib.pipeline import prune
+    from prune_lib.session import get_spark
+
+__all__ = ["PruneError", "PruneSettings", "UserError", "get_spark", "prune"]
+
+__version__ = "0.1.0"
+
+# Public names that need Spark: loaded when first asked for (PEP 562).
+_LAZY = {"prune": "prune_lib.pipeline", "get_spark": "prune_lib.session"}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name that needs Spark."""
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,167 @@
+"""Baselines: simple rules of choice, through the same tables as the graph method.
+
+Every rule is a total order of the sessions; a budget takes its longest prefix that fits, so that
+the kept set of a smaller ratio is a prefix of a larger one's. Difficulty is the percentile rank q,
+higher = harder.
+
+    random      by hash
+    hardest     hardest first: EL2N and its kind (Paul et al., NeurIPS 2021)
+    easiest     easiest first, the better end where little is kept (Sorscher et al., NeurIPS 2022)
+    moderate    closest to the median difficulty first (Moderate-DS: Xia et al., ICLR 2023)
+    ccs         coverage-centric coreset selection (Zheng et al., ICLR 2023)
+    item-quota  the first session of every item, then the second of every item, and so on
+    recent      newest first
+
+Sessions without a difficulty (nothing in them to predict) come last where a rule needs one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from prune_lib.ordering import with_dense_index, with_running_total
+
+__all__ = [
+    "CCS_HARDEST",
+    "CCS_STRATA",
+    "METHODS",
+    "NEEDS_DIFFICULTY",
+    "NEEDS_ORDER",
+    "rank_baseline",
+    "take_budget",
+]
+
+METHODS = ("random", "hardest", "easiest", "moderate", "ccs", "item-quota", "recent")
+NEEDS_DIFFICULTY = frozenset({"hardest", "easiest", "moderate", "ccs"})
+NEEDS_ORDER = frozenset({"recent"})
+
+# Beta of the paper: the share of the hardest that is set aside, mostly noise.
+CCS_HARDEST = 0.1
+# The paper's number of strata.
+CCS_STRATA = 50
+
+# Columns of the total order: what the rule says, then ties.
+_LATE, _KEY, _DRAW = "__late", "__key", "__draw"
+_ORDER = (_LATE, _KEY, "tie", "sid")
+
+
+def rank_baseline(
+    method: str, sessions: DataFrame, seed: int, *, cost: Literal["n", "one"] = "n"
+) -> DataFrame:
+    """All sessions in a baseline's order of choice.
+
+    Args:
+        method: one of `METHODS`.
+        sessions: sid BIGINT, items ARRAY<INT>, n INT, tie BIGINT, q DOUBLE (percentile rank of the
+            difficulty, higher = harder; null where unknown), age DOUBLE (0 newest, 1 oldest; or
+            null). For ccs also, where there is one, difficulty DOUBLE (the score that q ranks).
+        seed: seed of the draws (random, ccs, item-quota).
+        cost: what the budget counts: 'n' interactions, 'one' sessions.
+
+    Returns:
+        sid BIGINT, n INT, rank BIGINT (1 = chosen first), running BIGINT (cost of the sessions up
+        to and including this one); settled. Ties go by (tie, sid): the same whatever the
+        partitions. Cost: two range shuffles with a sort; ccs one more, item-quota a window by item.
+
+    Raises:
+        ValueError: no such method.
+    """
+    rule = _RULES.get(method)
+    if rule is None:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method}")
+    drawn = sessions.withColumn(_DRAW, F.xxhash64(F.lit(seed).cast("bigint"), F.col("tie")))
+    keyed = rule(drawn).select("sid", "n", "tie", _LATE, _KEY)
+    ranked = with_dense_index(keyed, _ORDER, "rank", start=1).select("sid", "n", "rank")
+    if cost == "one":
+        return ranked.withColumn("running", F.col("rank"))
+    return with_running_total(ranked, ("rank",), "n", "running").select("sid", "n", "rank", "running")
+
+
+def take_budget(ranked: DataFrame, budget: int) -> DataFrame:
+    """The longest prefix of the order whose cost fits the budget.
+
+    Args:
+        ranked: a frame of `rank_baseline`; a session costs at least 1, so its running cost grows.
+        budget: in the unit of the running cost.
+
+    Returns:
+        The same columns. A smaller budget gives a prefix of a larger one's.
+    """
+    return ranked.filter(F.col("running") <= budget)
+
+
+def _by(key: Callable[[], Column]) -> Callable[[DataFrame], DataFrame]:
+    """Smallest key first, sessions without a key last.
+
+    The key comes as a function: a Column cannot be made before there is a Spark session.
+    """
+
+    def rule(sessions: DataFrame) -> DataFrame:
+        return sessions.withColumn(_KEY, key()).withColumn(_LATE, F.col(_KEY).isNull())
+
+    return rule
+
+
+def _ccs(sessions: DataFrame) -> DataFrame:
+    """The hardest set aside; of strata of equal width over the score, a session of each in turn.
+
+    Every prefix holds equally many sessions of each stratum that has so many. The sessions set
+    aside come after all others, easiest first; then those without a difficulty.
+    """
+    # Strata of equal width in q would be of equal size, and the rule no other than random.
+    score = F.col("difficulty" if "difficulty" in sessions.columns else "q")
+    late = (
+        F.when(F.col("q").isNull() | score.isNull(), 2).when(F.col("q") > 1.0 - CCS_HARDEST, 1).otherwise(0)
+    )
+    staged = sessions.withColumn(_LATE, late).withColumn("__score", score)
+    span = staged.filter(F.col(_LATE) == 0).agg(
+        F.min("__score").alias("__low"), F.max("__score").alias("__high")
+    )
+    width = F.col("__high") - F.col("__low")
+    # Where all scores are one there is one stratum, and no division by zero in ANSI mode.
+    place = F.when(width > 0, F.floor((F.col("__score") - F.col("__low")) / width * CCS_STRATA))
+    # The largest score closes the last stratum.
+    stratum = F.least(F.coalesce(place, F.lit(0)), F.lit(CCS_STRATA - 1))
+    strata = staged.crossJoin(F.broadcast(span)).withColumn("__stratum", stratum.cast("int"))
+    # The place in the stratum comes from one dense index: a window by stratum has few, huge tasks.
+    indexed = with_dense_index(
+        strata.select("sid", "n", "tie", "q", _LATE, "__stratum", _DRAW),
+        (_LATE, "__stratum", _DRAW, "tie", "sid"),
+        "__index",
+    )
+    first = indexed.groupBy(_LATE, "__stratum").agg(F.min("__index").alias("__first"))
+    turn = (F.col("__index") - F.col("__first")).cast("double")
+    return indexed.join(F.broadcast(first), [_LATE, "__stratum"]).withColumn(
+        _KEY, F.when(F.col(_LATE) == 0, turn).when(F.col(_LATE) == 1, F.col("q")).otherwise(0.0)
+    )
+
+
+def _item_quota(sessions: DataFrame) -> DataFrame:
+    """The session's best place over its items, where each item has its sessions in the order drawn.
+
+    All items draw by the same hash, so the sessions that are first of one item tend to be first of
+    their other items too, and fewer of them fill every item's quota (coordinated sampling).
+    """
+    turns = Window.partitionBy("item").orderBy(_DRAW, "tie", "sid")
+    best = (
+        sessions.select("sid", "tie", _DRAW, F.explode(F.array_distinct("items")).alias("item"))
+        .withColumn("place", F.row_number().over(turns))
+        .groupBy("sid")
+        .agg(F.min("place").cast("bigint").alias(_KEY))
+    )
+    return sessions.join(best, "sid").withColumn(_LATE, F.lit(False))
+
+
+_RULES: dict[str, Callable[[DataFrame], DataFrame]] = {
+    "random": _by(lambda: F.col(_DRAW)),
+    "hardest": _by(lambda: -F.col("q")),
+    "easiest": _by(lambda: F.col("q")),
+    "moderate": _by(lambda: F.abs(F.col("q") - 0.5)),
+    "ccs": _ccs,
+    "item-quota": _item_quota,
+    "recent": _by(lambda: F.col("age")),
+}

@@ -1,0 +1,167 @@
+"""The companion tables of a run: a row a session (decisions) and a row an item (items)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from prune_lib.explanation import closest_kept, kept_reason, offers, pruned_reason, weights
+from prune_lib.graph import SessionGraph
+from prune_lib.popularity import Bands
+from prune_lib.sampling.gains import GAIN_UNIT
+from prune_lib.sampling.select import FLOOR, Selection
+from prune_lib.sessions.encoding import Encoded
+from prune_lib.settle import settle
+
+__all__ = ["Decided", "decide", "decision_rows", "item_rows"]
+
+# Gains are shares of the objective; twelve digits are more than its unit of 2^-52 resolves on real data.
+_DECIMALS = 12
+
+
+@dataclass
+class Decided:
+    """Every session with its verdict, in integers.
+
+    Attributes:
+        sessions: sid, session_id, n, items ARRAY<INT>, kept, rank, reason, gain DOUBLE, propagated, q and the
+            columns of the scores, cover_rank BIGINT, group (sid of the newest session with the
+            same sequence). Settled.
+        weights: rank, weight DOUBLE, of the kept sessions.
+    """
+
+    sessions: DataFrame
+    weights: DataFrame
+
+
+def decide(
+    encoded: Encoded,
+    graph: SessionGraph,
+    selection: Selection,
+    twins: DataFrame,
+    scores: DataFrame,
+    propagated: DataFrame,
+    *,
+    method: bool,
+) -> Decided:
+    """Give every session its verdict and its reason.
+
+    Args:
+        encoded: the encoded input.
+        graph: its graph.
+        selection: what was picked.
+        twins: sid, twin.
+        scores: the scores with q, a row a session or fewer.
+        propagated: sid, x.
+        method: whether a baseline's rule, not the graph, chose the sessions.
+
+    Cost: joins by sid, and two passes over the edges.
+    """
+    ranked = selection.ranked
+    kept_of_group = (
+        twins.join(ranked.select("sid", "rank"), "sid").groupBy("twin").agg(F.min("rank").alias("group_rank"))
+    )
+    still = offers(graph, selection.objective)
+    closest = closest_kept(graph, ranked)
+    kept = F.col("rank").isNotNull()
+    base = (
+        encoded.sessions.select("sid", "session_id", "items", "n")
+        .join(scores, "sid", "left")
+        .join(propagated.select("sid", F.col("x").alias("propagated")), "sid", "left")
+        .join(twins, "sid")
+        .join(ranked, "sid", "left")
+        .join(still, "sid")
+        .join(closest, "sid")
+        .join(kept_of_group, "twin", "left")
+        .withColumn("twin_kept", F.col("group_rank").isNotNull())
+    )
+    # The floors' objective counts items and the baselines have none: their gain is not the coverage gain.
+    at_decision = F.when((F.col("phase") != FLOOR) & F.lit(not method), F.col("gain") / GAIN_UNIT)
+    kept_as = F.lit("METHOD") if method else kept_reason()
+    pruned_as = pruned_reason()
+    sessions = settle(
+        base.select(
+            *["sid", "session_id", "items", "n", "q", "propagated"],
+            *[c for c in scores.columns if c not in ("sid", "q")],
+            kept.alias("kept"),
+            "rank",
+            F.when(kept, kept_as).otherwise(pruned_as).alias("reason"),
+            F.round(F.when(kept, at_decision).otherwise(F.col("gain_left") / GAIN_UNIT), _DECIMALS).alias(
+                "gain"
+            ),
+            F.when(~kept, F.coalesce("group_rank", "cover_rank")).alias("cover_rank"),
+            F.col("twin").alias("group"),
+        )
+    )
+    return Decided(sessions, settle(weights(sessions)))
+
+
+def decision_rows(decided: Decided, raw: DataFrame, run_id: str) -> DataFrame:
+    """Rows of the decisions table.
+
+    Args:
+        decided: the verdicts.
+        raw: session_id and items ARRAY of the input's own item ids.
+        run_id: the run.
+    """
+    sessions = decided.sessions
+    own = raw.select("session_id", F.array_distinct("items").alias("own_items"))
+    kept = (
+        sessions.filter("kept")
+        .select(F.col("rank").alias("cover_rank"), F.col("session_id").alias("covered_by"))
+        .join(
+            own.select(F.col("session_id").alias("covered_by"), F.col("own_items").alias("theirs")),
+            "covered_by",
+        )
+    )
+    return (
+        sessions.join(own, "session_id")
+        .join(kept, "cover_rank", "left")
+        .drop("items")
+        .withColumn("shared_items", F.array_intersect("own_items", "theirs"))
+        .withColumn("items", F.size("own_items"))
+        .withColumn("interactions", F.col("n"))
+        .withColumn("difficulty", F.col("q"))
+        .withColumn("run_id", F.lit(run_id))
+    )
+
+
+def item_rows(encoded: Encoded, decided: Decided, bands: Bands, run_id: str) -> DataFrame:
+    """Rows of the items table: popularity before and after, and what became of each item.
+
+    Cost: one shuffle of the clicks by item.
+    """
+    band = (
+        F.when(F.col("sessions_before") <= bands.cold_max, F.lit("cold"))
+        .when(F.col("sessions_before") >= bands.popular_min, F.lit("popular"))
+        .otherwise(F.lit("mid"))
+    )
+    clicks = decided.sessions.select(
+        "kept",
+        "session_id",
+        "rank",
+        # Millionths, so that the mean does not depend on the order of addition.
+        F.rint(F.col("q") * 10**6).cast("bigint").alias("q"),
+        "sid",
+        F.explode("items").alias("idx"),
+    )
+    per_session = clicks.groupBy("idx", "sid", "kept", "session_id", "rank", "q").agg(
+        F.count(F.lit(1)).alias("clicks")
+    )
+    counted = per_session.groupBy("idx").agg(
+        F.count(F.lit(1)).alias("sessions_before"),
+        F.sum("clicks").alias("interactions_before"),
+        F.count_if("kept").alias("sessions_after"),
+        F.sum(F.when(F.col("kept"), F.col("clicks")).otherwise(0)).alias("interactions_after"),
+        (F.sum("q") / F.count("q") / 10**6).alias("mean_difficulty"),
+        F.min_by("session_id", "rank").alias("first_kept_session"),
+    )
+    return (
+        encoded.items.select("item", "idx")
+        .join(counted, "idx")
+        .withColumn("share_kept", F.col("interactions_after") / F.col("interactions_before"))
+        .withColumn("band", band)
+        .withColumn("run_id", F.lit(run_id))
+    )

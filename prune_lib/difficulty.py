@@ -1,0 +1,379 @@
+"""Difficulty of every session under the mixture of experts, in pandas UDFs. Higher = harder.
+
+With l_t = -log p_mix(item t+1 | items 0..t): raw difficulty d = mean l_t; difficulty d~ = mean of
+(l_t - E[l | popularity band of item t+1]), so that a cold target is not hard for being cold;
+disagreement = mean over positions of the standard deviation of the experts' losses. A session of
+fold K is scored by the experts and the gate of the other fold.
+
+Decisions downstream hang on these numbers, so they are the same bit for bit whatever the
+partitions: the sessions that share a batch are fixed by their content and hash (a block), a block
+is one group of one task, sums over the input are integers (losses in millionths), and what is
+returned is rounded to 1e-4.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from prune_lib.experts.bundle import Bundle, check_vocabulary
+from prune_lib.experts.feed import with_bucket
+from prune_lib.experts.settings import EXPERTS
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from pyspark.sql import Column, DataFrame
+
+    from prune_lib.experts.mixture import Mixture
+    from prune_lib.sessions.encoding import Encoded
+
+__all__ = ["Scored", "ScoringInfo", "percentile_rank", "popularity_band", "score_sessions"]
+
+log = logging.getLogger(__name__)
+
+#: Losses enter sums over the input as integers of this unit.
+MICRO = 1_000_000
+#: Padded positions in a block, about: enough batches to be worth a group, few enough to spread over
+#: cores.
+BLOCK_POSITIONS = 16_384
+#: score columns that come out of the UDF as they are (rounded later)
+_MEANS = (
+    *(f"difficulty_{kind}" for kind in EXPERTS),
+    *(f"gate_{kind}" for kind in EXPERTS),
+    "disagreement",
+)
+_BLOCK_SCHEMA = ", ".join(
+    [
+        "sid BIGINT",
+        "losses ARRAY<BIGINT>",
+        "bands ARRAY<INT>",
+        *(f"{name} DOUBLE" for name in _MEANS),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class ScoringInfo:
+    """How a scoring was done, for the run's record."""
+
+    experts: str
+    normaliser: str
+    negatives: int
+    scored_sessions: int
+    scored_positions: int
+    mean_loss: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields by name."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of all sessions.
+
+    Attributes:
+        scores: the `scores` frame: `sid` BIGINT, `difficulty`, `raw_difficulty`,
+            `difficulty_{expert}`, `gate_{expert}`, `disagreement` DOUBLE, rounded to 1e-4, NULL
+            where no position can be scored.
+        info: how they were made.
+        persisted: what `scores` is read from; `unpersist` it when the scores are written.
+    """
+
+    scores: DataFrame
+    info: ScoringInfo
+    persisted: DataFrame
+
+    def unpersist(self) -> None:
+        """Free the cached losses; `scores` would have to run the models again afterwards."""
+        self.persisted.unpersist()
+
+
+def score_sessions(
+    encoded: Encoded,
+    bundle: Bundle,
+    *,
+    batch_size: int = 2048,
+    device: str = "auto",
+    threads: int = 1,
+    exact_limit: float = 6e9,
+    negatives: int = 8192,
+    max_unknown: float = 0.05,
+) -> Scored:
+    """Score every session of an input by the experts of the fold that did not see it.
+
+    Cost: a count by length, one shuffle of the sessions, the models' pass (persisted), one
+    aggregate over its losses. Weights travel as broadcast bytes: executors need no access to the
+    bundle's folder.
+
+    Args:
+        encoded: the encoded input.
+        bundle: trained experts; items that it does not know are left out as targets.
+        batch_size: padded positions that go through the models at a time.
+        device: auto (the GPU of the task's resources where it has one), cpu or cuda.
+        threads: torch's threads in a task on the CPU; Spark runs a task per core already.
+        exact_limit: the normaliser is exact up to so many positions x items x experts, estimated
+            beyond.
+        negatives: items of the estimated normaliser (see `mixture.SharedNegatives`).
+        max_unknown: share of interactions, at most, whose item the bundle may lack.
+
+    Returns:
+        Scores and how they were made.
+
+    Raises:
+        BundleError: the bundle was made for another vocabulary.
+    """
+    from pyspark import StorageLevel
+    from pyspark.sql import functions as F
+
+    index = _bundle_index(encoded, bundle, max_unknown)
+    bands = popularity_band(encoded.item_sessions)
+    positions = max(0, encoded.n_interactions - encoded.n_sessions)
+    exact = float(positions) * bundle.n_items * len(EXPERTS) <= exact_limit or negatives >= bundle.n_items
+    rows = with_bucket(encoded.sessions.select("sid", "items", "fold", "tie"), bundle.max_length)
+    blocks = _n_blocks(rows)
+    if blocks:
+        score = _block_scorer(
+            encoded, bundle, index, bands, batch_size, device, threads, 0 if exact else negatives
+        )
+        losses = (
+            rows.withColumn("block", _block_column(blocks))
+            # By number: adaptive execution would merge these small rows into too few tasks for
+            # their work.
+            .repartition(min(sum(blocks.values()), 2000), "block")
+            .groupBy("block")
+            .applyInPandas(score, _BLOCK_SCHEMA)
+        )
+    else:
+        losses = encoded.sessions.sparkSession.createDataFrame([], _BLOCK_SCHEMA)
+    losses = losses.persist(StorageLevel.MEMORY_AND_DISK)
+    sums = (
+        losses.select(F.explode(F.arrays_zip("losses", "bands")).alias("p"))
+        .groupBy(F.col("p.bands").alias("band"))
+        .agg(F.sum("p.losses").alias("total"), F.count(F.lit(1)).alias("n"))
+        .collect()
+    )
+    expected = {row["band"]: round(row["total"] / row["n"]) for row in sums}
+    info = ScoringInfo(
+        experts=bundle.version,
+        normaliser="exact" if exact else "estimated",
+        negatives=0 if exact else negatives,
+        scored_sessions=losses.where(F.size("losses") > 0).count(),
+        scored_positions=sum(row["n"] for row in sums),
+        mean_loss=round(sum(row["total"] for row in sums) / MICRO / max(1, sum(row["n"] for row in sums)), 4),
+    )
+    log.info("sessions scored: %s", info)
+    short = encoded.sessions.where(F.size("items") < 2).select("sid")
+    scores = _scores(losses, expected).unionByName(short, allowMissingColumns=True)
+    return Scored(scores, info, losses)
+
+
+def popularity_band(sessions: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+    """Return the popularity band of items: floor(log2(number of sessions)), 0 for none.
+
+    Examples:
+        >>> popularity_band(np.array([1, 2, 3, 4, 1000])).tolist()
+        [0, 1, 1, 2, 9]
+    """
+    # frexp is exact where log2 could round up just below a power of two
+    return (np.frexp(np.maximum(sessions, 1).astype(np.float64))[1] - 1).astype(np.int32)
+
+
+def percentile_rank(scores: DataFrame, column: str, *, output: str = "q", digits: int = 4) -> DataFrame:
+    """Add the percentile rank of a score, in (0, 1), higher = harder.
+
+    q = (rows below + half of the rows equal) / rows, over the rows where the score is not NULL; 0.5
+    where it is. Values are compared after rounding to `digits`, so that the one window this needs
+    runs over the distinct values (bounded by their range), not over the sessions.
+
+    Args:
+        scores: frame with a DOUBLE `column`.
+        column: the score.
+        output: name of the added DOUBLE column.
+        digits: digits after the point that count.
+
+    Returns:
+        `scores` with `output`; row order is not kept.
+    """
+    from pyspark.sql import Window
+    from pyspark.sql import functions as F
+
+    key = F.round(F.col(column) * 10**digits).cast("bigint")
+    keyed = scores.withColumn("_key", key)
+    counted = keyed.where(F.col("_key").isNotNull()).groupBy("_key").agg(F.count(F.lit(1)).alias("_equal"))
+    up_to = F.sum("_equal").over(Window.orderBy("_key").rowsBetween(Window.unboundedPreceding, 0))
+    everything = F.sum("_equal").over(Window.partitionBy())
+    rank = (2 * up_to - F.col("_equal")) / (2 * everything)
+    ranked = counted.select("_key", rank.alias("_rank"))
+    return (
+        keyed.join(ranked, "_key", "left")
+        .withColumn(output, F.coalesce("_rank", F.lit(0.5)))
+        .drop("_key", "_rank")
+    )
+
+
+def _bundle_index(encoded: Encoded, bundle: Bundle, max_unknown: float) -> npt.NDArray[np.int32]:
+    """Return the bundle's index by the input's item index; unknown items get `n_items`."""
+    table = encoded.items.selectExpr("cast(item AS STRING) AS item", "idx", "interactions").toPandas()
+    table = table.sort_values("idx")
+    index = check_vocabulary(
+        bundle,
+        table["item"].to_numpy(dtype=object),
+        table["interactions"].to_numpy(dtype=np.int64),
+        max_unknown=max_unknown,
+    )
+    return np.where(index < 0, bundle.n_items, index).astype(np.int32)
+
+
+def _n_blocks(rows: DataFrame) -> dict[str, int]:
+    counts = rows.groupBy("fold", "bucket").count().collect()
+    return {
+        f"{row['fold']}/{row['bucket']}": -(-row["count"] * row["bucket"] // BLOCK_POSITIONS)
+        for row in counts
+    }
+
+
+def _block_column(blocks: dict[str, int]) -> Column:
+    from pyspark.sql import functions as F
+
+    group = F.concat_ws("/", "fold", "bucket")
+    number = F.create_map(*[F.lit(x) for pair in sorted(blocks.items()) for x in pair])[group]
+    return F.concat_ws("/", group, F.pmod("tie", number))
+
+
+def _scores(losses: DataFrame, expected: dict[int, int]) -> DataFrame:
+    """Return the `scores` frame from the blocks' losses and the expected loss (1e-6) by band."""
+    from pyspark.sql import functions as F
+
+    n = F.when(F.size("losses") > 0, F.size("losses"))
+    total = F.aggregate("losses", F.lit(0).cast("bigint"), lambda a, x: a + x)
+    by_band = [F.lit(x).cast("bigint") for pair in sorted(expected.items()) for x in pair]
+    if by_band:
+        table = F.create_map(*by_band)
+        base = F.aggregate("bands", F.lit(0).cast("bigint"), lambda a, b: a + table[b.cast("bigint")])
+    else:
+        base = F.lit(0).cast("bigint")
+    return losses.select(
+        "sid",
+        F.round((total - base) / n / MICRO, 4).alias("difficulty"),
+        F.round(total / n / MICRO, 4).alias("raw_difficulty"),
+        *[F.round(name, 4).alias(name) for name in _MEANS],
+    )
+
+
+def _block_scorer(
+    encoded: Encoded,
+    bundle: Bundle,
+    index: npt.NDArray[np.int32],
+    bands: npt.NDArray[np.int32],
+    batch_size: int,
+    device: str,
+    threads: int,
+    negatives: int,
+) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """Return the grouped-map function over blocks; what it closes over is small or broadcast."""
+    context = encoded.sessions.sparkSession.sparkContext
+    weights = [context.broadcast(bundle.weights(fold)) for fold in (0, 1)]
+    tables = context.broadcast((index, bands))
+    version = bundle.hash
+
+    def score(block: pd.DataFrame) -> pd.DataFrame:
+        import torch
+
+        fold = 1 - int(block["fold"].iloc[0])  # the fold that did not see these sessions
+        where = _task_device(device)
+        if where == "cpu" and torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        mixture = _cached_mixture((version, fold, where, negatives), lambda: weights[fold].value)
+        return _score_block(block, mixture, *tables.value, batch_size)
+
+    return score
+
+
+#: One worker keeps the models it used last; a worker serves several tasks of a run.
+_MIXTURES: dict[tuple[str, int, str, int], Mixture] = {}
+
+
+def _cached_mixture(key: tuple[str, int, str, int], load: Callable[[], tuple[bytes, bytes]]) -> Mixture:
+    from prune_lib.experts.mixture import Mixture
+
+    if key not in _MIXTURES:
+        if any(known[0] != key[0] for known in _MIXTURES):
+            _MIXTURES.clear()  # another bundle: the former's weights are not needed again
+        mixture = Mixture.from_bytes(*load()).to(key[2])
+        mixture.prepare(negatives=key[3])
+        _MIXTURES[key] = mixture
+    return _MIXTURES[key]
+
+
+def _task_device(device: str) -> str:
+    """Return the torch device of this task."""
+    if device == "cpu":
+        return "cpu"
+    from pyspark import TaskContext
+
+    task = TaskContext.get()
+    gpus = task.resources().get("gpu") if task is not None else None
+    if gpus is not None and gpus.addresses:
+        return f"cuda:{gpus.addresses[0]}"
+    return "cuda" if device == "cuda" else "cpu"
+
+
+def _score_block(
+    block: pd.DataFrame,
+    mixture: Mixture,
+    index: npt.NDArray[np.int32],
+    bands: npt.NDArray[np.int32],
+    batch_size: int,
+) -> pd.DataFrame:
+    """Score the sessions of one block (equal bucket, one fold), in the order of their sid."""
+    import pandas as pd
+
+    block = block.sort_values("sid")
+    length = int(block["bucket"].iloc[0])
+    sizes = np.array([len(items) for items in block["items"]])
+    inside = np.arange(length) < sizes[:, None]
+    flat = np.concatenate(block["items"].to_numpy())
+    items = np.full(inside.shape, mixture.n_items, dtype=np.int64)
+    items[inside] = index[flat]
+    band = np.zeros(inside.shape, dtype=np.int32)
+    band[inside] = bands[flat]
+    valid, log_p, log_g = _forward(mixture, items, max(1, batch_size // (length - 1)))
+    micro = np.rint(-np.logaddexp.reduce(log_p + log_g, axis=1) * MICRO).astype(np.int64)
+    counts = valid.sum(axis=1)
+    ends = np.cumsum(counts)[:-1]
+    values = np.concatenate([-log_p, np.exp(log_g), log_p.std(axis=1, keepdims=True)], axis=1)
+    row = np.repeat(np.arange(len(block)), counts)
+    means = np.full((len(block), values.shape[1]), np.nan)
+    some = counts > 0
+    for column in range(values.shape[1]):
+        total = np.bincount(row, weights=values[:, column], minlength=len(block))
+        means[some, column] = total[some] / counts[some]
+    out = {
+        "sid": block["sid"].to_numpy(),
+        "losses": np.split(micro, ends),
+        "bands": np.split(band[:, 1:][valid], ends),
+    }
+    frame: pd.DataFrame = pd.DataFrame(out)
+    for column, name in enumerate(_MEANS):
+        frame[name] = pd.Series(means[:, column], dtype="Float64")  # missing becomes NULL, not NaN
+    return frame
+
+
+def _forward(
+    mixture: Mixture, items: npt.NDArray[np.int64], size: int
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return valid [B, L - 1], and log p and log g [N, 3] of the N valid positions."""
+    import torch
+
+    parts = [
+        [x.cpu() for x in mixture(torch.from_numpy(items[i : i + size]).to(mixture.log_popularity.device))]
+        for i in range(0, len(items), size)
+    ]
+    valid, log_p, log_g = (torch.cat(x) for x in zip(*parts, strict=True))
+    return valid.numpy(), log_p.double().numpy(), log_g.double().numpy()

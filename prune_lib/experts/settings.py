@@ -1,0 +1,91 @@
+"""What can be set about the experts: the key `experts` of the project's settings."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["EXPERTS", "TrainSettings"]
+
+#: The experts, in the order of every array, column and file that holds one entry per expert.
+EXPERTS: tuple[str, ...] = ("gnn", "rnn", "transformer")
+
+
+class TrainSettings(BaseModel):
+    """How the experts and their gate are trained; frozen, unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dim: int = Field(
+        default=64,
+        ge=4,
+        le=1024,
+        description="Width d of the item embeddings and of the experts' states.",
+    )
+    epochs: int = Field(
+        default=6,
+        ge=1,
+        le=1000,
+        description="Passes over the training feed at most (see `patience`).",
+    )
+    batch_size: int = Field(
+        default=1024, ge=16, description="Padded positions (not sessions) in a training batch."
+    )
+    negatives: int = Field(
+        default=512, ge=1, description="Negative items drawn per batch and shared by its positions."
+    )
+    negative_power: float = Field(
+        default=0.75,
+        ge=0.0,
+        le=1.0,
+        description="Negatives are drawn in proportion to popularity to this power (0: uniformly).",
+    )
+    learning_rate: float = Field(
+        default=3e-3, gt=0.0, le=1.0, description="Adam's learning rate for the networks."
+    )
+    embedding_learning_rate: float = Field(
+        default=4e-2,
+        gt=0.0,
+        le=1.0,
+        description="Adam's learning rate for the item embeddings, of which a batch updates only "
+        "the rows it touches; larger because a cold item is touched a few times only.",
+    )
+    dropout: float = Field(
+        default=0.5,
+        ge=0.0,
+        lt=1.0,
+        description="Dropout on the embedded inputs and on the final states.",
+    )
+    max_length: int = Field(
+        default=50,
+        ge=2,
+        le=1000,
+        description="A longer session is cut to its last `max_length` items.",
+    )
+    patience: int = Field(
+        default=1,
+        ge=1,
+        description="An expert whose held-out likelihood has not risen for this many epochs stops.",
+    )
+    validation_positions: int = Field(
+        default=2048,
+        ge=1,
+        description="Held-out positions, at most, on which early stopping is decided.",
+    )
+    gate_epochs: int = Field(default=30, ge=1, le=1000, description="Passes over the gate's slice at most.")
+    gate_positions: int = Field(
+        default=200_000,
+        ge=1,
+        description="Positions of the gate's slice, at most, that it is trained on.",
+    )
+    seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of every random choice of the training.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="Where training runs; auto: the GPU where there is one."
+    )
+    threads: int = Field(
+        default=1,
+        ge=1,
+        description="Torch's threads per fold on the CPU, where the two folds run side by side. "
+        "Weights can differ in the last bits between thread counts: with 1 all machines agree.",
+    )

@@ -1,0 +1,458 @@
+"""Training of the experts of each fold, then of the gate over the frozen experts.
+
+Cross-fitting: the experts and the gate of fold K are trained on sessions of fold K only and score
+the sessions of the other fold, so that a session's difficulty is never memory of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from prune_lib.errors import EnvironmentProblem, InputError
+from prune_lib.experts.bundle import Bundle
+from prune_lib.experts.feed import Feed, Reader, write_feed
+from prune_lib.experts.loss import NegativeSampler, sampled_log_normaliser
+from prune_lib.experts.mixture import Mixture, Normaliser, standardised_log_popularity
+from prune_lib.experts.models import Expert, Gate, make_expert
+from prune_lib.experts.optim import RowAdam
+from prune_lib.experts.settings import EXPERTS, TrainSettings
+
+if TYPE_CHECKING:
+    from prune_lib.sessions.encoding import Encoded
+
+__all__ = ["pick_device", "train_experts", "train_fold"]
+
+log = logging.getLogger(__name__)
+
+FOLDS = (0, 1)
+#: Interactions from which two processes are worth their start (about 4 s each to import torch).
+PARALLEL_FROM = 50_000
+
+
+def train_experts(
+    encoded: Encoded,
+    settings: TrainSettings,
+    folder: str | Path,
+    *,
+    workdir: str | Path | None = None,
+    reader: Reader = "auto",
+    progress: bool = True,
+    source: str = "",
+) -> Bundle:
+    """Train the experts and gates of both folds on an input and write them as a bundle.
+
+    Cost: two Spark jobs for the feed, then `2 * settings.epochs` passes over half of it on the
+        driver.
+
+    Args:
+        encoded: the encoded input; its item table becomes the bundle's vocabulary.
+        settings: see `TrainSettings`.
+        folder: where the bundle is written, whole or not at all; an older bundle there is replaced.
+        workdir: folder for the feed, shared by driver and executors; it is removed at the end.
+            Default: a temporary folder beside `folder`.
+        reader: what reads the feed.
+        progress: show progress bars on stderr.
+        source: free text kept in the bundle: what it was trained on (table, version).
+
+    Returns:
+        The bundle, saved to `folder`.
+
+    Raises:
+        InputError: no session has two items or more.
+        EnvironmentProblem: CUDA was asked for and there is none.
+    """
+    target = Path(folder)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    pick_device(settings.device)
+    feed = Path(tempfile.mkdtemp(prefix=".feed-", dir=workdir or target.parent))
+    try:
+        started = time.perf_counter()
+        if encoded.n_interactions == encoded.n_sessions:
+            raise InputError(
+                "Every session of the input has length 1, so there is no next item to learn from. "
+                "Give sessions of two interactions or more, or check the session column."
+            )
+        write_feed(encoded.sessions, feed / "feed", n_items=encoded.n_items, max_length=settings.max_length)
+        log.info(
+            "training feed written: %d sessions, %.1f s",
+            encoded.n_sessions,
+            time.perf_counter() - started,
+        )
+        trained = _train_folds(
+            feed,
+            encoded.item_sessions,
+            settings,
+            reader=reader,
+            progress=progress,
+            parallel=encoded.n_interactions >= PARALLEL_FROM,
+        )
+    finally:
+        shutil.rmtree(feed, ignore_errors=True)
+    bundle = Bundle.build(
+        mixtures=[fold.mixture for fold in trained],
+        settings=settings,
+        vocabulary=encoded.items.select("item", "idx", "sessions").toPandas(),
+        metrics={f"fold{k}": fold.metrics for k, fold in enumerate(trained)},
+        described={
+            "sessions": encoded.n_sessions,
+            "items": encoded.n_items,
+            "interactions": encoded.n_interactions,
+            "source": source,
+        },
+    )
+    return bundle.save(target)
+
+
+def _train_folds(
+    folder: Path,
+    popularity: npt.NDArray[np.int64],
+    settings: TrainSettings,
+    *,
+    reader: Reader,
+    progress: bool,
+    parallel: bool,
+) -> list[TrainedFold]:
+    """Train both folds, in processes side by side where that is worth it."""
+    on_cpu = pick_device(settings.device).type == "cpu"
+    if parallel and on_cpu and (os.cpu_count() or 1) > 1:
+        from prune_lib.experts.fold_worker import train_folds_in_processes
+
+        return train_folds_in_processes(
+            folder / "feed", folder, popularity, settings, reader=reader, progress=progress
+        )
+    return [
+        train_fold(folder / "feed", fold, popularity, settings, reader=reader, progress=progress)
+        for fold in FOLDS
+    ]
+
+
+@dataclass
+class TrainedFold:
+    """What `train_fold` returns: the frozen mixture and its held-out metrics."""
+
+    mixture: Mixture
+    metrics: dict[str, Any]
+
+
+def pick_device(device: str) -> torch.device:
+    """Return the device that auto, cpu or cuda stands for.
+
+    Raises:
+        EnvironmentProblem: cuda was asked for and there is none.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise EnvironmentProblem(
+            "The device cuda was asked for (--device, or experts.device in the settings), but "
+            "torch finds no GPU here. Use auto or cpu."
+        )
+    return torch.device(device)
+
+
+@contextmanager
+def _torch_state(seed: int, threads: int) -> Iterator[None]:
+    """Seed torch and set its threads, and put both back as they were."""
+    before = torch.get_num_threads()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+def train_fold(
+    feed: str | Path,
+    fold: int,
+    popularity: npt.NDArray[np.int64],
+    settings: TrainSettings,
+    *,
+    reader: Reader = "auto",
+    progress: bool = True,
+) -> TrainedFold:
+    """Train the experts of one fold on its part `train`, and the gate on its part `gate`.
+
+    Args:
+        feed: the folder that `write_feed` wrote.
+        fold: 0 or 1.
+        popularity: sessions per item [n_items].
+        settings: see `TrainSettings`.
+        reader: what reads the feed.
+        progress: show a progress bar on stderr.
+    """
+    started = time.perf_counter()
+    device = pick_device(settings.device)
+    parts = {part: Feed(Path(feed), fold, part, reader) for part in ("train", "gate", "holdout")}
+    with _torch_state(settings.seed * 2 + fold, settings.threads):
+        learners = [_Learner(kind, popularity, settings, device) for kind in EXPERTS]
+        epochs = _fit_experts(learners, parts, popularity, settings, fold, progress, device)
+        fitted = time.perf_counter()
+        mixture = Mixture(
+            experts=[learner.expert for learner in learners],
+            gate=Gate(settings.dim).to(device),
+            log_popularity=standardised_log_popularity(popularity).to(device),
+        ).eval()
+        metrics = _fit_gate(mixture, parts, settings, fold)
+    metrics |= {"sessions": parts["train"].sessions(), "epochs": epochs}
+    log.info(
+        "fold %d trained: experts %.1f s, gate %.1f s, %s",
+        fold,
+        fitted - started,
+        time.perf_counter() - fitted,
+        metrics,
+    )
+    return TrainedFold(mixture.cpu(), metrics)
+
+
+@dataclass
+class _Learner:
+    """One expert in training, its optimisers, and the best weights so far."""
+
+    kind: str
+    popularity: npt.NDArray[np.int64]
+    settings: TrainSettings
+    device: torch.device
+    best: float = float("-inf")
+    stale: int = 0
+    kept: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        s = self.settings
+        self.expert: Expert = make_expert(
+            self.kind, self.popularity, dim=s.dim, max_length=s.max_length, dropout=s.dropout
+        ).to(self.device)
+        self.network = torch.optim.Adam(self.expert.parameters(), lr=s.learning_rate, betas=(0.9, 0.98))
+        self.rows = RowAdam(self.expert.weight, s.embedding_learning_rate)
+        self.biases = RowAdam(self.expert.bias, s.embedding_learning_rate)
+
+    @property
+    def active(self) -> bool:
+        return self.stale < self.settings.patience
+
+    def step(self, batch: _Batch, rate: float) -> Tensor:
+        """Take one step on a batch, at `rate` times the learning rates; return the loss."""
+        expert = self.expert
+        weight = expert.weight[batch.rows].requires_grad_()
+        bias = expert.bias[batch.rows].requires_grad_()
+        h = expert.states(batch.inputs, weight[batch.inputs_at])[batch.valid]
+        unit = torch.nn.functional.normalize(weight, dim=-1)
+        positive = (h * unit[batch.targets_at]).sum(dim=1) + bias[batch.targets_at]
+        negative = torch.addmm(bias[batch.negatives_at], h, unit[batch.negatives_at].T)
+        log_z = sampled_log_normaliser(
+            positive, negative, batch.targets_at, batch.negatives_at, batch.log_expected
+        )
+        loss = (log_z - positive).mean()
+        self.network.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        for group in self.network.param_groups:
+            group["lr"] = self.settings.learning_rate * rate
+        self.network.step()
+        assert weight.grad is not None and bias.grad is not None  # noqa: S101
+        real = batch.rows < expert.n_items  # the row of padding and unknown stays at zero
+        self.rows.learning_rate = self.biases.learning_rate = self.settings.embedding_learning_rate * rate
+        self.rows.step(batch.rows[real], weight.grad[real])
+        self.biases.step(batch.rows[real], bias.grad[real])
+        return loss.detach()
+
+    def keep_if_better(self, likelihood: float) -> None:
+        if likelihood > self.best:
+            self.best, self.stale = likelihood, 0
+            self.kept = {name: value.clone() for name, value in self.expert.state_dict().items()}
+        else:
+            self.stale += 1
+
+    def restore(self) -> None:
+        if self.kept:
+            self.expert.load_state_dict(self.kept)
+        self.expert.eval().requires_grad_(False)
+
+
+@dataclass
+class _Batch:
+    """A batch in terms of the rows it touches, shared by the three experts."""
+
+    inputs: Tensor
+    valid: Tensor
+    rows: Tensor
+    inputs_at: Tensor
+    targets_at: Tensor
+    negatives_at: Tensor
+    log_expected: Tensor
+
+    @classmethod
+    def of(
+        cls, items: Tensor, sampler: NegativeSampler, k: int, n_items: int, device: torch.device
+    ) -> _Batch:
+        drawn, log_expected = sampler.draw(k)
+        inputs, targets = items[:, :-1], items[:, 1:]
+        valid = targets != n_items
+        rows, at = torch.unique(
+            torch.cat([inputs.reshape(-1), targets[valid], torch.from_numpy(drawn)]),
+            return_inverse=True,
+        )
+        inputs_at, targets_at, negatives_at = at.split([inputs.numel(), int(valid.sum()), k])
+        moved = (inputs, valid, rows, inputs_at.view_as(inputs), targets_at, negatives_at)
+        log_count = torch.from_numpy(log_expected).to(device)
+        return cls(*[x.to(device) for x in moved], log_expected=log_count)  # type: ignore[misc]
+
+
+def _fit_experts(
+    learners: list[_Learner],
+    parts: dict[str, Feed],
+    popularity: npt.NDArray[np.int64],
+    settings: TrainSettings,
+    fold: int,
+    progress: bool,
+    device: torch.device,
+) -> int:
+    """One pass over the feed per epoch steps all three experts; returns the epochs passed."""
+    n_items = len(popularity)
+    sampler = NegativeSampler(popularity, settings.negative_power, settings.seed * 2 + fold)
+    validation = list(_first_positions(parts["gate"], settings.validation_positions, n_items))
+    epoch = 0
+    for epoch in range(settings.epochs):
+        active = [learner for learner in learners if learner.active]
+        if not active:
+            break
+        for learner in active:
+            learner.expert.train()
+        seed = (settings.seed * 2 + fold) * 1000 + epoch
+        # Decays to a tenth: the last passes settle what the first ones found.
+        rate = 1.0 - 0.9 * epoch / max(1, settings.epochs - 1)
+        losses = torch.zeros(len(active))
+        count = 0
+        batches = parts["train"].batches(settings.batch_size, seed=seed)
+        # spark-submit passes our output on through a pipe, where a bar cannot be redrawn: seldom there.
+        every = 0.5 if sys.stderr.isatty() else 15.0
+        for items in tqdm(
+            batches,
+            desc=f"fold {fold} epoch {epoch + 1}",
+            disable=not progress,
+            leave=False,
+            mininterval=every,
+            delay=0 if sys.stderr.isatty() else every,
+            position=fold,
+        ):
+            batch = _Batch.of(items, sampler, settings.negatives, n_items, device)
+            losses += torch.stack([learner.step(batch, rate) for learner in active]).cpu()
+            count += 1
+        if not count:
+            log.warning("fold %d has no sessions to train on: its experts stay at popularity", fold)
+            break
+        likelihoods = {}
+        for learner in active:
+            learner.expert.eval()
+            likelihoods[learner.kind] = (
+                _likelihood(learner.expert, validation, device) if validation else float(-losses.mean())
+            )
+            if validation:
+                learner.keep_if_better(likelihoods[learner.kind])
+        log.info(
+            "fold %d epoch %d/%d: loss %s, held-out log-likelihood %s",
+            fold,
+            epoch + 1,
+            settings.epochs,
+            [round(float(x) / count, 3) for x in losses],
+            {k: round(v, 3) for k, v in likelihoods.items()},
+        )
+    for learner in learners:
+        learner.restore()
+    return epoch + 1
+
+
+def _first_positions(feed: Feed, positions: int, n_items: int) -> Iterator[Tensor]:
+    """Yield batches in a fixed shuffled order until they hold so many positions."""
+    seen = 0
+    for items in feed.batches(1024, seed=0):
+        if seen >= positions:
+            return
+        seen += int((items[:, 1:] != n_items).sum())
+        yield items
+
+
+@torch.inference_mode()
+def _likelihood(expert: Expert, batches: list[Tensor], device: torch.device) -> float:
+    """Mean log-likelihood of the targets under one expert, the normaliser exact."""
+    normaliser = Normaliser(expert)
+    total, count = 0.0, 0
+    for items in batches:
+        items = items.to(device)
+        valid = items[:, 1:] != expert.n_items
+        h = expert.states(items[:, :-1])[valid]
+        log_p = normaliser.log_probability(h, items[:, 1:][valid])
+        total += float(log_p.double().sum())
+        count += len(log_p)
+    return total / max(1, count)
+
+
+def _fit_gate(mixture: Mixture, parts: dict[str, Feed], settings: TrainSettings, fold: int) -> dict[str, Any]:
+    """Train the gate of a mixture whose experts are frozen; return the held-out log-likelihoods."""
+    n_items = mixture.n_items
+    inputs, log_p = mixture.gate_inputs(_first_positions(parts["gate"], settings.gate_positions, n_items))
+    held_inputs, held_log_p = mixture.gate_inputs(
+        _first_positions(parts["holdout"], settings.gate_positions, n_items)
+    )
+    gate = mixture.gate
+    # A tenth of the gate's own positions decides when it stops; the holdout only reports.
+    cut = len(inputs) - len(inputs) // 10
+    best, best_state, stale = float("-inf"), {k: v.clone() for k, v in gate.state_dict().items()}, 0
+    optimiser = torch.optim.AdamW(gate.parameters(), lr=1e-3, weight_decay=0.05)
+    for _ in range(settings.gate_epochs if cut else 0):
+        gate.train()
+        for rows in torch.split(torch.randperm(cut), 512):
+            rows = rows.to(inputs.device)
+            optimiser.zero_grad(set_to_none=True)
+            loss = -torch.logsumexp(gate(inputs[rows]) + log_p[rows], dim=1).mean()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+        gate.eval()
+        with torch.inference_mode():
+            decided = slice(cut, None) if cut < len(inputs) else slice(None)
+            likelihood = float(torch.logsumexp(gate(inputs[decided]) + log_p[decided], dim=1).mean())
+        if likelihood > best + 1e-5:
+            best, best_state, stale = (
+                likelihood,
+                {k: v.clone() for k, v in gate.state_dict().items()},
+                0,
+            )
+        else:
+            stale += 1
+        if stale >= 3:
+            break
+    gate.load_state_dict(best_state)
+    gate.eval().requires_grad_(False)
+    if not len(held_inputs):
+        held_inputs, held_log_p = inputs, log_p
+    if not len(held_inputs):
+        log.warning("fold %d has no held-out positions: its gate stays a uniform mixture", fold)
+        return {"held_out_positions": 0}
+    with torch.inference_mode():
+        uniform = float(torch.logsumexp(held_log_p - np.log(len(EXPERTS)), dim=1).mean())
+        weights = gate(held_inputs)
+        gated = float(torch.logsumexp(weights + held_log_p, dim=1).mean())
+    metrics: dict[str, Any] = {"held_out_positions": len(held_inputs)}
+    for i, kind in enumerate(EXPERTS):
+        metrics[f"log_likelihood_{kind}"] = round(float(held_log_p[:, i].mean()), 4)
+        metrics[f"gate_{kind}"] = round(float(weights[:, i].exp().mean()), 4)
+    return metrics | {
+        "log_likelihood_uniform": round(uniform, 4),
+        "log_likelihood_gate": round(gated, 4),
+    }

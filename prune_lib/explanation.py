@@ -1,0 +1,211 @@
+"""Why each session was kept or pruned, read off the state that the sampler ended with.
+
+Kept:    FLOOR            needed by an item's floor
+         COLD_ITEM        most of what it added, it added for cold items that no kept session had taught
+         NEW_PATTERN      most of what it added was new: patterns that no kept session held
+         REPRESENTATIVE   it adds evidence of patterns that others hold too
+Pruned:  DUPLICATE        its sequence of items is kept in another session
+         NOISE            among the hardest tenth, and not one of its transitions occurs elsewhere
+         COVERED          the kept sessions already give most of what it has to offer
+         BUDGET           it had more to give, but the budget ended before its turn
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from prune_lib.graph import SessionGraph
+from prune_lib.sampling.gains import Objective, contributions, sum_by_row
+from prune_lib.sampling.rounds import largest_message, lists_of
+from prune_lib.sampling.select import FLOOR
+
+__all__ = ["closest_kept", "kept_reason", "offers", "pruned_reason", "weights"]
+
+NOISE_RANK = 0.9
+COVERED_SHARE = 0.5
+# Kept sessions looked at by pattern when the closest one is sought: the earliest ones, so that a pattern that
+# a million sessions hold costs no more than another.
+HOLDERS = 4
+_WEIGHT_UNIT = float(2**50)
+
+
+def kept_reason() -> Column:
+    """Reason of a kept session from phase, gain, gain_new and gain_cold."""
+    return (
+        F.when(F.col("phase") == FLOOR, F.lit("FLOOR"))
+        .when((F.col("gain") > 0) & (2 * F.col("gain_cold") >= F.col("gain")), F.lit("COLD_ITEM"))
+        .when((F.col("gain") > 0) & (2 * F.col("gain_new") >= F.col("gain")), F.lit("NEW_PATTERN"))
+        .otherwise(F.lit("REPRESENTATIVE"))
+    )
+
+
+def pruned_reason() -> Column:
+    """Reason of a pruned session.
+
+    Reads: twin_kept BOOLEAN, q DOUBLE (difficulty rank), joined BOOLEAN (some other session has one of its
+    transitions), gain_left (what it has still to offer) and gain_alone (what it would have offered to
+    an empty selection) BIGINT.
+    """
+    return (
+        F.when(F.col("twin_kept"), F.lit("DUPLICATE"))
+        .when((F.col("q") >= NOISE_RANK) & ~F.col("joined"), F.lit("NOISE"))
+        .when(F.col("gain_left") <= COVERED_SHARE * F.col("gain_alone"), F.lit("COVERED"))
+        .otherwise(F.lit("BUDGET"))
+    )
+
+
+def offers(graph: SessionGraph, objective: Objective) -> DataFrame:
+    """What every session offers alone and on top of what is kept.
+
+    Returns:
+        sid, gain_left, gain_alone BIGINT (units of 1/GAIN_UNIT), joined BOOLEAN (whether another session
+        holds one of its transitions). One pass over the edges, no shuffle.
+    """
+    context = graph.adjacency.sparkSession.sparkContext
+    alone = Objective.empty(objective.weight, objective.cold, objective.unit)
+    shared = context.broadcast((objective.offer(), alone.offer(), graph.is_transition))
+    largest = largest_message(graph.adjacency, objective.unit)
+    saturation = objective.saturation(largest)
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
+        now, before, transition = shared.value
+        for batch in batches:
+            pattern, lengths = lists_of(batch.column("patterns"))
+            message, _ = lists_of(batch.column("messages"))
+            sums = [
+                sum_by_row(contributions(offer, saturation, pattern, message), lengths)
+                for offer in (now, before)
+            ]
+            joined = sum_by_row(transition[pattern].astype(np.int64), lengths) > 0
+            yield pa.RecordBatch.from_arrays(
+                [batch.column("sid"), *map(pa.array, sums), pa.array(joined)],
+                names=["sid", "gain_left", "gain_alone", "joined"],
+            )
+
+    return graph.adjacency.select("sid", "patterns", "messages").mapInArrow(
+        run, "sid bigint, gain_left bigint, gain_alone bigint, joined boolean"
+    )
+
+
+def closest_kept(graph: SessionGraph, ranked: DataFrame) -> DataFrame:
+    """For every session the kept session that shares most of its pattern weight.
+
+    Looked for among the `HOLDERS` earliest kept sessions of each of its patterns, so no pair of sessions is
+    ever listed and a popular pattern costs no more than another. Ties go to the earlier rank.
+
+    Args:
+        graph: the graph.
+        ranked: sid, rank of the kept sessions.
+
+    Returns:
+        sid BIGINT, cover_rank BIGINT (rank of the closest kept session, null where no pattern is
+        shared), shared_weight DOUBLE. Cost: a shuffle of the kept sessions' edges, then a pass over all edges
+        with a broadcast array of HOLDERS ranks by pattern.
+    """
+    first = Window.partitionBy("pattern").orderBy("rank")
+    holders = (
+        graph.adjacency.join(ranked.select("sid", "rank"), "sid")
+        .select("rank", F.explode("patterns").alias("pattern"))
+        .withColumn("place", F.row_number().over(first))
+        .filter(F.col("place") <= HOLDERS)
+        .toPandas()
+    )
+    table = np.zeros((graph.n_patterns, HOLDERS), dtype=np.int64)  # 0: nobody, ranks start at 1
+    table[holders["pattern"], holders["place"] - 1] = holders["rank"]
+    context = graph.adjacency.sparkSession.sparkContext
+    shared = context.broadcast((table, np.rint(graph.weight * _WEIGHT_UNIT).astype(np.int64)))
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
+        ranks, weight = shared.value
+        for batch in batches:
+            pattern, lengths = lists_of(batch.column("patterns"))
+            cover, total = _closest(ranks[pattern], weight[pattern], lengths)
+            yield pa.RecordBatch.from_arrays(
+                [
+                    batch.column("sid"),
+                    pa.array(cover, mask=cover == 0),
+                    pa.array(total / _WEIGHT_UNIT),
+                ],
+                names=["sid", "cover_rank", "shared_weight"],
+            )
+
+    return graph.adjacency.select("sid", "patterns").mapInArrow(
+        run, "sid bigint, cover_rank bigint, shared_weight double"
+    )
+
+
+def _closest(
+    ranks: npt.NDArray[np.int64],
+    weight: npt.NDArray[np.int64],
+    lengths: npt.NDArray[np.int64],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Best candidate by row: the rank with the largest summed weight, ties to the smaller rank.
+
+    Args:
+        ranks: candidates by edge, 0 for none, shape (E, HOLDERS).
+        weight: by edge, shape (E,).
+        lengths: edges by row, shape (R,).
+
+    Returns:
+        Rank (0 for none) and summed weight by row, shapes (R,).
+
+    >>> r = np.array([[1, 2], [2, 0], [0, 0]]); w = np.array([5, 4, 9])
+    >>> [a.tolist() for a in _closest(r, w, np.array([2, 1]))]
+    [[2, 0], [9, 0]]
+    """
+    row = np.repeat(np.repeat(np.arange(lengths.size), lengths), ranks.shape[1])
+    rank, mass = ranks.ravel(), np.repeat(weight, ranks.shape[1])
+    some = rank > 0
+    row, rank, mass = row[some], rank[some], mass[some]
+    order = np.lexsort((rank, row))
+    row, rank, mass = row[order], rank[order], mass[order]
+    cover = np.zeros(lengths.size, dtype=np.int64)
+    best = np.zeros(lengths.size, dtype=np.int64)
+    if row.size == 0:
+        return cover, best
+    start = np.flatnonzero(np.r_[True, (row[1:] != row[:-1]) | (rank[1:] != rank[:-1])])
+    total = np.add.reduceat(mass, start)
+    row, rank = row[start], rank[start]
+    order = np.lexsort((rank, -total, row))
+    first = order[np.r_[True, row[order][1:] != row[order][:-1]]]
+    cover[row[first]], best[row[first]] = rank[first], total[first]
+    return cover, best
+
+
+def weights(decided: DataFrame) -> DataFrame:
+    """How many sessions of the input each kept session stands for; the weights sum to their number.
+
+    A kept session stands for itself and for the pruned sessions that it covers; those that no kept session
+    covers are shared out evenly.
+
+    Args:
+        decided: sid, kept BOOLEAN, cover_rank BIGINT (of pruned sessions), rank BIGINT (of kept ones).
+
+    Returns:
+        rank BIGINT, weight DOUBLE.
+    """
+    covered = (
+        decided.filter(~F.col("kept") & F.col("cover_rank").isNotNull())
+        .groupBy(F.col("cover_rank").alias("rank"))
+        .agg(F.count(F.lit(1)).alias("covers"))
+    )
+    count = decided.agg(
+        F.count_if("kept").alias("kept"),
+        F.count_if(~F.col("kept") & F.col("cover_rank").isNull()).alias("uncovered"),
+    )
+    return (
+        decided.filter("kept")
+        .select("rank")
+        .join(covered, "rank", "left")
+        .crossJoin(F.broadcast(count))
+        .select(
+            "rank",
+            (1 + F.coalesce("covers", F.lit(0)) + F.col("uncovered") / F.col("kept")).alias("weight"),
+        )
+    )

@@ -1,0 +1,168 @@
+"""Where tables lie: a table is a name (`catalog.schema.table`, `schema.table`) or a location.
+
+Text in, text out: nothing here asks Spark or a store whether a table exists.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Literal
+
+__all__ = [
+    "COMPANIONS",
+    "Companion",
+    "companion",
+    "is_location",
+    "is_within",
+    "local_path",
+    "name_problem",
+    "normalised",
+    "table_in_workspace",
+    "workspace_folder",
+]
+
+Companion = Literal["decisions", "items", "runs"]
+COMPANIONS: tuple[Companion, ...] = ("decisions", "items", "runs")
+
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):")
+_PART = re.compile(r"`(?:[^`]|``)+`|\w+")
+# What a bare `x.parquet` means: nobody calls a table 'parquet' and its schema 'sessions'.
+_FILE_ENDINGS = (".parquet", ".delta")
+
+
+def is_location(name: str) -> bool:
+    """Whether the text names a place in a file system or store rather than a table of a catalog.
+
+    A name has a dot between its parts; a path has a slash, a scheme, a leading dot, a file's
+    ending, or is a single word (a folder here).
+
+    >>> [is_location(x) for x in ("/a/b", "s3://b/t", "file:/t", "./t", "t", "t.parquet")]
+    [True, True, True, True, True, True]
+    >>> [is_location(x) for x in ("main.shop.sessions", "shop.sessions", "shop.`my table`")]
+    [False, False, False]
+    """
+    if "`" in name and not name.startswith(("/", ".")):
+        return False
+    return (
+        "/" in name
+        or "\\" in name
+        or _SCHEME.match(name) is not None
+        or name.startswith((".", "~"))
+        or name.endswith(_FILE_ENDINGS)
+        or "." not in name
+    )
+
+
+def name_problem(name: str, parts: tuple[int, ...] = (2, 3)) -> str | None:
+    """What is wrong with the name of a table (or, by other `parts`, of a schema), if anything.
+
+    >>> name_problem("main.shop.sessions") is None
+    True
+    >>> name_problem("a.b.c.d")
+    'has 4 parts, where 2 or 3 are wanted'
+    """
+    found = _split(name)
+    if found is None:
+        return "is not a name of letters, digits and underscores (put other characters in backquotes)"
+    if len(found) not in parts:
+        return f"has {len(found)} parts, where {' or '.join(map(str, parts))} are wanted"
+    return None
+
+
+def _split(name: str) -> list[str] | None:
+    parts, at = [], 0
+    while True:
+        found = _PART.match(name, at)
+        if found is None:
+            return None
+        parts.append(found.group())
+        at = found.end()
+        if at == len(name):
+            return parts
+        if name[at] != ".":
+            return None
+        at += 1
+
+
+def table_in_workspace(workspace: str, name: str) -> str:
+    """The table of that name in a workspace.
+
+    >>> table_in_workspace("./workspace/", "sessions"), table_in_workspace("main.shop", "sessions")
+    ('./workspace/sessions', 'main.shop.sessions')
+    """
+    if is_location(workspace):
+        return f"{workspace.rstrip('/')}/{name}"
+    return f"{workspace}.{name}"
+
+
+def companion(output: str, kind: Companion) -> str:
+    """The table that an output's companion is written to.
+
+    >>> companion("/data/pruned/", "decisions"), companion("main.shop.pruned", "runs")
+    ('/data/pruned_decisions', 'main.shop.pruned_runs')
+    """
+    if is_location(output):
+        return f"{output.rstrip('/')}_{kind}"
+    if output.endswith("`"):
+        return f"{output[:-1]}_{kind}`"
+    return f"{output}_{kind}"
+
+
+def local_path(location: str) -> Path | None:
+    """The path of a location on this machine; None for a name or a store.
+
+    >>> str(local_path("file:///a/b")), local_path("s3://b/t"), local_path("shop.sessions")
+    ('/a/b', None, None)
+    """
+    if not is_location(location):
+        return None
+    scheme = _SCHEME.match(location)
+    if scheme is None:
+        return Path(location)
+    if scheme.group(1).lower() != "file":
+        return None
+    return Path("/" + location[scheme.end() :].lstrip("/"))
+
+
+def workspace_folder(workspace: str) -> Path | None:
+    """The workspace's folder on this machine; None where it is a schema or lies in a store."""
+    return local_path(workspace)
+
+
+def normalised(table: str) -> str:
+    """One text for every way to write the same table, as far as the text can tell.
+
+    Local paths: absolute, symbolic links resolved, without scheme and trailing slash. Stores: one
+    scheme for s3, s3a and s3n, single slashes. Names: lower case, without backquotes and Spark's
+    default catalog.
+
+    >>> normalised("file:///a//b/") == normalised("/a/b") == normalised("/a/c/../b")
+    True
+    >>> normalised("s3a://bucket/t/") == normalised("s3://bucket//t")
+    True
+    >>> normalised("Shop.`Sessions`") == normalised("spark_catalog.shop.sessions")
+    True
+    """
+    path = local_path(table)
+    if path is not None:
+        return os.path.realpath(path)
+    if is_location(table):
+        scheme, _, rest = table.partition(":")
+        scheme = scheme.lower()
+        scheme = "s3" if scheme in ("s3a", "s3n") else scheme
+        return f"{scheme}:/" + re.sub(r"/+", "/", "/" + rest).rstrip("/")
+    parts = [part.strip("`").lower() for part in _split(table) or [table]]
+    return ".".join(parts[1:] if len(parts) == 3 and parts[0] == "spark_catalog" else parts)
+
+
+def is_within(inner: str, outer: str) -> bool:
+    """Whether a location lies in the folder of another (or is it).
+
+    >>> is_within("/a/b/c", "/a/b"), is_within("/a/bc", "/a/b")
+    (True, False)
+    """
+    if not (is_location(inner) and is_location(outer)):
+        return normalised(inner) == normalised(outer)
+    return (normalised(inner) + "/").startswith(normalised(outer) + "/")

@@ -1,0 +1,133 @@
+"""Which experts a run uses: those asked for, the workspace's newest for the input, or new ones."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from prune_lib.errors import BundleError, SettingsError
+from prune_lib.experts.bundle import Bundle, check_vocabulary
+from prune_lib.sessions.encoding import Encoded
+from prune_lib.sessions.reading import InputTable
+from prune_lib.settings import PruneSettings, is_location
+from prune_lib.stages import Stages
+from prune_lib.tracking import tracked_run
+
+__all__ = ["ensure_bundle", "find_bundle"]
+
+_LOG = logging.getLogger(__name__)
+
+# Settings that say where training ran, not what came out.
+_WHERE = {"device", "threads"}
+
+
+def find_bundle(settings: PruneSettings, source: str) -> Bundle | None:
+    """The bundle that a run would use without training.
+
+    Args:
+        settings: `experts` names a folder; else the workspace is searched for the newest bundle that was
+            trained on this input by these settings.
+        source: the input's location.
+
+    Raises:
+        BundleError: the bundle asked for is missing or damaged.
+    """
+    if settings.experts is not None:
+        return Bundle.load(_local(settings.experts))
+    if not is_location(settings.workspace):
+        return None
+    wanted = settings.training.model_dump(mode="json", exclude=_WHERE)
+    for folder in sorted(_store(settings).glob("*/config.json"), reverse=True):
+        try:
+            bundle = Bundle.load(folder.parent)
+        except BundleError as error:
+            _LOG.warning("left out: %s", error)
+            continue
+        made = bundle.settings.model_dump(mode="json", exclude=_WHERE)
+        if bundle.config["input"].get("source") == source and made == wanted:
+            return bundle
+    return None
+
+
+def ensure_bundle(settings: PruneSettings, table: InputTable, encoded: Encoded, stages: Stages) -> Bundle:
+    """The bundle for a run; trained now where there is none that fits the input.
+
+    Raises:
+        BundleError: `--experts` names a bundle that is missing, damaged or of another vocabulary.
+        SettingsError: experts must be trained and the workspace is not a folder to keep them in.
+    """
+    bundle = find_bundle(settings, table.location)
+    if bundle is not None:
+        try:
+            known = encoded.items.selectExpr("cast(item AS STRING) AS item", "interactions").toPandas()
+            check_vocabulary(bundle, known["item"].to_numpy(), known["interactions"].to_numpy())
+        except BundleError:
+            if settings.experts is not None:
+                raise
+            _LOG.info("the input has outgrown the experts %s: training new ones", bundle.version)
+        else:
+            _LOG.info("experts %s from %s", bundle.version, bundle.path)
+            return bundle
+    if not is_location(settings.workspace):
+        raise SettingsError(
+            f"the workspace {settings.workspace} is a schema of the catalog, and trained experts need a "
+            "folder. Give a bundle by --experts, or a folder (such as a volume's path) by --workspace."
+        )
+    from prune_lib.experts.training import train_experts
+
+    folder = _store(settings) / f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S%f}"
+    with stages.stage("training") as stage:
+        _LOG.info("no trained experts for this input: training them into %s", folder)
+        bundle = train_experts(encoded, settings.training, folder, source=table.location)
+        stage.rows = encoded.n_interactions
+    _track(settings, table, bundle, stages)
+    return bundle
+
+
+def _track(settings: PruneSettings, table: InputTable, bundle: Bundle, stages: Stages) -> None:
+    """Log a training to MLflow: its settings, its held-out likelihoods by fold, where the bundle lies."""
+    params = {
+        "input": table.location,
+        "input_version": table.version,
+        "experts_version": bundle.version,
+        "folder": str(bundle.path),
+        **settings.training.model_dump(mode="json"),
+    }
+    with tracked_run(settings.workspace, "train", bundle.version, params) as tracker:
+        tracker.metrics(_flat(bundle.metrics))
+        tracker.dict(dict(bundle.config), "config.json")
+    stages.warnings.extend(tracker.warnings)
+
+
+def _flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """Nested metrics as one level of numbers.
+
+    >>> _flat({"fold0": {"epochs": 3, "note": "x"}, "mean": 0.5})
+    {'fold0_epochs': 3.0, 'mean': 0.5}
+    """
+    flat: dict[str, float] = {}
+    for name, value in metrics.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}_")
+        elif isinstance(value, int | float):
+            flat[f"{prefix}{name}"] = float(value)
+    return flat
+
+
+def _store(settings: PruneSettings) -> Path:
+    return _local(settings.workspace) / "experts"
+
+
+def _local(name: str) -> Path:
+    """A folder's path; `file:` URIs are folders too."""
+    if name.startswith("file:"):
+        name = "/" + name[len("file:") :].lstrip("/")
+    if ":" in name:
+        raise SettingsError(
+            f"{name} is not a folder of this machine: experts are read from and written to a folder "
+            "(a mounted volume is one). Give it by --experts or --workspace."
+        )
+    return Path(name)

@@ -1,0 +1,128 @@
+"""Sequential lazy greedy inside one Spark task, for inputs whose edges fit it.
+
+The same arithmetic, ties and output as the rounds (integer gains, order by key, tie, sid), so that one
+oracle holds both. Lazy: a session's last computed key bounds its key from above, so only the heap's top is
+computed afresh (Minoux, 1978). The rounds pay a fixed cost of Spark a round, which on anything that fits
+a task is more than the whole greedy.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from prune_lib.sampling.gains import Objective
+from prune_lib.sampling.greedy import lazy_greedy
+from prune_lib.sampling.rounds import (
+    PICK_COLUMNS,
+    Picks,
+    RoundRecord,
+    lists_of,
+    received_by_pattern,
+)
+from prune_lib.settle import settle
+
+__all__ = ["run_exact"]
+
+_LOG = logging.getLogger(__name__)
+_CHOSEN = (
+    "sid bigint, n int, tie bigint, patterns array<int>, messages array<int>, phase int, round int, "
+    "key double, gain bigint, gain_new bigint, gain_cold bigint"
+)
+
+
+def run_exact(
+    sessions: DataFrame,
+    objective: Objective,
+    budget: int,
+    *,
+    cost: str,
+    phase: int,
+    name: str,
+) -> Picks:
+    """`run_rounds` by exact lazy greedy in one task; arguments and result as there.
+
+    The rank within the phase is the column `round`: every pick is a round of its own.
+    """
+    started = time.monotonic()
+    state = sessions.sparkSession.sparkContext.broadcast(objective)
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
+        received = [b for b in batches if b.num_rows]
+        if not received:
+            return
+        batch = pa.Table.from_batches(received).combine_chunks().to_batches()[0]
+        pattern, lengths = lists_of(batch.column("patterns"))
+        message, _ = lists_of(batch.column("messages"))
+        before: Objective = state.value
+        own = Objective(before.weight, before.cold, before.unit, before.cap, before.evidence.copy())
+        n = batch.column("n").to_numpy()
+        order, facts, full = lazy_greedy(
+            np.cumsum(lengths),
+            pattern,
+            message,
+            batch.column("scale").to_numpy(),
+            n.astype(np.int64) if cost == "n" else np.ones(n.size, dtype=np.int64),
+            batch.column("tie").to_numpy(),
+            own,
+            budget,
+        )
+        take = pa.array(order, type=pa.int64())
+        key, gain, new, cold = zip(*facts, strict=True) if facts else ((), (), (), ())
+        columns = [batch.column(c).take(take) for c in ("sid", "n", "tie", "patterns", "messages")]
+        columns += [
+            pa.array(np.full(len(order), phase, dtype=np.int32)),
+            pa.array(np.arange(1, len(order) + 1, dtype=np.int32)),
+            pa.array(key, type=pa.float64()),
+            *[pa.array(c, type=pa.int64()) for c in (gain, new, cold)],
+        ]
+        names = [c.split()[0] for c in _CHOSEN.split(", ")]
+        yield pa.RecordBatch.from_arrays(columns, names=names)
+        if full:
+            # A last row without a rank says that the budget, not the sessions, came to an end.
+            yield pa.RecordBatch.from_arrays(_end_row(names), names=names)
+
+    chosen = settle(
+        sessions.select("sid", "n", "tie", "scale", "patterns", "messages")
+        .repartition(1)
+        .sortWithinPartitions("sid")
+        .mapInArrow(run, _CHOSEN)
+    )
+    end = F.col("round") == 0
+    seen = chosen.agg(
+        F.count_if(~end).alias("picked"),
+        F.sum(F.when(~end, F.col("n") if cost == "n" else F.lit(1))).alias("spent"),
+        F.count_if(end).alias("full"),
+        F.min(F.when(~end, F.col("key"))).alias("threshold"),
+    ).first()
+    assert seen is not None
+    chosen = chosen.filter(~end)
+    objective.add(*received_by_pattern(chosen))
+    state.unpersist()
+    seconds = round(time.monotonic() - started, 3)
+    picked, spent = int(seen["picked"]), int(seen["spent"] or 0)
+    record = RoundRecord(name, 1, float(seen["threshold"] or 0.0), sessions.count(), picked, spent, seconds)
+    _LOG.info("%s: %d picked by exact greedy, %d of %d spent, %.1f s", name, picked, spent, budget, seconds)
+    return Picks([chosen.select(*PICK_COLUMNS)], spent, int(seen["full"]) > 0, [record])
+
+
+def _end_row(names: list[str]) -> list[pa.Array]:
+    """One row of zeros in the shape of `_CHOSEN`, with round 0."""
+    types = {
+        "patterns": pa.list_(pa.int32()),
+        "messages": pa.list_(pa.int32()),
+        "n": pa.int32(),
+        "phase": pa.int32(),
+        "round": pa.int32(),
+        "key": pa.float64(),
+    }
+    lists = ("patterns", "messages")
+    zero: dict[bool, list[Any]] = {True: [[]], False: [0]}
+    return [pa.array(zero[n in lists], type=types.get(n, pa.int64())) for n in names]

@@ -1,0 +1,226 @@
+"""The whole selection: floors, coverage, and what is left, in one ranking that every budget cuts.
+
+Phases, in the order of rank:
+
+0. *floor* (only with `--floor N`): items that have at least N sessions get N, by as few clicks as greedy
+   set cover finds;
+1. *coverage*: greedy in rounds on the session-pattern graph, one session of every distinct sequence;
+2. *rest*: distinct sessions without anything to offer (a single click), by key;
+3. *duplicate*: sessions whose sequence is kept already, by key; reached only when the budget is larger
+   than all distinct sessions together.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial, reduce
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from prune_lib.errors import SettingsError
+from prune_lib.graph import SessionGraph
+from prune_lib.ordering import with_dense_index, with_running_total
+from prune_lib.sampling.exact import run_exact
+from prune_lib.sampling.gains import Objective
+from prune_lib.sampling.rounds import (
+    PICK_COLUMNS,
+    Picks,
+    RoundRecord,
+    received_by_pattern,
+    run_rounds,
+    with_keys,
+)
+from prune_lib.sessions.encoding import Encoded
+from prune_lib.settle import settle
+
+if TYPE_CHECKING:
+    from prune_lib.settings import SamplingSettings
+
+__all__ = ["FLOOR", "COVERAGE", "REST", "DUPLICATE", "Selection", "first_twin", "select_sessions"]
+
+FLOOR, COVERAGE, REST, DUPLICATE = range(4)
+
+# A floor counts items; 2^-12 an item keeps the sum over a session's items within a BIGINT.
+_FLOOR_WEIGHT = 2.0**-12
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass
+class Selection:
+    """What was picked.
+
+    Attributes:
+        ranked: a row a kept session: sid BIGINT, rank BIGINT (1 = first), phase INT, round INT,
+            gain, gain_new, gain_cold BIGINT (units of 1/GAIN_UNIT, at the decision; of the floors'
+            objective in phase 0). Settled.
+        objective: the coverage objective after all picks.
+        spent: cost of the kept sessions.
+        records: a record a round.
+    """
+
+    ranked: DataFrame
+    objective: Objective
+    spent: int
+    records: list[RoundRecord]
+
+
+def first_twin(sessions: DataFrame) -> DataFrame:
+    """The session that stands for all with the same sequence of items: the newest of them.
+
+    Args:
+        sessions: sid BIGINT, items ARRAY<INT>.
+
+    Returns:
+        sid BIGINT, twin BIGINT (sid of the representative; a session's own sid where it is it).
+        Cost: one shuffle by sequence and one join.
+    """
+    heads = sessions.groupBy("items").agg(F.max("sid").alias("twin"))
+    return sessions.select("sid", "items").join(heads, "items").select("sid", "twin")
+
+
+def select_sessions(
+    encoded: Encoded,
+    graph: SessionGraph,
+    x: DataFrame,
+    twins: DataFrame,
+    *,
+    budget: int,
+    cost: str,
+    floor: int,
+    cold: npt.NDArray[np.bool_],
+    settings: SamplingSettings,
+) -> Selection:
+    """Rank and cut: the kept sessions of a budget.
+
+    Args:
+        encoded: the encoded input.
+        graph: its session-pattern graph.
+        x: sid, x DOUBLE in [0, 1]: propagated difficulty rank, higher = harder.
+        twins: of `first_twin`.
+        budget: what may be spent, in interactions or sessions.
+        cost: 'n' (interactions) or 'one' (sessions).
+        floor: sessions that every item keeps at least, where it has as many; 0 for no floor.
+        cold: by item index, whether the item is cold, shape (n_items,).
+        settings: kappa and the rounds' settings.
+
+    Raises:
+        SettingsError: the budget does not hold the floor.
+    """
+    price = F.col("n") if cost == "n" else F.lit(1)
+    base = (
+        graph.adjacency.join(x, "sid", "left")
+        .join(twins, "sid")
+        .withColumn("x", F.coalesce(F.col("x"), F.lit(0.5)))
+    )
+    scale = F.exp(-settings.kappa * F.col("x")) / price
+    sessions = settle(
+        base.select(
+            "sid",
+            "n",
+            "tie",
+            scale.alias("scale"),
+            "patterns",
+            "messages",
+            (F.col("twin") != F.col("sid")).alias("copy"),
+        )
+    )
+    objective = Objective.empty(graph.weight, cold[graph.item], graph.unit)
+    frames: list[DataFrame] = []
+    records: list[RoundRecord] = []
+    spent = 0
+    if floor > 0:
+        picks = _floor_picks(encoded, sessions, budget, cost, floor, cold, settings)
+        frames, records, spent = picks.frames, picks.records, picks.spent
+        taken = settle(reduce(DataFrame.unionByName, frames).select("sid"))
+        objective.add(*received_by_pattern(sessions.join(taken, "sid", "left_semi")))
+        open_sessions = settle(sessions.join(taken, "sid", "left_anti"))
+    else:
+        open_sessions = sessions
+    run = _sampler(graph.n_edges, settings)
+    picks = run(
+        open_sessions.filter(~F.col("copy")),
+        objective,
+        budget - spent,
+        cost=cost,
+        phase=COVERAGE,
+        name="coverage",
+    )
+    frames, records, spent = frames + picks.frames, records + picks.records, spent + picks.spent
+    if not picks.full and spent < budget:
+        done = reduce(DataFrame.unionByName, frames).select("sid") if frames else None
+        left = open_sessions if done is None else open_sessions.join(done, "sid", "left_anti")
+        rest = _rest_in_order(left, objective, price, budget - spent)
+        frames.append(rest)
+        objective.add(*received_by_pattern(sessions.join(rest.select("sid"), "sid", "left_semi")))
+        spent += int((rest.agg(F.sum(price)).first() or [0])[0] or 0)
+    ranked = with_dense_index(
+        reduce(DataFrame.unionByName, frames).withColumn("order", -F.col("key")),
+        ["phase", "round", "order", "tie", "sid"],
+        name="rank",
+        start=1,
+    ).select("sid", "rank", "phase", "round", "gain", "gain_new", "gain_cold")
+    return Selection(settle(ranked), objective, spent, records)
+
+
+def _floor_picks(
+    encoded: Encoded,
+    sessions: DataFrame,
+    budget: int,
+    cost: str,
+    floor: int,
+    cold: npt.NDArray[np.bool_],
+    settings: SamplingSettings,
+) -> Picks:
+    """Sessions that give every item that has at least `floor` sessions its floor: greedy set cover."""
+    wanted = np.where(encoded.item_sessions >= floor, floor, 0).astype(np.int64)
+    objective = Objective.empty(np.full(encoded.n_items, _FLOOR_WEIGHT), cold, unit=1, cap=wanted)
+    items = F.array_distinct("items")
+    holders = (
+        sessions.select("sid", "n", "tie", "copy")
+        .join(encoded.sessions.select("sid", items.alias("patterns")), "sid")
+        .withColumn("messages", F.transform("patterns", lambda _: F.lit(1)))
+        .withColumn("scale", 1 / (F.col("n") if cost == "n" else F.lit(1.0)))
+    )
+    # Copies hold the same items as the session that stands for them: only a floor above 1 needs them.
+    eligible = settle((holders.filter(~F.col("copy")) if floor == 1 else holders).drop("copy"))
+    run = _sampler(encoded.n_interactions, settings)
+    picks = run(eligible, objective, budget, cost=cost, phase=FLOOR, name="floor")
+    missing = int((np.minimum(objective.evidence, wanted) < wanted).sum())
+    if missing:
+        raise SettingsError(
+            f"--floor {floor} does not fit the budget: {budget:,} {_UNITS[cost]} hold the floor of "
+            f"{int((wanted > 0).sum()) - missing:,} of {int((wanted > 0).sum()):,} items, and "
+            f"{missing:,} are left without. Raise --ratio, or lower --floor (0 for none)."
+        )
+    return picks
+
+
+def _sampler(n_edges: int, settings: SamplingSettings) -> Callable[..., Picks]:
+    """Exact greedy where the edges fit one task, else rounds; by the size of the data alone."""
+    exact = settings.sampler == "exact" or (settings.sampler == "auto" and n_edges <= settings.exact_edges)
+    return run_exact if exact else partial(run_rounds, settings=settings)
+
+
+_UNITS = {"n": "interactions", "one": "sessions"}
+
+
+def _rest_in_order(left: DataFrame, objective: Objective, price: Column, budget: int) -> DataFrame:
+    """What the rounds left, by (copy or not, key descending, tie, sid), as far as the budget goes."""
+    keyed = with_keys(left, objective).join(left.select("sid", "copy"), "sid")
+    ordered = with_running_total(
+        keyed.withColumn("phase", F.when(F.col("copy"), DUPLICATE).otherwise(REST))
+        .withColumn("round", F.lit(1))
+        .withColumn("order", -F.col("key"))
+        .withColumn("price", price.cast("bigint")),
+        ["phase", "order", "tie", "sid"],
+        "price",
+        "running",
+    )
+    return settle(ordered.filter(F.col("running") <= budget).select(*PICK_COLUMNS))

@@ -1,0 +1,284 @@
+"""Every output column in one place: name, type, and the comment that readers of the tables see.
+
+Two types depend on the input and are written as placeholders: `ID` is the type of its session ids,
+`ITEM` the type of its item ids. Every difficulty points the same way: higher = harder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+__all__ = [
+    "DECISIONS",
+    "ITEMS",
+    "KEPT_REASONS",
+    "PRUNED",
+    "PRUNED_REASONS",
+    "REASONS",
+    "RUNS",
+    "TABLES",
+    "TABLE_COMMENTS",
+    "OutColumn",
+    "column_type",
+    "conform",
+]
+
+ID, ITEM = "ID", "ITEM"
+
+
+@dataclass(frozen=True)
+class OutColumn:
+    """A column of an output table.
+
+    Attributes:
+        name: its name.
+        type: Spark DDL type; `ID` and `ITEM` stand for the input's types.
+        comment: meaning and unit, one line; becomes the Delta column comment.
+        required: whether the frame must bring it; a column that is not required and is absent is
+            NULL (a baseline has no gates).
+    """
+
+    name: str
+    type: str
+    comment: str
+    required: bool = False
+
+
+KEPT_REASONS = {
+    "COLD_ITEM": "kept: most of what it added was for rare items that no kept session had taught",
+    "NEW_PATTERN": "kept: most of what it added were patterns that no kept session held",
+    "REPRESENTATIVE": "kept: it adds evidence of patterns that many other sessions hold too",
+    "FLOOR": "kept: needed so that every item keeps its minimum number of sessions",
+    "METHOD": "kept: chosen by the rule of a baseline method, which gives no further reason",
+}
+PRUNED_REASONS = {
+    "DUPLICATE": "pruned: its sequence of items is kept in another session",
+    "COVERED": "pruned: the kept sessions already give most of what it has to offer",
+    "NOISE": "pruned: among the hardest sessions, and none of its transitions occurs elsewhere",
+    "BUDGET": "pruned: it had more to give, but the budget ended before its turn",
+}
+REASONS = {**KEPT_REASONS, **PRUNED_REASONS}
+
+_RUN_ID = OutColumn("run_id", "string", "Run that wrote this row; see the runs table", True)
+
+_STAGES = "array<struct<name: string, seconds: double, `rows`: bigint>>"
+_ROUNDS = (
+    "array<struct<phase: string, round: int, threshold: double, candidates: bigint, "
+    "picked: bigint, interactions: bigint, seconds: double>>"
+)
+
+PRUNED = (
+    OutColumn(
+        "prune_rank",
+        "bigint",
+        "Order of choice by session, 1 = chosen first; WHERE prune_rank <= k is a smaller budget",
+        True,
+    ),
+    OutColumn("prune_reason", "string", "Why it was kept: " + ", ".join(KEPT_REASONS), True),
+    OutColumn(
+        "prune_difficulty",
+        "double",
+        "Percentile rank in (0, 1) of the session's difficulty, higher = harder; NULL where it has none",
+    ),
+    OutColumn(
+        "prune_weight",
+        "double",
+        "Number of sessions of the full data that this session stands for; "
+        "over sessions it sums to their number",
+        True,
+    ),
+    OutColumn("prune_run_id", "string", "Run that wrote this row; see the runs table", True),
+)
+
+DECISIONS = (
+    OutColumn("session_id", ID, "Session id, as in the input", True),
+    OutColumn("kept", "boolean", "Whether the session is in the pruned table", True),
+    OutColumn("rank", "bigint", "Order of choice, 1 = chosen first; NULL where pruned"),
+    OutColumn("reason", "string", "Why it was kept or pruned: " + ", ".join(REASONS), True),
+    OutColumn(
+        "difficulty",
+        "double",
+        "Percentile rank in (0, 1) of the popularity-adjusted difficulty, higher = harder; "
+        "NULL where the session has no position to score",
+    ),
+    OutColumn(
+        "raw_difficulty",
+        "double",
+        "Mean negative log-likelihood under the mixture of experts, nats, higher = harder",
+    ),
+    *(
+        OutColumn(
+            f"difficulty_{expert}",
+            "double",
+            f"Mean negative log-likelihood under the {label} expert, nats, higher = harder",
+        )
+        for expert, label in (("gnn", "GNN"), ("rnn", "RNN"), ("transformer", "transformer"))
+    ),
+    *(
+        OutColumn(
+            f"gate_{expert}",
+            "double",
+            f"Mean weight that the gate gives the {label} expert, in [0, 1]; the three sum to 1",
+        )
+        for expert, label in (("gnn", "GNN"), ("rnn", "RNN"), ("transformer", "transformer"))
+    ),
+    OutColumn(
+        "disagreement",
+        "double",
+        "Mean standard deviation of the experts' negative log-likelihoods, nats",
+    ),
+    OutColumn(
+        "propagated",
+        "double",
+        "Difficulty after aggregation and propagation over the session graph, in (0, 1), higher = harder",
+    ),
+    OutColumn(
+        "gain",
+        "double",
+        "Kept: share of the objective that it added when chosen; pruned: what it could still add",
+    ),
+    OutColumn("interactions", "int", "Length of the session, interactions", True),
+    OutColumn("items", "int", "Number of distinct items of the session", True),
+    OutColumn(
+        "covered_by",
+        ID,
+        "Pruned: the kept session that shares most of its pattern weight; NULL where none does",
+    ),
+    OutColumn("shared_items", f"array<{ITEM}>", "Items that it shares with covered_by"),
+    _RUN_ID,
+)
+
+ITEMS = (
+    OutColumn("item", ITEM, "Item id, as in the input", True),
+    OutColumn("sessions_before", "bigint", "Sessions of the input that hold the item", True),
+    OutColumn("interactions_before", "bigint", "Interactions of the input with the item", True),
+    OutColumn("sessions_after", "bigint", "Kept sessions that hold the item", True),
+    OutColumn("interactions_after", "bigint", "Kept interactions with the item", True),
+    OutColumn("share_kept", "double", "Share of the item's sessions kept, in [0, 1]", True),
+    OutColumn(
+        "mean_difficulty",
+        "double",
+        "Mean difficulty rank of the item's sessions, in (0, 1), higher = harder",
+    ),
+    OutColumn("band", "string", "Popularity of the item in the input: cold, mid or popular", True),
+    OutColumn("first_kept_session", ID, "Earliest chosen session that holds the item; NULL where none"),
+    _RUN_ID,
+)
+
+RUNS = (
+    OutColumn("run_id", "string", "Id of the run", True),
+    OutColumn("started_at", "timestamp", "When the run started", True),
+    OutColumn("finished_at", "timestamp", "When its tables were ready to be written", True),
+    OutColumn("method", "string", "Selection method: graph, or the name of a baseline", True),
+    OutColumn("ratio", "double", "Share of the data to keep, in (0, 1]", True),
+    OutColumn("budget", "string", "What the ratio counts: interactions or sessions", True),
+    OutColumn("seed", "bigint", "Seed of every random choice", True),
+    OutColumn("settings", "string", "All settings of the run, JSON", True),
+    OutColumn("settings_hash", "string", "Hash of the settings that decide the result", True),
+    OutColumn("input", "string", "Input table, name or location", True),
+    OutColumn("input_format", "string", "Format of the input: delta or parquet"),
+    OutColumn("input_version", "bigint", "Delta version that was read; NULL for Parquet"),
+    OutColumn("experts_version", "string", "Version of the experts; NULL where none were used"),
+    OutColumn("sessions_before", "bigint", "Sessions of the input", True),
+    OutColumn("sessions_after", "bigint", "Sessions kept", True),
+    OutColumn("interactions_before", "bigint", "Interactions of the input", True),
+    OutColumn("interactions_after", "bigint", "Interactions kept", True),
+    OutColumn("items_before", "bigint", "Distinct items of the input", True),
+    OutColumn("items_after", "bigint", "Distinct items kept", True),
+    OutColumn("item_coverage", "double", "items_after / items_before, in [0, 1]", True),
+    OutColumn(
+        "gini_before",
+        "double",
+        "Gini coefficient of the items' interactions in the input: 0 = even, 1 = one item has all",
+    ),
+    OutColumn(
+        "gini_after",
+        "double",
+        "Gini coefficient of the items' kept interactions: 0 = even, 1 = one item has all",
+    ),
+    OutColumn("duplicates_before", "bigint", "Sessions of the input whose sequence an earlier one has"),
+    OutColumn("duplicates_after", "bigint", "Kept sessions whose sequence another kept one has"),
+    OutColumn("objective", "double", "Share of the largest objective reached, in [0, 1]"),
+    OutColumn("reasons", "map<string, bigint>", "Number of sessions by reason"),
+    OutColumn("stages", _STAGES, "Stages of the run: name, seconds, rows that came out"),
+    OutColumn(
+        "rounds",
+        _ROUNDS,
+        "Rounds of the sampler: phase, round, threshold (key), candidates and picked (sessions), "
+        "interactions picked, seconds",
+    ),
+    OutColumn("warnings", "array<string>", "What the run warned about"),
+    OutColumn("versions", "map<string, string>", "Versions of the software that ran"),
+)
+
+TABLES: dict[str, tuple[OutColumn, ...]] = {
+    "pruned": PRUNED,
+    "decisions": DECISIONS,
+    "items": ITEMS,
+    "runs": RUNS,
+}
+TABLE_COMMENTS = {
+    "pruned": "Kept rows of the input, with rank, reason, difficulty and weight of their session",
+    "decisions": "One row for every session of the input: kept or pruned, and why",
+    "items": "One row for every item of the input: popularity before and after pruning",
+    "runs": "One row for every pruning run: settings, counts, timings, warnings",
+}
+
+
+def column_type(column: OutColumn, id_type: str, item_type: str) -> str:
+    """The column's DDL type with the input's types filled in.
+
+    >>> column_type(OutColumn("shared_items", "array<ITEM>", ""), "bigint", "string")
+    'array<string>'
+    """
+    filled = re.sub(rf"\b{ITEM}\b", item_type, column.type)
+    return re.sub(rf"\b{ID}\b", id_type, filled)
+
+
+def conform(df: DataFrame, table: str, id_type: str, item_type: str) -> DataFrame:
+    """Bring a frame to a table's schema: its columns, in its order, cast and commented.
+
+    Args:
+        df: a frame with the table's columns by name; other columns are left out, except in
+            `pruned`, where the input's own columns come first, untouched.
+        table: pruned, decisions, items or runs.
+        id_type: DDL type of the input's session ids, such as 'string'.
+        item_type: DDL type of the input's item ids, such as 'bigint'.
+
+    Returns:
+        The frame; each of the table's columns carries its comment as metadata. No job runs.
+
+    Raises:
+        ValueError: a column that the table cannot do without is missing.
+    """
+    from pyspark.sql import functions as F
+
+    columns = TABLES[table]
+    missing = [c.name for c in columns if c.required and c.name not in df.columns]
+    if missing:
+        raise ValueError(f"the frame for the table {table} lacks {', '.join(missing)}")
+    ours = {c.name for c in columns}
+    # Backquotes: the input's own names may hold dots or spaces.
+    own = [df[_quoted(name)] for name in _others(df, ours)] if table == "pruned" else []
+    cast = [
+        (F.col(c.name) if c.name in df.columns else F.lit(None))
+        .cast(column_type(c, id_type, item_type))
+        .alias(c.name, metadata={"comment": c.comment})
+        for c in columns
+    ]
+    return df.select(*own, *cast)
+
+
+def _others(df: DataFrame, ours: Iterable[str]) -> list[str]:
+    taken = set(ours)
+    return [name for name in df.columns if name not in taken]
+
+
+def _quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"

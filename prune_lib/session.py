@@ -1,0 +1,112 @@
+"""The Spark session: reused where there is one, else built, with a reason beside each setting."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from prune_lib.errors import EnvironmentProblem
+
+__all__ = ["check_runtime", "get_spark"]
+
+_SETTINGS = {
+    # Delta's SQL and its catalog are static settings: they must be there before the session is.
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    # Timestamps mean the same on every machine.
+    "spark.sql.session.timeZone": "UTC",
+    # Pattern-sized results come to the driver as Arrow batches, not as pickled rows.
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+    # Our own lines say what is going on; a progress bar would overwrite them.
+    "spark.ui.showConsoleProgress": "false",
+}
+
+
+def get_spark(
+    app_name: str, *, master: str | None = None, extra: Mapping[str, str] | None = None
+) -> SparkSession:
+    """The running session (Databricks, a notebook), or a new one with Delta and Arrow set up.
+
+    Args:
+        app_name: name shown in Spark's UI.
+        master: a master for runs outside spark-submit; None leaves it to Spark.
+        extra: further settings; they win over ours.
+    """
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        _ship_package(active)
+        return active
+    # Executors on this machine run the driver's Python, not the first python3 on the PATH.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    builder = SparkSession.builder.appName(app_name)
+    if master:
+        builder = builder.master(master)
+    for key, value in {**_SETTINGS, **(extra or {})}.items():
+        builder = builder.config(key, value)
+    spark = builder.getOrCreate()
+    spark.sparkContext.setLogLevel("ERROR")
+    # The default of 200 shuffle partitions costs more than the work on a small cluster: four a core keep a
+    # skewed partition from holding up the rest. A user's own setting stays.
+    if spark.sparkContext.getConf().get("spark.sql.shuffle.partitions") is None:
+        cores = spark.sparkContext.defaultParallelism
+        spark.conf.set("spark.sql.shuffle.partitions", str(max(4 * cores, 8)))
+    _ship_package(spark)
+    return spark
+
+
+_shipped: set[str] = set()
+
+
+def _ship_package(spark: SparkSession) -> None:
+    """Give this package to the Python workers: from a checkout they would not find it."""
+    context = spark.sparkContext
+    if context.applicationId in _shipped:
+        return
+    package = Path(__file__).resolve().parent
+    folder = Path(tempfile.mkdtemp(prefix="prune-lib-"))
+    archive = folder / "prune_lib.zip"
+    with zipfile.ZipFile(archive, "w") as out:
+        for module in sorted(package.rglob("*.py")):
+            out.write(module, Path(package.name) / module.relative_to(package))
+    context.addPyFile(str(archive))
+    # Executors fetch it when their first task comes, so it stays until the driver ends.
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _shipped.add(context.applicationId)
+
+
+# What the JVM must have: a class to look for, and the Maven package that brings it.
+NEEDED = {
+    "Delta": ("io.delta.sql.DeltaSparkSessionExtension", "io.delta:delta-spark_2.12:3.3.3"),
+    "GraphFrames": ("org.graphframes.GraphFrame", "io.graphframes:graphframes-spark3_2.12:0.10.1"),
+}
+
+
+def check_runtime(spark: SparkSession) -> None:
+    """See that the JVM has what the job needs, before any work.
+
+    Raises:
+        EnvironmentProblem: Delta's or GraphFrames' classes are not on the class path.
+    """
+    loader = spark._jvm.java.lang.Thread.currentThread().getContextClassLoader()  # type: ignore[union-attr]
+    missing = []
+    for name, (klass, _) in NEEDED.items():
+        try:
+            loader.loadClass(klass)
+        except Exception:  # py4j wraps ClassNotFoundException
+            missing.append(name)
+    if missing:
+        packages = ",".join(NEEDED[name][1] for name in missing)
+        raise EnvironmentProblem(
+            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not on Spark's class path "
+            f"(Spark {spark.version}). Run `make setup`, which puts the jars into the environment's own "
+            f"Spark, or add `--packages {packages}` to spark-submit, or on a managed cluster install them "
+            "as Maven libraries."
+        )

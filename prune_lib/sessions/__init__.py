@@ -1,0 +1,1 @@
+"""Sessions: the built-in demo data, reading tables of events or sessions, integer encoding."""

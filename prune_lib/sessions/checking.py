@@ -1,0 +1,282 @@
+"""Checking an input: every mistake that its rows hold, counted and told in one message."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import (
+    ArrayType,
+)
+
+from prune_lib.errors import InputError
+from prune_lib.sessions.columns import EXAMPLES, InputTable, column_of, quoted
+from prune_lib.sessions.read_errors import reading_errors, short
+from prune_lib.sessions.shaping import as_time, ordering_of, time_element
+
+__all__ = ["SessionStats", "check_sessions"]
+
+
+@dataclass(frozen=True)
+class SessionStats:
+    """Size of an input.
+
+    Attributes:
+        n_sessions: sessions.
+        n_interactions: clicks.
+        n_items: distinct items.
+    """
+
+    n_sessions: int
+    n_interactions: int
+    n_items: int
+
+
+@dataclass(frozen=True)
+class _Fault:
+    """A thing that rows can have wrong.
+
+    `bad` is true for a wrong row; `show` are the columns of its examples; `text` says what is wrong
+    with `{n}` rows, `mend` what to do.
+    """
+
+    name: str
+    bad: Column
+    show: Sequence[str]
+    text: str
+    mend: str
+
+
+def check_sessions(table: InputTable, sessions: DataFrame) -> SessionStats:
+    """See that every row can be pruned, and count.
+
+    Args:
+        table: the input.
+        sessions: what `to_sessions` made of it.
+
+    Returns:
+        Numbers of sessions, interactions and items. Cost: two passes over the input, each with one
+        shuffle of what is distinct; up to three rows more for each kind of mistake.
+
+    Raises:
+        InputError: no rows; null ids, items, times or orders; empty sessions; a session id twice;
+            one session, one item, or nothing but sessions of one click. All that is wrong,
+            together.
+    """
+    with reading_errors(table.location):
+        faults = _faults(table)
+        counts = _counts(table, faults)
+        if counts["rows"] == 0:
+            raise InputError(f"The table {table.location} is empty. Give one with sessions in it by --input.")
+        found = [_told(table, fault, int(counts[fault.name])) for fault in faults if counts[fault.name]]
+        if counts["repeated"]:
+            found.append(_repeated(table, int(counts["repeated"])))
+        stats = SessionStats(
+            int(counts["sessions"]), int(counts["clicks"] or 0), _item_count(table, sessions)
+        )
+    found += _too_little(stats, int(counts["longest"] or 0))
+    if found:
+        problems = found[0] if len(found) == 1 else _numbered(found)
+        raise InputError(f"The table {table.location} cannot be pruned as it is: {problems}")
+    return stats
+
+
+def _faults(table: InputTable) -> list[_Fault]:
+    session, item = column_of(table.session_column), column_of(table.item_column)
+    s, i = quoted(table.session_column), quoted(table.item_column)
+    faults = [
+        _Fault(
+            "no_session",
+            session.isNull(),
+            [table.item_column],
+            f"{{n}} rows have no session id ({s} is null)",
+            f"leave them out with WHERE {s} IS NOT NULL",
+        )
+    ]
+    if table.layout == "events":
+        faults.append(
+            _Fault(
+                "no_item",
+                item.isNull(),
+                [table.session_column],
+                f"{{n}} rows have no item ({i} is null)",
+                f"leave them out with WHERE {i} IS NOT NULL",
+            )
+        )
+    else:
+        faults += [
+            _Fault(
+                "no_item",
+                item.isNull(),
+                [table.session_column],
+                f"{{n}} sessions have no array of items ({i} is null)",
+                f"leave them out with WHERE {i} IS NOT NULL",
+            ),
+            _Fault(
+                "empty",
+                F.size(item) == 0,
+                [table.session_column],
+                f"{{n}} sessions are empty ({i} has no element)",
+                f"leave them out with WHERE size({i}) > 0",
+            ),
+            _Fault(
+                "null_inside",
+                F.exists(item, lambda x: x.isNull()),
+                [table.session_column],
+                f"{{n}} sessions have null items inside {i}",
+                f"take the nulls out with filter({i}, x -> x IS NOT NULL)",
+            ),
+        ]
+    if table.time_column is not None:
+        t, at = quoted(table.time_column), ordering_of(table)
+        assert at is not None
+        faults.append(
+            _Fault(
+                "no_time",
+                at.isNull(),
+                [table.session_column, table.time_column],
+                f"{{n}} rows have no time, or one that cannot be read ({t})",
+                f"leave them out with WHERE {t} IS NOT NULL, cast {t} to TIMESTAMP, or name "
+                "another column by --time-column",
+            )
+        )
+        if table.layout == "sessions" and isinstance(table.df.schema[table.time_column].dataType, ArrayType):
+            times = column_of(table.time_column)
+            broken = times.isNotNull() & item.isNotNull() & (F.size(times) != F.size(item))
+            ticks = F.transform(times, lambda x: as_time(x, time_element(table)))
+            known = F.filter(ticks, lambda x: x.isNotNull())
+            faults += [
+                _Fault(
+                    "times_and_items",
+                    broken,
+                    [table.session_column],
+                    f"{{n}} sessions have more times than items, or fewer ({t} and {i})",
+                    f"leave them out with WHERE size({t}) = size({i}), or name an --order-column",
+                ),
+                _Fault(
+                    "times_unsorted",
+                    (F.size(known) < F.size(times)) | (F.sort_array(known) != known),
+                    [table.session_column],
+                    f"{{n}} sessions are not in the order of their times, or have null times ({t})",
+                    f"sort {i} by {t} first, or rank sessions by --order-column",
+                ),
+            ]
+    if table.order_column is not None and table.order_column != table.session_column:
+        o = quoted(table.order_column)
+        faults.append(
+            _Fault(
+                "no_order",
+                column_of(table.order_column).isNull(),
+                [table.session_column],
+                f"{{n}} rows have no order ({o} is null)",
+                f"leave them out with WHERE {o} IS NOT NULL, or name another column by --order-column",
+            )
+        )
+    return faults
+
+
+def _counts(table: InputTable, faults: Sequence[_Fault]) -> Mapping[str, Any]:
+    """All counts of the rows in one pass: by session first, then in all."""
+    item = column_of(table.item_column)
+    clicks = F.lit(1) if table.layout == "events" else F.greatest(F.size(item), F.lit(0))
+    flags = [F.coalesce(f.bad, F.lit(False)).cast("bigint").alias(f.name) for f in faults]
+    per_session = (
+        table.df.select(
+            column_of(table.session_column).alias("session_id"),
+            clicks.cast("bigint").alias("clicks"),
+            *flags,
+        )
+        .groupBy("session_id")
+        .agg(
+            F.count(F.lit(1)).alias("rows"),
+            F.sum("clicks").alias("clicks"),
+            *[F.sum(f.name).alias(f.name) for f in faults],
+        )
+    )
+    known = F.col("session_id").isNotNull()
+    twice = known & (F.col("rows") > 1) & F.lit(table.layout == "sessions")
+    row = per_session.agg(
+        F.coalesce(F.sum("rows"), F.lit(0)).alias("rows"),
+        F.count("session_id").alias("sessions"),
+        F.sum(F.when(known, F.col("clicks"))).alias("clicks"),
+        F.max(F.when(known, F.col("clicks"))).alias("longest"),
+        F.count(F.when(twice, F.lit(1))).alias("repeated"),
+        *[F.sum(f.name).alias(f.name) for f in faults],
+    ).first()
+    assert row is not None  # an aggregate without keys has one row
+    counts: dict[str, Any] = row.asDict()
+    return counts
+
+
+def _item_count(table: InputTable, sessions: DataFrame) -> int:
+    if table.layout == "events":  # the raw rows, without grouping them first
+        items = table.df.select(column_of(table.item_column).alias("item"))
+    else:
+        items = sessions.select(F.explode("items").alias("item"))
+    return items.where(F.col("item").isNotNull()).distinct().count()
+
+
+def _told(table: InputTable, fault: _Fault, n: int) -> str:
+    """A fault with its number, some examples and what to do."""
+    rows = table.df.where(fault.bad).select(
+        *[column_of(name).cast("string").alias(f"c{i}") for i, name in enumerate(fault.show)]
+    )
+    # The smallest ones: the message does not change from run to run.
+    examples = rows.orderBy(*rows.columns).limit(EXAMPLES).collect()
+    shown = "; ".join(
+        ", ".join(f"{name} {short(value)}" for name, value in zip(fault.show, row, strict=True))
+        for row in examples
+    )
+    return f"{_counted(fault.text.format(n=n))}, for example {shown}: {fault.mend}."
+
+
+def _repeated(table: InputTable, n: int) -> str:
+    session = quoted(table.session_column)
+    examples = (
+        table.df.where(column_of(table.session_column).isNotNull())
+        .groupBy(column_of(table.session_column).cast("string").alias("id"))
+        .agg(F.count(F.lit(1)).alias("rows"))
+        .where("rows > 1")
+        .orderBy(F.desc("rows"), "id")
+        .limit(EXAMPLES)
+        .collect()
+    )
+    shown = ", ".join(f"{short(row['id'])} ({row['rows']} rows)" for row in examples)
+    what = _counted(f"{n} session ids are there more than once")
+    return (
+        f"{what}, for example {shown}: keep one row for each "
+        f"with dropDuplicates, or make {session} unique; where a row is a click, name the item's "
+        "own column by --item-column."
+    )
+
+
+def _too_little(stats: SessionStats, longest: int) -> list[str]:
+    found = []
+    if stats.n_sessions == 1:
+        found.append("it has one session only: pruning chooses among at least two.")
+    if stats.n_items == 1:
+        found.append("all its clicks are on one item: see whether --item-column names the item's column.")
+    if longest == 1:
+        found.append(
+            f"all its {stats.n_sessions} sessions have one click, so there is no next item to "
+            "learn from: see whether --session-column names the session's column, and keep "
+            "sessions of two clicks or more."
+        )
+    return found
+
+
+def _numbered(texts: Sequence[str]) -> str:
+    return " ".join(f"({i}) {text}" for i, text in enumerate(texts, 1))
+
+
+def _counted(text: str) -> str:
+    """'1 row has' for '1 rows have'."""
+    one = re.match(r"1 (row|session|session id)s (have|are) ", text)
+    if one is None:
+        return text
+    verb = "has" if one[2] == "have" else "is"
+    return f"1 {one[1]} {verb} {text[one.end() :]}"

@@ -1,0 +1,67 @@
+"""What Spark says about a table that cannot be read, in words for the user."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
+from pyspark.errors import AnalysisException, PySparkException
+
+from prune_lib.errors import InputError
+
+__all__ = ["first_line", "reading_errors", "short"]
+
+#: How Spark and Parquet speak of files that cannot be read; what else fails is no user's mistake.
+_UNREADABLE = re.compile(
+    r"CANNOT_READ_FILE|FAILED_READ_FILE|error while reading file|is not a Parquet file|"
+    r"Could not read (the )?footer|ParquetDecodingException|ParquetCryptoRuntimeException|"
+    r"FileNotFoundException|FILE_NOT_EXIST|corrupted|can not read value|EOFException|"
+    r"Permission denied|AccessControlException|AccessDenied|UNABLE_TO_INFER_SCHEMA"
+)
+_NANOS = re.compile(r"Illegal Parquet type: INT64 \(TIMESTAMP\(NANOS")
+
+
+@contextmanager
+def reading_errors(table: str) -> Iterator[None]:
+    """Turn what Spark says about a table that cannot be read into an InputError."""
+    try:
+        yield
+    except (PySparkException, Py4JJavaError) as problem:
+        text = str(problem)
+        if _NANOS.search(text):
+            raise InputError(
+                f"The table {table} has times in nanoseconds, which Spark does not read. Write it "
+                "with microseconds (pandas: to_parquet(..., coerce_timestamps='us', "
+                "allow_truncated_timestamps=True))."
+            ) from problem
+        if _UNREADABLE.search(text) or isinstance(problem, AnalysisException):
+            raise InputError(
+                f"The table {table} cannot be read: {_cause(problem)}. See that its files are "
+                "whole and may be read, or give another table by --input."
+            ) from problem
+        raise
+
+
+def _cause(problem: Exception) -> str:
+    """The line of an error that says most: the deepest cause about files, else the first."""
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    causes = [line for line in lines if _UNREADABLE.search(line) and not line.startswith("at ")]
+    chosen = causes[-1] if causes else lines[0]
+    chosen = re.sub(r"^(Caused by: )?([\w$.]+(Exception|Error): )+", "", chosen)
+    return short(chosen.removesuffix("Details:").rstrip(". "), 300)
+
+
+def first_line(problem: Exception) -> str:
+    """The first line of Java's own message."""
+    text = str(problem)
+    if isinstance(problem, Py4JJavaError):
+        text = str(problem.java_exception.getMessage() or problem.java_exception.toString())
+    return short(text.strip().splitlines()[0].rstrip("."), 200)
+
+
+def short(value: object, limit: int = 60) -> str:
+    """A value for a message, cut to a length."""
+    text = "null" if value is None else str(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."

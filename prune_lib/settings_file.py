@@ -1,0 +1,102 @@
+"""Settings from a YAML file, each value with its line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from prune_lib.settings_options import Given, Option, did_you_mean, domain
+
+__all__ = ["from_file"]
+
+
+def from_file(
+    options: Sequence[Option], config: Given, mistakes: list[str], suggested: set[str]
+) -> dict[str, Given]:
+    """Read the file that --config (or PRUNE_CONFIG) names.
+
+    Args:
+        options: the leaves of the model.
+        config: the file, and who names it.
+        mistakes: gets a text for each mistake.
+        suggested: gets the keys of settings that a misspelt name seems to mean.
+
+    Returns:
+        Values by dotted key.
+    """
+    path = Path(config.text)
+    try:
+        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except FileNotFoundError:
+        mistakes.append(
+            f"{config.origin} names the file {path}, which does not exist (looked for in "
+            f"{Path.cwd()}). "
+            "Give the path of a YAML file, such as conf/default.yaml."
+        )
+    except (OSError, UnicodeDecodeError) as error:
+        mistakes.append(f"{config.origin} names {path}, which cannot be read: {error}. Give a YAML file.")
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where else ""
+        what = getattr(error, "problem", None) or "it cannot be parsed"
+        mistakes.append(f"{path}{line} is not YAML: {what}. Write `key: value` lines.")
+    else:
+        if isinstance(root, yaml.MappingNode):
+            reader = _File(path, options, mistakes, suggested)
+            reader.read(root, ())
+            return reader.out
+        if root is not None:
+            mistakes.append(f"{path} holds no keys. Write `key: value` lines, such as `ratio: 0.1`.")
+    return {}
+
+
+class _File:
+    """Walks the nodes of a YAML file: these, unlike its values, know their line and their text."""
+
+    def __init__(
+        self, path: Path, options: Sequence[Option], mistakes: list[str], suggested: set[str]
+    ) -> None:
+        self.path = path
+        self.options = {o.path: o for o in options}
+        self.groups = {o.path[:i] for o in options for i in range(1, len(o.path))}
+        self.mistakes = mistakes
+        self.suggested = suggested
+        self.out: dict[str, Given] = {}
+
+    def read(self, node: yaml.MappingNode, path: tuple[str, ...]) -> None:
+        seen: dict[str, int] = {}
+        for name, value in node.value:
+            text = str(name.value).replace("-", "_")
+            here = (*path, text)
+            line = name.start_mark.line + 1
+            subject = f"the key `{'.'.join((*path, str(name.value)))}` in {self.path} (line {line})"
+            if text in seen:
+                self.mistakes.append(f"{subject} is there twice, first in line {seen[text]}. Remove one.")
+                continue
+            seen[text] = line
+            self._value(here, value, subject)
+
+    def _value(self, path: tuple[str, ...], value: yaml.Node, subject: str) -> None:
+        empty = isinstance(value, yaml.ScalarNode) and value.tag.endswith(":null")
+        if path in self.groups:
+            if isinstance(value, yaml.MappingNode):
+                self.read(value, path)
+            elif not empty:
+                inside = sorted(p[-1] for p in self.options if p[:-1] == path)
+                self.mistakes.append(
+                    f"{subject} is a group; write its keys below it, indented: {', '.join(inside)}."
+                )
+        elif path not in self.options:
+            known = {o.key: o.key for o in self.options.values()}
+            hint = did_you_mean(".".join(path), known, self.suggested)
+            self.mistakes.append(f"{subject} is not a setting.{hint} conf/default.yaml lists all keys.")
+        elif path == ("config",) and not empty:
+            self.mistakes.append(f"{subject} cannot be set in the file itself; use --config.")
+        elif not isinstance(value, yaml.ScalarNode):
+            accepted = domain(self.options[path].info)
+            self.mistakes.append(f"{subject} must be one value, {accepted}; got a list or a group.")
+        elif not empty:
+            # The text as written: YAML reads 1e-3 as text, yes as true, 2026-11-01 as a date.
+            self.out[".".join(path)] = Given(str(value.value), subject)

@@ -1,0 +1,446 @@
+"""Reading the input and writing the output: Delta tables, by name or by location.
+
+Each output table is one atomic commit: the companions first, the pruned table last, so that a
+reader who sees a run's pruned rows sees everything of that run. Where a commit fails, the tables
+before it go back to the version that they had.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from delta.tables import DeltaTable
+from pyspark.errors import AnalysisException
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, DataType, MapType, StructField, StructType
+
+from prune_lib.errors import InputError, OutputError
+from prune_lib.schemas import PRUNED, TABLE_COMMENTS, conform
+from prune_lib.settings import companion, is_location
+
+__all__ = ["check_output", "pruned_frame", "read_table", "table_version", "write_tables"]
+
+_LOG = logging.getLogger(__name__)
+
+# The order of the commits; the pruned table is what tells readers that a run is complete.
+Table = Literal["decisions", "items", "runs", "pruned"]
+WRITE_ORDER: tuple[Table, ...] = ("decisions", "items", "runs", "pruned")
+# The column by which a table of ours is known.
+_MARK = {"decisions": "run_id", "items": "run_id", "runs": "run_id", "pruned": "prune_run_id"}
+# Tables stay readable by delta-rs and older readers: no deletion vectors where a runtime's default
+# turns them on.
+_PROPERTIES = {"delta.enableDeletionVectors": "false"}
+# Delta keeps file statistics of the first 32 columns by default; prune_rank comes after the
+# input's own.
+_STATISTICS_COLUMNS = 32
+# Parquet refuses these in names; only column mapping gets around it.
+_SPECIAL = set(" ,;{}()\n\t=")
+# Column metadata that bind a column to its own Delta table (generated, identity, default, mapping).
+_BOUND = ("delta.", "CURRENT_DEFAULT", "EXISTS_DEFAULT")
+
+# A file of the pruned table: 5 million interactions are about 50 MB; and a few files even of a
+# small table, so that a smaller rank skips some of them.
+_FILE_INTERACTIONS = 5_000_000
+_FEW_FILES, _FEW_SESSIONS = 8, 1_000
+_MOST_FILES = 2_000
+
+
+# ------------------------------------------------------------------------------------------ reading
+
+
+def read_table(
+    spark: SparkSession, name: str, *, version: int | None = None, timestamp: str | None = None
+) -> DataFrame:
+    """A Delta or Parquet table, by name or location, at a version where one is given.
+
+    Args:
+        spark: the session.
+        name: `catalog.schema.table`, `schema.table`, or a location.
+        version: Delta version to read; the newest by default.
+        timestamp: read the table as it was then; not together with a version.
+
+    Raises:
+        InputError: there is no such table, or it has no such version.
+    """
+    travel: dict[str, str] = {}
+    if version is not None:
+        travel["versionAsOf"] = str(version)
+    if timestamp is not None:
+        travel["timestampAsOf"] = timestamp
+    delta = _is_delta(spark, name)
+    if travel and not delta:
+        raise InputError(
+            f"The table {name} is not a Delta table, so it has no version or timestamp to go back "
+            "to. Leave out --version and --timestamp."
+        )
+    try:
+        if not is_location(name):
+            frame = spark.read.options(**travel).table(name) if travel else spark.table(name)
+        else:
+            reader = spark.read.format("delta" if delta else "parquet").options(**travel)
+            frame = reader.load(name)
+    except AnalysisException as problem:
+        first = str(problem).strip().splitlines()[0]
+        raise InputError(
+            f"The table {name} cannot be read: {first} Give an existing Delta or Parquet table, as "
+            "a name (catalog.schema.table) or a location (/folder, s3://bucket/folder), by --input."
+        ) from problem
+    return frame
+
+
+def table_version(spark: SparkSession, name: str) -> int | None:
+    """Newest version of a Delta table; None where there is no table or it is not Delta."""
+    if not _is_delta(spark, name):
+        return None
+    last = _delta_table(spark, name).history(1).select("version").first()
+    return None if last is None else int(last["version"])
+
+
+# ------------------------------------------------------------------------------------ the kept rows
+
+
+def pruned_frame(input_df: DataFrame, session_column: str, selection: DataFrame, run_id: str) -> DataFrame:
+    """The kept rows of the input, all their columns untouched, with the `prune_` columns added.
+
+    Args:
+        input_df: the input as it was read, events (a row a click) or sessions (a row a session).
+        session_column: its column of session ids.
+        selection: the kept sessions: session_id (of the input's type), rank, reason, difficulty,
+            weight.
+        run_id: id of the run.
+
+    Returns:
+        Every row of every kept session. Column comments of the input survive. Cost: one join on the
+        session id; nothing is computed yet.
+
+    Raises:
+        InputError: the input has a `prune_` column already.
+    """
+    ours = {c.name for c in PRUNED}
+    clash = [name for name in input_df.columns if name.lower() in ours]
+    if clash:
+        raise InputError(
+            f"The input has the column{'s' if len(clash) > 1 else ''} {', '.join(clash)} already: "
+            "it was written by a pruning run. Give the original table by --input, or drop its "
+            "prune_ columns first."
+        )
+    own = [_unbound(field) for field in input_df.schema.fields]
+    key = "__prune_session"
+    chosen = selection.select(
+        F.col("session_id").alias(key),
+        F.col("rank").alias("prune_rank"),
+        F.col("reason").alias("prune_reason"),
+        F.col("difficulty").alias("prune_difficulty"),
+        F.col("weight").alias("prune_weight"),
+    )
+    kept = (
+        input_df.select(*own)
+        .join(chosen, F.col(_quoted(session_column)) == F.col(key))
+        .drop(key)
+        .withColumn("prune_run_id", F.lit(run_id))
+    )
+    return conform(kept, "pruned", "string", "string")
+
+
+def _unbound(field: StructField) -> Column:
+    """The column without what binds it to its own table; its comment stays."""
+    column = F.col(_quoted(field.name))
+    free = {k: v for k, v in field.metadata.items() if not k.startswith(_BOUND)}
+    if free == field.metadata:
+        return column
+    # Spark takes empty metadata for none given, and keeps the old: an empty comment stands in.
+    return column.alias(field.name, metadata=free or {"comment": ""})
+
+
+# ------------------------------------------------------------------------------------------ writing
+
+
+def check_output(spark: SparkSession, output: str) -> None:
+    """See, before anything is computed, that a run may write its four tables.
+
+    Args:
+        spark: the session.
+        output: the pruned table; its companions are checked too.
+
+    Raises:
+        OutputError: something is there that no pruning run wrote, or the place cannot be written.
+    """
+    for table in WRITE_ORDER:
+        target = _target(output, table)
+        if is_location(target):
+            _check_location(spark, target, table)
+        else:
+            _check_name(spark, target, table)
+
+
+def write_tables(
+    spark: SparkSession, frames: Mapping[str, DataFrame], output: str, info: Mapping[str, Any]
+) -> None:
+    """Write the four tables of a run, or none: companions first, the pruned table last.
+
+    `decisions`, `items` and `pruned` are replaced (the former contents stay in Delta's history),
+    `runs` is added to. The rows of `pruned` are laid out by rank, so that a smaller rank skips
+    files.
+
+    Args:
+        spark: the session.
+        frames: pruned, decisions, items, runs, each in its schema (`schemas.conform`).
+        output: the pruned table, a name or a location; its companions stand beside it.
+        info: what the commits' user metadata say: run id, settings hash, input version, experts
+            version.
+
+    Raises:
+        OutputError: see `check_output`.
+        Exception: whatever Spark raises; the tables are then as they were.
+    """
+    missing = [table for table in WRITE_ORDER if table not in frames]
+    if missing:
+        raise ValueError(f"no frame for {', '.join(missing)}")
+    check_output(spark, output)
+    note = json.dumps(dict(info), sort_keys=True, default=str)
+    begun: list[_Former] = []
+    try:
+        for table in WRITE_ORDER:
+            target = _target(output, table)
+            frame = frames[table]
+            former = _former(spark, target)
+            begun.append(former)
+            if table == "pruned":
+                files = _file_count(read_table(spark, _target(output, "decisions")))
+                frame = frame.repartitionByRange(files, "prune_rank").sortWithinPartitions("prune_rank")
+            _commit(spark, frame, table, former, note)
+            _LOG.info("wrote %s", target)
+    # A run that is stopped by hand leaves the tables as they were, too.
+    except BaseException:
+        for former in reversed(begun):
+            _undo(spark, former)
+        raise
+
+
+@dataclass(frozen=True)
+class _Former:
+    """What was at a target before the run wrote to it: a version, or perhaps an empty folder."""
+
+    target: str
+    version: int | None
+    folder: bool
+
+
+def _former(spark: SparkSession, target: str) -> _Former:
+    folder = False
+    if is_location(target):
+        fs, path = _path(spark, target)
+        folder = bool(fs.exists(path))
+    return _Former(target, table_version(spark, target), folder)
+
+
+def _commit(spark: SparkSession, frame: DataFrame, table: Table, former: _Former, note: str) -> None:
+    writer = frame.writeTo(_identifier(spark, former.target)).option("userMetadata", note)
+    if table == "runs" and former.version is not None:
+        writer.option("mergeSchema", "true").append()
+        return
+    writer = writer.using("delta").tableProperty("comment", TABLE_COMMENTS[table])
+    for key, value in {**_PROPERTIES, **_extra_properties(frame.schema, table)}.items():
+        writer = writer.tableProperty(key, value)
+    writer.createOrReplace()
+
+
+def _extra_properties(schema: StructType, table: Table) -> dict[str, str]:
+    names = list(_leaf_names(schema))
+    extra = {}
+    if any(_SPECIAL & set(name) for name in names):
+        extra["delta.columnMapping.mode"] = "name"
+    if table == "pruned" and len(names) > _STATISTICS_COLUMNS:
+        extra["delta.dataSkippingStatsColumns"] = "prune_rank"
+    return extra
+
+
+def _leaf_names(data_type: DataType, name: str = "") -> Iterable[str]:
+    """Names of all fields, those inside structs included; only leaves are counted by Delta."""
+    if isinstance(data_type, StructType):
+        for field in data_type.fields:
+            yield from _leaf_names(field.dataType, f"{name}.{field.name}" if name else field.name)
+    elif isinstance(data_type, ArrayType) and isinstance(data_type.elementType, StructType):
+        yield from _leaf_names(data_type.elementType, name)
+    elif isinstance(data_type, MapType) and isinstance(data_type.valueType, StructType):
+        yield from _leaf_names(data_type.valueType, name)
+    else:
+        yield name
+
+
+def _file_count(decisions: DataFrame) -> int:
+    """Files of the pruned table: enough that a smaller rank skips some, none huge."""
+    kept = (
+        decisions.filter("kept")
+        .agg(
+            F.count(F.lit(1)).alias("sessions"),
+            F.coalesce(F.sum(F.col("interactions").cast("bigint")), F.lit(0)).alias("interactions"),
+        )
+        .first()
+    )
+    assert kept is not None  # an aggregate without keys has one row
+    few = min(_FEW_FILES, math.ceil(int(kept["sessions"]) / _FEW_SESSIONS))
+    many = math.ceil(int(kept["interactions"]) / _FILE_INTERACTIONS)
+    return max(1, min(_MOST_FILES, max(few, many)))
+
+
+def _undo(spark: SparkSession, former: _Former) -> None:
+    """Bring a target back; what goes wrong here is logged, so that the first failure is raised."""
+    try:
+        if former.version is not None:
+            if table_version(spark, former.target) != former.version:
+                _delta_table(spark, former.target).restoreToVersion(former.version)
+                _LOG.warning("restored %s to version %d", former.target, former.version)
+        elif is_location(former.target):
+            fs, path = _path(spark, former.target)
+            fs.delete(path, True)
+            if former.folder:
+                fs.mkdirs(path)
+        else:
+            spark.sql(f"DROP TABLE IF EXISTS {former.target}")
+    except Exception as problem:
+        _LOG.error(
+            "%s could not be brought back to %s: %s",
+            former.target,
+            "its absence" if former.version is None else f"version {former.version}",
+            problem,
+        )
+
+
+# ------------------------------------------------------------------------------------ what is there
+
+
+def _check_location(spark: SparkSession, target: str, table: Table) -> None:
+    fs, path = _path(spark, target)
+    if _is_delta(spark, target):
+        _check_ours(spark, target, table)
+    elif fs.exists(path):
+        if not fs.getFileStatus(path).isDirectory():
+            raise OutputError(
+                f"The output {target} is a file. Give a folder that is empty or does not exist, by --output."
+            )
+        # A first run that was killed leaves data files beside a log without a commit: not foreign.
+        log = _child(spark, path, "_delta_log")
+        if len(fs.listStatus(path)) > 0 and not fs.exists(log):
+            raise OutputError(
+                f"The folder {target} is not empty and no Delta table: a run would write the table "
+                f"`{table}` over it. Give another --output, or empty the folder."
+            )
+    _check_writable(spark, target)
+
+
+def _check_name(spark: SparkSession, target: str, table: Table) -> None:
+    schema = target.rpartition(".")[0]
+    if schema and not spark.catalog.databaseExists(schema):
+        raise OutputError(
+            f"There is no schema {schema} for the output table {target}. Create it (CREATE SCHEMA "
+            f"{schema}), or give another --output."
+        )
+    if not spark.catalog.tableExists(target):
+        return
+    if not _is_delta(spark, target):
+        raise OutputError(
+            f"The output {target} exists and is not a Delta table. Give another --output, or drop it."
+        )
+    _check_ours(spark, target, table)
+
+
+def _check_ours(spark: SparkSession, target: str, table: Table) -> None:
+    if _MARK[table] not in read_table(spark, target).columns:
+        raise OutputError(
+            f"The Delta table {target} was not written by a pruning run (it has no column "
+            f"{_MARK[table]}): a run would replace it by its table `{table}`. Give another "
+            "--output."
+        )
+
+
+def _check_writable(spark: SparkSession, target: str) -> None:
+    """Whether the nearest existing folder above the target may be written."""
+    fs, path = _path(spark, target)
+    while not fs.exists(path):
+        path = path.getParent()
+        if path is None:  # an object store without folders: the write itself will tell
+            return
+    jvm: Any = spark._jvm
+    problem = ""
+    if not fs.getFileStatus(path).isDirectory():
+        problem = f"{path.toString()} is a file"
+    elif fs.getUri().getScheme() == "file":
+        # Permission bits do not tell of read-only mounts, nor of the superuser: try it.
+        folder = path.toUri().getPath()
+        try:
+            with tempfile.TemporaryDirectory(prefix=".prune-", dir=folder):
+                pass
+        except OSError as refusal:
+            problem = f"the folder {folder} may not be written by this user ({refusal.strerror})"
+    else:
+        try:
+            fs.access(path, jvm.org.apache.hadoop.fs.permission.FsAction.WRITE)
+        except Exception as refusal:  # py4j wraps the Java exception
+            if "AccessControlException" in str(refusal):
+                problem = f"the folder {path.toString()} may not be written by this user"
+    if problem:
+        raise OutputError(
+            f"The output {target} cannot be written: {problem}. Give another --output, or change "
+            "the folder's permissions."
+        )
+
+
+def _is_delta(spark: SparkSession, name: str) -> bool:
+    if is_location(name):
+        fs, path = _path(spark, name)
+        # isDeltaTable also says yes to a folder inside a Delta table and to a log without commits.
+        log = _child(spark, path, "_delta_log")
+        if not fs.exists(log) or not DeltaTable.isDeltaTable(spark, path.toString()):
+            return False
+        return any(
+            status.getPath().getName().endswith((".json", ".parquet")) for status in fs.listStatus(log)
+        )
+    if not spark.catalog.tableExists(name):
+        return False
+    try:
+        detail = spark.sql(f"DESCRIBE DETAIL {name}").first()
+    except AnalysisException:  # a view
+        return False
+    return detail is not None and detail["format"] == "delta"
+
+
+def _target(output: str, table: Table) -> str:
+    return output if table == "pruned" else companion(output, table)
+
+
+def _delta_table(spark: SparkSession, name: str) -> DeltaTable:
+    if is_location(name):
+        return DeltaTable.forPath(spark, _path(spark, name)[1].toString())
+    return DeltaTable.forName(spark, name)
+
+
+def _identifier(spark: SparkSession, name: str) -> str:
+    """The table as an SQL identifier; a location is absolute in it."""
+    if is_location(name):
+        return f"delta.{_quoted(_path(spark, name)[1].toString())}"
+    return name
+
+
+def _path(spark: SparkSession, location: str) -> tuple[Any, Any]:
+    """Hadoop's file system of a location and its qualified path."""
+    jvm: Any = spark._jvm
+    path = jvm.org.apache.hadoop.fs.Path(location)
+    fs = path.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf())
+    return fs, fs.makeQualified(path)
+
+
+def _child(spark: SparkSession, path: Any, name: str) -> Any:
+    jvm: Any = spark._jvm
+    return jvm.org.apache.hadoop.fs.Path(path, name)
+
+
+def _quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"

@@ -1,0 +1,193 @@
+"""Experiment tracking by MLflow, where it is installed; a job never fails because of it.
+
+By default the runs lie in the workspace: a SQLite store (`mlflow.db`) and a folder of artifacts
+(`mlruns`); MLFLOW_TRACKING_URI, or a workspace that is not a local folder, leaves the place to
+MLflow.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Tracker", "tracked_run"]
+
+_LOG = logging.getLogger(__name__)
+
+# MLflow refuses longer values of parameters, and more than 100 of them in one request.
+_LONGEST_VALUE = 6000
+_BATCH = 100
+
+
+class Tracker:
+    """A run that is being tracked, or nothing under the same methods.
+
+    Attributes:
+        run_id: MLflow's id of the run; None where nothing is tracked.
+        warnings: what went wrong with the tracking, for the runs table.
+    """
+
+    def __init__(self, client: Any = None, run_id: str | None = None) -> None:
+        self.run_id = run_id
+        self.warnings: list[str] = []
+        self._client = client
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Log parameters; nested mappings become dotted names."""
+
+        def log(client: Any) -> None:
+            from mlflow.entities import Param
+
+            flat = [Param(k, str(v)[:_LONGEST_VALUE]) for k, v in _flat(values)]
+            for start in range(0, len(flat), _BATCH):
+                client.log_batch(self.run_id, params=flat[start : start + _BATCH])
+
+        self._try("parameters", log)
+
+    def metrics(self, values: Mapping[str, float | int | None], step: int | None = None) -> None:
+        """Log numbers, at a step where one is given; None is left out."""
+
+        def log(client: Any) -> None:
+            import time
+
+            from mlflow.entities import Metric
+
+            now = int(time.time() * 1000)
+            numbers = [Metric(k, float(v), now, step or 0) for k, v in values.items() if v is not None]
+            if numbers:
+                client.log_batch(self.run_id, metrics=numbers)
+
+        self._try("metrics", log)
+
+    def dict(self, obj: Mapping[str, Any], name: str) -> None:
+        """Store a mapping as a JSON or YAML artifact, by the name's ending."""
+        self._try(name, lambda client: client.log_dict(self.run_id, dict(obj), name))
+
+    def artifact(self, path: str | os.PathLike[str]) -> None:
+        """Store a file, or a folder with what is in it."""
+
+        def log(client: Any) -> None:
+            local = Path(path)
+            if not local.exists():
+                raise FileNotFoundError(f"{local} does not exist")
+            if local.is_dir():
+                client.log_artifacts(self.run_id, str(local), local.name)
+            else:
+                client.log_artifact(self.run_id, str(local))
+
+        self._try(str(path), log)
+
+    def _try(self, what: str, log: Callable[[Any], object]) -> None:
+        if self._client is None:
+            return
+        try:
+            log(self._client)
+        except Exception as problem:
+            self._warn(f"MLflow did not take {what}: {_first_line(problem)}")
+
+    def _warn(self, message: str) -> None:
+        self.warnings.append(message)
+        _LOG.warning("%s", message)
+
+    def _end(self, status: str) -> None:
+        self._try("the end of the run", lambda c: c.set_terminated(self.run_id, status))
+
+
+@contextmanager
+def tracked_run(
+    workspace: str, experiment: str, run_name: str, params: Mapping[str, Any]
+) -> Iterator[Tracker]:
+    """Track what happens inside the block as one MLflow run.
+
+    Args:
+        workspace: the workspace; where it is a local folder, the store is in it, unless
+            MLFLOW_TRACKING_URI says otherwise.
+        experiment: name of the experiment; made where there is none.
+        run_name: name of the run.
+        params: the settings; nested mappings become dotted names.
+
+    Yields:
+        The tracker. An exception in the block ends the run as FAILED and goes on; one of the
+        tracking itself becomes a warning.
+    """
+    tracker = _start(workspace, experiment, run_name)
+    tracker.params(params)
+    try:
+        yield tracker
+    except BaseException as problem:
+        tracker._end("KILLED" if isinstance(problem, KeyboardInterrupt) else "FAILED")
+        raise
+    tracker._end("FINISHED")
+
+
+def _start(workspace: str, experiment: str, run_name: str) -> Tracker:
+    # MLflow asks git for a commit that says nothing about the data, and warns where git is absent.
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    try:
+        from mlflow.tracking import MlflowClient
+    except ImportError:
+        _LOG.info("MLflow is not installed: the run is not tracked")
+        return Tracker()
+    # The store's migrations tell a line each.
+    for name in ("mlflow", "alembic", "sqlalchemy"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        store, artifacts = _store(workspace)
+        client = MlflowClient(tracking_uri=store)
+        found = client.get_experiment_by_name(experiment)
+        number = found.experiment_id if found else _create(client, experiment, artifacts)
+        run = client.create_run(number, run_name=run_name)
+    except Exception as problem:
+        tracker = Tracker()
+        tracker._warn(f"MLflow does not track this run: {_first_line(problem)}")
+        return tracker
+    return Tracker(client, run.info.run_id)
+
+
+def _create(client: Any, experiment: str, artifacts: str | None) -> str:
+    try:
+        return str(client.create_experiment(experiment, artifact_location=artifacts))
+    except Exception:
+        # Another job may have made it a moment ago.
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            raise
+        return str(found.experiment_id)
+
+
+def _store(workspace: str) -> tuple[str | None, str | None]:
+    """Tracking URI and place of the artifacts; None leaves it to MLflow."""
+    local = _local_folder(workspace)
+    if os.environ.get("MLFLOW_TRACKING_URI") or local is None:
+        return None, None
+    local.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{local / 'mlflow.db'}", (local / "mlruns").as_uri()
+
+
+def _local_folder(workspace: str) -> Path | None:
+    """The workspace as a local folder; None for a catalog's schema or a remote location.
+
+    >>> _local_folder("/data/ws"), _local_folder("main.shop"), _local_folder("s3://bucket/ws")
+    (PosixPath('/data/ws'), None, None)
+    """
+    if workspace.startswith("file:"):
+        return Path("/" + workspace.removeprefix("file:").lstrip("/"))
+    if ":" in workspace or ("/" not in workspace and not workspace.startswith(".")):
+        return None
+    return Path(workspace).absolute()
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _first_line(problem: Exception) -> str:
+    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]

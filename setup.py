@@ -1,0 +1,39 @@
+"""The package `prune-lib`: what a machine needs depends on what it does, hence the extras."""
+
+from setuptools import find_packages, setup
+
+SPARK = ["pyspark==3.5.*", "delta-spark==3.3.*", "graphframes-py>=0.12,<0.13"]
+# Petastorm calls parts of pyarrow that version 15 removed, numpy 1's names, and pkg_resources.
+EXPERTS = ["torch", "safetensors", "petastorm==0.13.*", "pyarrow<15", "numpy<2", "setuptools<70"]
+TRACKING = ["mlflow>=3,<4"]
+DEV = [
+    "deltalake",
+    "hypothesis",
+    "mypy",
+    "pandas-stubs",
+    "pre-commit",
+    "pytest",
+    "ruff",
+    "scipy",
+    "types-PyYAML",
+    "types-tqdm",
+]
+
+setup(
+    name="prune-lib",
+    version="0.1.0",
+    description="Prunes session data for recommenders",
+    packages=find_packages(include=["prune_lib", "prune_lib.*"]),
+    package_data={"prune_lib": ["*.yaml", "**/*.yaml", "**/*.html", "py.typed"]},
+    python_requires=">=3.10,<3.13",
+    # What importing the library needs; Spark is the cluster's own where there is a cluster.
+    install_requires=["numpy", "pandas>=2.2,<3", "pyarrow", "pydantic>=2,<3", "pyyaml", "tqdm"],
+    extras_require={
+        "spark": SPARK,
+        "experts": EXPERTS,
+        "tracking": TRACKING,
+        "dev": DEV,
+        "all": [*SPARK, *EXPERTS, *TRACKING, *DEV],
+    },
+    entry_points={"console_scripts": ["prune = prune_lib.cli:prune_main"]},
+)

@@ -1,0 +1,124 @@
+"""The bundle: a folder that is whole or not there, verified by its hash, without a pickle in it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from prune_lib.errors import BundleError  # noqa: E402
+from prune_lib.experts import bundle as bundle_module  # noqa: E402
+from prune_lib.experts.bundle import FILES, Bundle, check_vocabulary  # noqa: E402
+from prune_lib.experts.mixture import Mixture, standardised_log_popularity  # noqa: E402
+from prune_lib.experts.models import Gate, make_expert  # noqa: E402
+from prune_lib.experts.settings import EXPERTS, TrainSettings  # noqa: E402
+
+SETTINGS = TrainSettings(dim=8, max_length=10)
+ITEMS = ["b", "a", "7", "d"]
+POPULARITY = np.array([4, 3, 2, 1], dtype=np.int64)
+
+
+def mixture(seed: int) -> Mixture:
+    torch.manual_seed(seed)
+    experts = [make_expert(kind, POPULARITY, dim=8, max_length=10, dropout=0.0) for kind in EXPERTS]
+    return Mixture(experts, Gate(8), standardised_log_popularity(POPULARITY)).eval()
+
+
+def built() -> Bundle:
+    return Bundle.build(
+        mixtures=[mixture(0), mixture(1)],
+        settings=SETTINGS,
+        vocabulary=pd.DataFrame({"item": ITEMS, "idx": range(4), "sessions": POPULARITY}),
+        metrics={"fold0": {}, "fold1": {}},
+        described={"sessions": 5},
+    )
+
+
+@pytest.fixture
+def saved(tmp_path):
+    return built().save(tmp_path / "experts")
+
+
+def test_a_round_trip_gives_the_same_models(saved):
+    read = Bundle.load(saved.path)
+    assert read.hash == saved.hash and read.version == saved.hash[:12]
+    assert read.settings == SETTINGS and read.n_items == 4 and read.max_length == 10
+    items = torch.tensor([[0, 1, 2, 3]])
+    for fold in (0, 1):
+        for one, two in zip(mixture(fold)(items), read.mixture(fold)(items), strict=True):
+            assert torch.equal(one, two)
+    assert read.vocabulary["item"].tolist() == ITEMS
+
+
+def test_the_same_training_has_the_same_hash():
+    assert built().hash == built().hash
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_damage_is_found(saved, name):
+    file = saved.path / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(BundleError, match="damaged.*train"):
+        Bundle.load(saved.path)
+
+
+def test_a_folder_that_is_no_bundle(tmp_path):
+    with pytest.raises(BundleError, match="not a bundle.*config.json"):
+        Bundle.load(tmp_path)
+
+
+def test_another_format(tmp_path, monkeypatch):
+    monkeypatch.setattr(bundle_module, "FORMAT", 99)
+    newer = built()
+    monkeypatch.undo()
+    with pytest.raises(BundleError, match="format 99"):
+        Bundle.load(newer.save(tmp_path / "newer").path)
+
+
+def test_no_file_is_a_pickle(saved):
+    for file in saved.path.iterdir():
+        content = file.read_bytes()
+        assert not content.startswith((b"\x80", b"PK")), file.name  # pickle, zip of torch.save
+    assert sorted(file.name for file in saved.path.iterdir()) == sorted([*FILES, "hash"])
+
+
+def test_saving_replaces_and_leaves_nothing_beside(saved):
+    again = built().save(saved.path)
+    assert Bundle.load(saved.path).hash == again.hash
+    assert [file.name for file in saved.path.parent.iterdir()] == ["experts"]
+
+
+def test_an_interrupted_save_leaves_the_former_bundle(saved, monkeypatch):
+    def fail(self, text):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pathlib.Path.write_text", fail)
+    with pytest.raises(KeyboardInterrupt):
+        built().save(saved.path)
+    monkeypatch.undo()
+    assert Bundle.load(saved.path).hash == saved.hash
+    assert [file.name for file in saved.path.parent.iterdir()] == ["experts"]
+
+
+def test_item_index(saved):
+    found = saved.item_index(["a", "7", "zz", "b"])
+    assert found.dtype == np.int32 and found.tolist() == [1, 2, -1, 0]
+    assert saved.item_index(np.array([7, 8])).tolist() == [2, -1]  # integer ids, as strings
+
+
+def test_another_vocabulary_is_refused(saved):
+    known = check_vocabulary(saved, ["a", "b", "new"], np.array([60, 38, 2]))
+    assert known.tolist() == [1, 0, -1]
+    with pytest.raises(BundleError, match=r"another vocabulary.*'x'.*50\.0%.*5%"):
+        check_vocabulary(saved, ["a", "x"], np.array([10, 10]))
+
+
+def test_the_configuration_reads_as_json(saved):
+    config = json.loads((saved.path / "config.json").read_text())
+    assert config["experts"] == list(EXPERTS) and config["input"] == {"sessions": 5}

@@ -1,0 +1,164 @@
+"""The sampler's arithmetic and the lazy greedy, against the short references. No JVM."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prune_lib.popularity import gini, popularity_bands
+from prune_lib.sampling.gains import FULL, GAIN_UNIT, Objective, contributions, sum_by_row
+from prune_lib.sampling.greedy import lazy_greedy
+from tests.reference import Graph, build_graph, greedy, objective
+
+UNIT = 6
+Sessions = list[list[int]]
+
+sessions_of_few_items = st.lists(
+    st.lists(st.integers(0, 11), min_size=1, max_size=7), min_size=2, max_size=40
+)
+
+
+def run_lazy(
+    graph: Graph, cost: np.ndarray, budget: int, scale: np.ndarray | None = None
+) -> tuple[list[int], Objective, bool]:
+    """The exact sampler's greedy on a reference graph."""
+    state = Objective.empty(graph.weight, np.zeros(graph.weight.size, dtype=bool), UNIT)
+    order, _, full = lazy_greedy(
+        graph.indptr[1:],
+        graph.pattern.astype(np.int32),
+        np.rint(graph.message * UNIT).astype(np.int32),
+        (np.ones(cost.size) if scale is None else scale) / cost,
+        cost,
+        np.arange(cost.size),
+        state,
+        budget,
+    )
+    return order, state, full
+
+
+def random_sessions(seed: int, n: int = 300, items: int = 80) -> Sessions:
+    rng = np.random.default_rng(seed)
+    weights = 1 / np.arange(1, items + 1)
+    weights /= weights.sum()
+    return [list(map(int, rng.choice(items, rng.integers(1, 9), p=weights))) for _ in range(n)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("ratio", [0.1, 0.5])
+def test_lazy_greedy_reaches_the_sequential_greedys_objective(seed: int, ratio: float) -> None:
+    sessions = random_sessions(seed)
+    graph = build_graph(sessions, age=np.linspace(1, 0, len(sessions)))
+    cost = np.array([len(s) for s in sessions])
+    budget = int(ratio * cost.sum())
+    ours, state, _ = run_lazy(graph, cost, budget)
+    theirs = greedy(graph, cost, budget)
+    assert objective(graph, ours) >= 0.999 * objective(graph, theirs), f"seed {seed}"
+    assert state.value() == pytest.approx(objective(graph, ours), rel=1e-9)
+    assert cost[ours].sum() <= budget
+
+
+@settings(max_examples=60, deadline=None)
+@given(sessions_of_few_items, st.integers(0, 60), st.integers(0, 60))
+def test_a_smaller_budget_is_a_prefix(sessions: Sessions, one: int, other: int) -> None:
+    graph = build_graph(sessions)
+    cost = np.array([len(s) for s in sessions])
+    small, large = sorted((one, other))
+    short, _, _ = run_lazy(graph, cost, small)
+    long, _, _ = run_lazy(graph, cost, large)
+    assert short == long[: len(short)]
+    if len(short) < len(long):
+        assert cost[long[: len(short) + 1]].sum() > small, "the next pick would still have fitted"
+
+
+@settings(max_examples=60, deadline=None)
+@given(sessions_of_few_items)
+def test_gains_fall_as_sessions_are_kept(sessions: Sessions) -> None:
+    """Submodularity, on which laziness rests: no gain grows when something else is kept."""
+    graph = build_graph(sessions)
+    state = Objective.empty(graph.weight, np.zeros(graph.weight.size, dtype=bool), UNIT)
+    message = np.rint(graph.message * UNIT).astype(np.int32)
+    lengths = np.diff(graph.indptr)
+
+    def gains() -> np.ndarray:
+        each = contributions(
+            state.offer(), state.saturation(FULL * UNIT), graph.pattern.astype(np.int32), message
+        )
+        return sum_by_row(each, lengths)
+
+    before = gains()
+    patterns, _ = graph.row(0)
+    state.add(patterns, message[: patterns.size])
+    assert (gains() <= before).all()
+
+
+def test_the_gain_is_the_objectives_increase() -> None:
+    sessions = random_sessions(7, n=40)
+    graph = build_graph(sessions)
+    cost = np.array([len(s) for s in sessions])
+    state = Objective.empty(graph.weight, np.zeros(graph.weight.size, dtype=bool), UNIT)
+    order, facts, _ = lazy_greedy(
+        graph.indptr[1:],
+        graph.pattern.astype(np.int32),
+        np.rint(graph.message * UNIT).astype(np.int32),
+        1 / cost,
+        cost,
+        np.arange(cost.size),
+        state,
+        60,
+    )
+    for k, (key, gain, new, cold) in enumerate(facts):
+        rise = objective(graph, order[: k + 1]) - objective(graph, order[:k])
+        assert gain / GAIN_UNIT == pytest.approx(rise, abs=1e-12)
+        assert key == pytest.approx(rise / cost[order[k]], abs=1e-12)
+        assert 0 <= new <= gain and cold == 0
+
+
+def test_easy_sessions_come_first_where_kappa_is_positive() -> None:
+    """Two sessions with the same patterns, one of them hard: the factor exp(-kappa x) decides."""
+    sessions = [[1, 2], [1, 2], [3, 4], [3, 4]]
+    graph = build_graph(sessions)
+    cost = np.array([2, 2, 2, 2])
+    order, _, _ = run_lazy(graph, cost, 4, np.exp(-0.5 * np.array([0.9, 0.1, 0.1, 0.9])))
+    assert sorted(order) == [1, 2]
+
+
+def test_a_capped_objective_is_set_cover() -> None:
+    weight = np.full(4, 2.0**-12)
+    state = Objective.empty(weight, np.zeros(4, dtype=bool), 1, cap=np.ones(4, dtype=np.int64))
+    # Rows {0,1,2}, {0}, {3}, {2,3}: by items per unit price the first, then one with item 3.
+    order, _, full = lazy_greedy(
+        np.array([3, 4, 5, 7]),
+        np.array([0, 1, 2, 0, 3, 2, 3], dtype=np.int32),
+        np.ones(7, dtype=np.int32),
+        np.ones(4),
+        np.ones(4, dtype=np.int64),
+        np.arange(4),
+        state,
+        99,
+    )
+    assert order == [0, 2] and not full
+    assert (state.evidence >= 1).all()
+
+
+def test_sums_by_row_survive_a_wrapping_total() -> None:
+    big = np.full(5, 2**62, dtype=np.int64)
+    assert sum_by_row(big, np.ones(5, dtype=np.int64)).tolist() == big.tolist()
+
+
+@given(st.lists(st.integers(1, 1000), min_size=1, max_size=200))
+def test_bands_split_by_popularity(counts: list[int]) -> None:
+    counts_array = np.array(counts)
+    bands = popularity_bands(counts_array)
+    cold = counts_array[bands.cold(counts_array)]
+    popular = counts_array[counts_array >= bands.popular_min]
+    assert cold.sum() <= 0.1 * counts_array.sum() + 1e-9
+    assert not set(cold) & set(popular)
+    assert popular.sum() <= 0.5 * counts_array.sum() + 1e-9 or set(popular) == {counts_array.max()}
+
+
+def test_gini_by_its_definition() -> None:
+    values = np.random.default_rng(0).integers(0, 50, 60)
+    pairs = np.abs(values[:, None] - values[None, :]).sum()
+    assert gini(values) == pytest.approx(pairs / (2 * values.size * values.sum()))

@@ -1,0 +1,193 @@
+"""The main job as a user runs it: `spark-submit jobs/prune.py`, and its tables read back twice over."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from deltalake import DeltaTable
+from pyspark.sql import SparkSession
+
+from prune_lib.schemas import DECISIONS, ITEMS, KEPT_REASONS, PRUNED, PRUNED_REASONS, RUNS
+
+ROOT = Path(__file__).resolve().parents[2]
+SESSIONS, RATIO = 600, 0.2
+
+
+def submit(*flags: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the job by the environment's own spark-submit, from a folder that is not the project's."""
+    command = Path(sys.executable).with_name("spark-submit")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYSPARK", "SPARK"))}
+    return subprocess.run(
+        [str(command), "--master", "local[2]", str(ROOT / "jobs" / "prune.py"), *flags],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+
+
+@dataclass
+class Run:
+    """A finished run and its tables as delta-rs reads them."""
+
+    workspace: Path
+    output: str
+    sessions: pd.DataFrame
+    pruned: pd.DataFrame
+    decisions: pd.DataFrame
+    items: pd.DataFrame
+    runs: pd.DataFrame
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """One run on a small demo data set, from nothing."""
+    folder = tmp_path_factory.mktemp("user")
+    done = submit(
+        "--ratio", str(RATIO), "--demo-sessions", str(SESSIONS), "--training-epochs", "2", cwd=folder
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    workspace = folder / "workspace"
+    tables = {
+        name: DeltaTable(str(workspace / name)).to_pandas()
+        for name in ("sessions", "pruned", "pruned_decisions", "pruned_items", "pruned_runs")
+    }
+    return Run(
+        workspace,
+        done.stdout,
+        tables["sessions"],
+        tables["pruned"],
+        tables["pruned_decisions"],
+        tables["pruned_items"],
+        tables["pruned_runs"],
+    )
+
+
+def test_the_run_says_what_it_did(run: Run) -> None:
+    assert "Pruned" in run.output and "interactions" in run.output
+    assert "SELECT reason" in run.output, "a query to look at the result"
+    assert (run.workspace / "mlflow.db").is_file()
+
+
+def test_every_column_is_in_the_schema_and_spark_reads_what_delta_rs_reads(
+    run: Run, spark: SparkSession
+) -> None:
+    expected = {
+        "pruned": [*run.sessions.columns, *[c.name for c in PRUNED]],
+        "pruned_decisions": [c.name for c in DECISIONS],
+        "pruned_items": [c.name for c in ITEMS],
+        "pruned_runs": [c.name for c in RUNS],
+    }
+    for name, columns in expected.items():
+        frame = spark.read.format("delta").load(str(run.workspace / name))
+        assert frame.columns == columns
+        ours = {c.name for c in (*PRUNED, *DECISIONS, *ITEMS, *RUNS)}
+        for field in frame.schema:
+            assert field.metadata.get("comment") or field.name not in ours, field.name
+        table = DeltaTable(str(run.workspace / name))
+        assert [f.name for f in table.schema().fields] == columns
+        assert frame.count() == len(table.to_pandas())
+
+
+def test_kept_rows_are_the_inputs_untouched(run: Run) -> None:
+    own = list(run.sessions.columns)
+    theirs = run.sessions.set_index("session_id").loc[run.pruned["session_id"]].reset_index()
+    pd.testing.assert_frame_equal(run.pruned[own], theirs[own])
+
+
+def test_the_budget_holds_and_is_used(run: Run) -> None:
+    clicks = int(run.sessions["items"].map(len).sum())
+    kept = int(run.pruned["items"].map(len).sum())
+    assert kept <= RATIO * clicks
+    # The next session in line did not fit: no longer than the longest.
+    assert kept > RATIO * clicks - run.sessions["items"].map(len).max()
+    record = run.runs.iloc[0]
+    assert (record["interactions_after"], record["sessions_after"]) == (kept, len(run.pruned))
+    assert record["interactions_before"] == clicks
+
+
+def test_ranks_are_dense_and_agree(run: Run) -> None:
+    assert sorted(run.pruned["prune_rank"]) == list(range(1, len(run.pruned) + 1))
+    kept = run.decisions[run.decisions["kept"]].set_index("session_id")
+    pruned = run.pruned.set_index("session_id")
+    assert (kept.loc[pruned.index, "rank"] == pruned["prune_rank"]).all()
+    assert (kept.loc[pruned.index, "reason"] == pruned["prune_reason"]).all()
+
+
+def test_no_duplicate_is_kept_beside_its_twin(run: Run) -> None:
+    sequences = run.pruned["items"].map(tuple)
+    assert sequences.is_unique
+    decisions = run.decisions.set_index("session_id")
+    kept = set(sequences)
+    for session, items in zip(run.sessions["session_id"], run.sessions["items"], strict=True):
+        row = decisions.loc[session]
+        assert (row["reason"] == "DUPLICATE") == (not row["kept"] and tuple(items) in kept)
+
+
+def test_every_session_has_a_decision_and_a_known_reason(run: Run) -> None:
+    assert sorted(run.decisions["session_id"]) == sorted(run.sessions["session_id"])
+    assert set(run.decisions.loc[run.decisions["kept"], "reason"]) <= set(KEPT_REASONS)
+    assert set(run.decisions.loc[~run.decisions["kept"], "reason"]) <= set(PRUNED_REASONS)
+    assert run.decisions["difficulty"].between(0, 1).all()
+    gates = run.decisions[["gate_gnn", "gate_rnn", "gate_transformer"]].sum(axis=1)
+    assert (gates - 1).abs().max() < 1e-3
+    # The percentile rank is spread evenly: its mean is a half.
+    assert run.decisions["difficulty"].mean() == pytest.approx(0.5, abs=0.01)
+
+
+def test_covering_sessions_are_kept_and_share_what_they_say(run: Run) -> None:
+    items = run.sessions.set_index("session_id")["items"].map(set)
+    kept = set(run.pruned["session_id"])
+    covered = run.decisions[run.decisions["covered_by"].notna()]
+    assert len(covered) and not covered["kept"].any()
+    for row in covered.itertuples():
+        assert row.covered_by in kept
+        assert set(row.shared_items) == items[row.session_id] & items[row.covered_by]
+        assert len(row.shared_items) > 0
+
+
+def test_weights_sum_to_the_number_of_sessions(run: Run) -> None:
+    assert run.pruned["prune_weight"].sum() == pytest.approx(len(run.sessions))
+    assert run.pruned["prune_weight"].min() >= 1
+
+
+def test_items_count_what_is_there(run: Run) -> None:
+    before = Counter(i for items in run.sessions["items"] for i in items)
+    after = Counter(i for items in run.pruned["items"] for i in items)
+    items = run.items.set_index("item")
+    assert dict(items["interactions_before"]) == dict(before)
+    assert {i: n for i, n in items["interactions_after"].items() if n} == dict(after)
+    first = {}
+    for row in run.pruned.sort_values("prune_rank").itertuples():
+        for item in row.items:
+            first.setdefault(item, row.session_id)
+    assert dict(items["first_kept_session"].dropna()) == first
+    assert set(items["band"]) <= {"cold", "mid", "popular"}
+
+
+def test_planted_noise_ranks_harder_than_organic_sessions(run: Run) -> None:
+    planted = run.sessions.set_index("session_id")["planted"]
+    difficulty = run.decisions.set_index("session_id")["difficulty"]
+    assert difficulty[planted == "noise"].mean() > difficulty[planted == "organic"].mean()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--ratio", "1.5"], "1.5"),
+        (["--ratio", "0.1", "--input", "nowhere/sessions"], "nowhere/sessions"),
+    ],
+)
+def test_mistakes_end_with_2_and_a_paragraph(tmp_path: Path, flags: list[str], said: str) -> None:
+    done = submit(*flags, cwd=tmp_path)
+    text = done.stdout + done.stderr
+    assert done.returncode == 2, text
+    assert said in text and "Traceback" not in text and "\tat " not in text

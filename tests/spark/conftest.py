@@ -1,0 +1,50 @@
+"""One Spark session for all Spark tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from prune_lib.session import get_spark
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """Two cores, few partitions, no UI, a warehouse that goes away."""
+    folder = tmp_path_factory.mktemp("spark")
+    session = get_spark(
+        "tests",
+        master="local[2]",
+        extra={
+            # More than one partition, so that order-dependence shows; few, so that a test takes little.
+            "spark.sql.shuffle.partitions": "4",
+            "spark.default.parallelism": "2",
+            "spark.ui.enabled": "false",
+            "spark.driver.memory": "2g",
+            "spark.sql.warehouse.dir": str(folder / "warehouse"),
+            "spark.driver.extraJavaOptions": f"-Dderby.system.home={folder}",
+            # Delta looks at 50 partitions of its log by default: seconds a commit on tiny tables.
+            "spark.databricks.delta.snapshotPartitions": "2",
+        },
+    )
+    yield session
+    session.stop()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _clear_caches(spark: SparkSession) -> Iterator[None]:
+    """No test module reads what another one cached."""
+    yield
+    spark.catalog.clearCache()
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The real data sets beside the project; tests that need them skip where they are absent."""
+    folder = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the real data sets (../shared/data beside the project) are not on this machine")
+    return folder

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from prune_lib.baselines import (
+    CCS_HARDEST,
+    CCS_STRATA,
+    METHODS,
+    NEEDS_DIFFICULTY,
+    NEEDS_ORDER,
+    rank_baseline,
+    take_budget,
+)
+
+pytestmark = pytest.mark.spark
+
+SEED, SESSIONS, ITEMS = 7, 400, 30
+SCHEMA = "sid bigint, items array<int>, n int, tie bigint, q double, age double, difficulty double"
+
+
+@pytest.fixture(scope="module")
+def made(spark: SparkSession) -> pd.DataFrame:
+    """Random sessions: skewed items, some without a difficulty, many ties; and the draw."""
+    rng = np.random.default_rng(3)
+    n = rng.integers(1, 6, SESSIONS)
+    score = np.round(rng.gamma(2.0, 1.0, SESSIONS), 2)
+    q = (pd.Series(score).rank(method="average") - 0.5) / SESSIONS
+    frame = pd.DataFrame(
+        {
+            "sid": np.arange(SESSIONS),
+            "items": [np.minimum(rng.geometric(0.15, k) - 1, ITEMS - 1).tolist() for k in n],
+            "n": n,
+            # Few values: the session id must break these.
+            "tie": rng.integers(0, 300, SESSIONS),
+            "q": np.where(n == 1, np.nan, q),
+            "age": np.round(1 - np.arange(SESSIONS) / (SESSIONS - 1), 2),
+            "difficulty": np.where(n == 1, np.nan, score),
+        }
+    )
+    # Only the hash is taken from Spark.
+    draws = (
+        spark.createDataFrame(frame[["sid", "tie"]], "sid bigint, tie bigint")
+        .select("sid", F.xxhash64(F.lit(SEED).cast("bigint"), "tie").alias("draw"))
+        .toPandas()
+    )
+    return frame.merge(draws, on="sid")
+
+
+def sessions(spark: SparkSession, made: pd.DataFrame, partitions: int = 3) -> DataFrame:
+    plain = made.drop(columns="draw").astype(object)
+    rows = plain.where(plain.notna(), None).sample(frac=1, random_state=partitions)
+    return spark.createDataFrame(list(rows.itertuples(index=False, name=None)), SCHEMA).repartition(
+        partitions
+    )
+
+
+def ordered(spark: SparkSession, made: pd.DataFrame, method: str, parts: int = 3) -> list[int]:
+    got = rank_baseline(method, sessions(spark, made, parts), SEED).toPandas()
+    got = got.sort_values("rank")
+    assert got["rank"].tolist() == list(range(1, SESSIONS + 1))
+    assert got["running"].tolist() == got["n"].cumsum().tolist()
+    return [int(s) for s in got["sid"]]
+
+
+def oracle(made: pd.DataFrame, method: str) -> list[int]:
+    p = made.copy()
+    p["late"] = 0
+    if method == "random":
+        p["key"] = p["draw"]
+    elif method == "hardest":
+        p["key"] = -p["q"]
+    elif method == "easiest":
+        p["key"] = p["q"]
+    elif method == "moderate":
+        p["key"] = (p["q"] - 0.5).abs()
+    elif method == "recent":
+        p["key"] = p["age"]
+    elif method == "item-quota":
+        best: dict[int, int] = {}
+        place = [0] * ITEMS
+        for row in p.sort_values(["draw", "tie", "sid"]).itertuples():
+            for item in set(row.items):
+                place[item] += 1
+                best[row.sid] = min(best.get(row.sid, SESSIONS), place[item])
+        p["key"] = p["sid"].map(best)
+    else:
+        p["late"] = np.where(p["q"].isna(), 2, np.where(p["q"] > 1 - CCS_HARDEST, 1, 0))
+        score = p.loc[p["late"] == 0, "difficulty"]
+        width = score.max() - score.min()
+        stratum = np.minimum(((score - score.min()) / width * CCS_STRATA).astype(int), 49)
+        p["key"] = p["q"].where(p["late"] == 1, 0.0)
+        order = p.loc[score.index].assign(stratum=stratum).sort_values(["draw", "tie", "sid"])
+        p.loc[order.index, "key"] = order.groupby("stratum").cumcount()
+    return p.sort_values(["late", "key", "tie", "sid"], na_position="last")["sid"].tolist()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_order_is_the_oracles(spark: SparkSession, made: pd.DataFrame, method: str) -> None:
+    assert ordered(spark, made, method) == oracle(made, method)
+
+
+@pytest.mark.parametrize("method", ["random", "ccs", "item-quota"])
+def test_the_order_does_not_depend_on_partitions(
+    spark: SparkSession, made: pd.DataFrame, method: str
+) -> None:
+    expected = ordered(spark, made, method, 1)
+    for parts in (3, 8):
+        assert ordered(spark, made, method, parts) == expected
+
+
+def test_hard_sessions_are_first_where_they_should_be(spark: SparkSession, made: pd.DataFrame) -> None:
+    q = made.set_index("sid")["q"]
+    scored = int(q.notna().sum())
+    mean = {m: q[ordered(spark, made, m)[:40]].mean() for m in ("hardest", "easiest", "moderate")}
+    assert mean["hardest"] > 0.85 and mean["easiest"] < 0.15 and 0.4 < mean["moderate"] < 0.6
+    for method in sorted(NEEDS_DIFFICULTY):
+        assert q[ordered(spark, made, method)[scored:]].isna().all()
+
+
+def test_ccs_prefixes_have_equal_counts_by_stratum(spark: SparkSession, made: pd.DataFrame) -> None:
+    order = ordered(spark, made, "ccs")
+    p = made.set_index("sid")
+    easy = p[p["q"] <= 1 - CCS_HARDEST]
+    low, high = easy["difficulty"].min(), easy["difficulty"].max()
+    stratum = np.minimum((easy["difficulty"] - low) / (high - low) * CCS_STRATA, 49).astype(int)
+    size = stratum.value_counts()
+    for prefix in (10, 60, 120, 200):
+        count = stratum[[s for s in order[:prefix] if s in stratum.index]].value_counts()
+        count = count.reindex(size.index, fill_value=0)
+        open_ones = count[count < size]
+        assert open_ones.empty or count.max() - open_ones.min() <= 1
+
+
+def test_item_quota_serves_every_item_early(spark: SparkSession, made: pd.DataFrame) -> None:
+    order = ordered(spark, made, "item-quota")
+    items = made.set_index("sid")["items"]
+    used = {i for row in items for i in row}
+    first = [s for s in order[: len(used)]]
+    assert {i for s in first for i in items[s]} == used
+
+
+def test_budgets_are_nested_prefixes(spark: SparkSession, made: pd.DataFrame) -> None:
+    by_n = rank_baseline("random", sessions(spark, made), SEED).persist()
+    by_one = rank_baseline("random", sessions(spark, made), SEED, cost="one").persist()
+    assert by_n.columns == by_one.columns == ["sid", "n", "rank", "running"]
+    assert dict(by_n.dtypes) == {"sid": "bigint", "n": "int", "rank": "bigint", "running": "bigint"}
+    former: set[int] = set()
+    for budget in (0, 1, 50, 333, 10_000):
+        kept = take_budget(by_n, budget).toPandas().sort_values("rank")
+        assert kept["rank"].tolist() == list(range(1, len(kept) + 1))
+        assert kept["n"].sum() <= budget
+        rest = by_n.filter(F.col("rank") == len(kept) + 1).first()
+        assert rest is None or kept["n"].sum() + rest["n"] > budget
+        assert former <= set(kept["sid"])
+        former = set(kept["sid"])
+        assert take_budget(by_one, budget).count() == min(budget, SESSIONS)
+
+
+def test_the_seed_matters_and_an_unknown_method_is_refused(spark: SparkSession, made: pd.DataFrame) -> None:
+    other = rank_baseline("random", sessions(spark, made), SEED + 1).orderBy("rank").toPandas()
+    assert other["sid"].tolist() != oracle(made, "random")
+    with pytest.raises(ValueError, match="one of random.*got nonsense"):
+        rank_baseline("nonsense", sessions(spark, made), SEED)
+    assert {"recent"} == NEEDS_ORDER and set(METHODS) > NEEDS_DIFFICULTY
+
+
+def test_one_score_alone_is_one_stratum(spark: SparkSession, made: pd.DataFrame) -> None:
+    flat = made.assign(q=0.5, difficulty=1.0)
+    expected = flat.sort_values(["draw", "tie", "sid"])["sid"].tolist()
+    assert ordered(spark, flat, "ccs") == expected

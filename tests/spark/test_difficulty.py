@@ -1,0 +1,225 @@
+"""Difficulty: the same bits whatever the partitions, and the formulas as written."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("pyspark")
+import pandas as pd  # noqa: E402
+from pyspark.sql import functions as F  # noqa: E402
+
+from prune_lib import difficulty  # noqa: E402
+from prune_lib.difficulty import percentile_rank, popularity_band, score_sessions  # noqa: E402
+from prune_lib.errors import BundleError, InputError  # noqa: E402
+from prune_lib.experts.bundle import Bundle  # noqa: E402
+from prune_lib.experts.feed import Feed, write_feed  # noqa: E402
+from prune_lib.experts.mixture import Mixture, standardised_log_popularity  # noqa: E402
+from prune_lib.experts.models import Gate, make_expert  # noqa: E402
+from prune_lib.experts.settings import EXPERTS, TrainSettings  # noqa: E402
+from prune_lib.experts.training import train_experts  # noqa: E402
+from prune_lib.sessions.encoding import encode  # noqa: E402
+
+MAX_LENGTH = 8
+SETTINGS = TrainSettings(dim=8, max_length=MAX_LENGTH, epochs=1, negatives=16, device="cpu", gate_epochs=2)
+COLUMNS = [
+    "difficulty",
+    "raw_difficulty",
+    *(f"difficulty_{kind}" for kind in EXPERTS),
+    *(f"gate_{kind}" for kind in EXPERTS),
+    "disagreement",
+]
+
+
+def random_sessions(n: int) -> pd.DataFrame:
+    random = np.random.default_rng(0)
+    popularity = 1 / np.arange(1, 41)
+    items = [
+        random.choice(40, size=length, p=popularity / popularity.sum()).tolist()
+        for length in random.integers(1, 13, n)
+    ]
+    return pd.DataFrame({"session_id": [f"s{i:04d}" for i in range(n)], "items": items})
+
+
+@pytest.fixture(scope="module")
+def encoded(spark):
+    frame = spark.createDataFrame(random_sessions(400), "session_id STRING, items ARRAY<BIGINT>")
+    return encode(frame, seed=1)
+
+
+def random_mixture(popularity, seed: int) -> Mixture:
+    torch.manual_seed(seed)
+    experts = [make_expert(kind, popularity, dim=8, max_length=MAX_LENGTH, dropout=0.0) for kind in EXPERTS]
+    gate = Gate(8)
+    torch.nn.init.normal_(gate.last.weight)
+    return Mixture(experts, gate, standardised_log_popularity(popularity)).eval()
+
+
+@pytest.fixture(scope="module")
+def bundle(encoded):
+    return Bundle.build(
+        mixtures=[random_mixture(encoded.item_sessions, fold) for fold in (0, 1)],
+        settings=SETTINGS,
+        vocabulary=encoded.items.select("item", "idx", "sessions").toPandas(),
+        metrics={},
+        described={},
+    )
+
+
+def with_sessions(encoded, sessions):
+    return SimpleNamespace(**{**vars(encoded), "sessions": sessions})
+
+
+def collected(scored):
+    frame = scored.scores.orderBy("sid").toPandas()
+    scored.unpersist()
+    return frame
+
+
+@pytest.fixture(scope="module")
+def scores(encoded, bundle):
+    return collected(score_sessions(encoded, bundle))
+
+
+def test_partitions_change_no_bit(encoded, bundle, scores):
+    for partitions in (1, 3, 8):
+        again = with_sessions(encoded, encoded.sessions.repartition(partitions))
+        pd.testing.assert_frame_equal(scores, collected(score_sessions(again, bundle)), check_exact=True)
+
+
+def test_scores_are_the_formulas_by_the_experts_of_the_other_fold(encoded, bundle, scores):
+    sessions = encoded.sessions.select("sid", "items", "fold").toPandas().set_index("sid")
+    mixtures = [bundle.mixture(0), bundle.mixture(1)]
+    bands = popularity_band(encoded.item_sessions)
+    raw: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = {}
+    for sid, items, fold in sessions.itertuples():
+        items = np.asarray(items)[-MAX_LENGTH:]
+        if len(items) < 2:
+            continue
+        _, log_p, log_g = mixtures[1 - fold](torch.from_numpy(items.astype(np.int64))[None])
+        log_p, log_g = log_p.double().numpy(), log_g.double().numpy()
+        raw[sid] = (-np.log(np.exp(log_p + log_g).sum(1)), bands[items[1:]], log_p, log_g)
+    losses = np.concatenate([x[0] for x in raw.values()])
+    band = np.concatenate([x[1] for x in raw.values()])
+    expected = np.array([losses[band == b].mean() if (band == b).any() else 0 for b in range(20)])
+    for row in scores.itertuples():
+        if row.sid not in raw:
+            assert all(pd.isna(getattr(row, column)) for column in COLUMNS)
+            continue
+        loss, its_bands, log_p, log_g = raw[row.sid]
+        wanted = {
+            "raw_difficulty": loss.mean(),
+            "difficulty": (loss - expected[its_bands]).mean(),
+            "disagreement": log_p.std(axis=1).mean(),
+        }
+        for e, kind in enumerate(EXPERTS):
+            wanted[f"difficulty_{kind}"] = -log_p[:, e].mean()
+            wanted[f"gate_{kind}"] = np.exp(log_g[:, e]).mean()
+        for column, value in wanted.items():
+            assert getattr(row, column) == pytest.approx(value, abs=2e-4), (row.sid, column)
+
+
+def test_every_session_has_one_row_of_the_contract(encoded, scores):
+    assert scores["sid"].tolist() == list(range(encoded.n_sessions))
+    assert sorted(scores.columns) == sorted(["sid", *COLUMNS])
+    short = encoded.sessions.where("n = 1").count()
+    assert scores["difficulty"].isna().sum() == short > 0
+
+
+def test_folds_never_score_themselves(encoded, bundle, scores):
+    """With the models of fold 0 replaced, only the sessions of fold 1 change."""
+    files = dict(bundle.files)
+    other = random_mixture(encoded.item_sessions, 77).to_bytes()
+    files["experts-fold0.safetensors"], files["gate-fold0.safetensors"] = other
+    changed = collected(score_sessions(encoded, Bundle(files)))
+    fold = encoded.sessions.select("sid", "fold").orderBy("sid").toPandas()["fold"]
+    known = scores["raw_difficulty"].notna()
+    same = scores["raw_difficulty"] == changed["raw_difficulty"]
+    assert same[known & (fold == 0)].all()
+    assert not same[known & (fold == 1)].any()
+
+
+def test_the_estimate_ranks_as_the_exact_normaliser(encoded, bundle, scores):
+    scored = score_sessions(encoded, bundle, exact_limit=0, negatives=32)
+    assert (scored.info.normaliser, scored.info.negatives) == ("estimated", 32)
+    estimated = collected(scored)
+    assert estimated["raw_difficulty"].corr(scores["raw_difficulty"], method="spearman") > 0.98
+
+
+def test_unknown_items_are_no_targets_and_too_many_are_refused(spark, encoded, bundle):
+    sessions = [("a", [1, 2, 3]), ("b", [1, 999]), ("c", [999, 1]), ("d", [2])]
+    frame = spark.createDataFrame(sessions, "session_id STRING, items ARRAY<BIGINT>")
+    small = encode(frame, seed=1)
+    with pytest.raises(BundleError, match="another vocabulary.*999"):
+        score_sessions(small, bundle)
+    found = collected(score_sessions(small, bundle, max_unknown=0.5))
+    assert found["difficulty"].isna().tolist() == [False, True, False, True]
+
+
+def test_sessions_of_length_one_only(spark, encoded, bundle):
+    frame = spark.createDataFrame([("a", [1]), ("b", [2])], "session_id STRING, items ARRAY<BIGINT>")
+    ones = encode(frame, seed=1)
+    assert collected(score_sessions(ones, bundle))["difficulty"].isna().all()
+    with pytest.raises(InputError, match="length 1"):
+        train_experts(ones, SETTINGS, "unused-folder", progress=False)
+
+
+def test_percentile_rank_is_the_middle_of_ties(spark):
+    values = [3.0, 1.0, 1.0, None, 2.0, -0.00001]
+    frame = spark.createDataFrame(list(enumerate(values)), "sid BIGINT, difficulty DOUBLE")
+    q = [row["q"] for row in percentile_rank(frame, "difficulty").orderBy("sid").collect()]
+    assert q == pytest.approx([0.9, 0.4, 0.4, 0.5, 0.7, 0.1])
+
+
+def test_bands_are_whole_powers_of_two():
+    assert popularity_band(np.array([0, 1, 2, 3, 4, 7, 8, 2**20 - 1])).tolist() == [
+        0, 0, 1, 1, 2, 2, 3, 19,
+    ]  # fmt: skip
+
+
+def feed_content(folder):
+    parts = [Feed(folder, fold, part, "pyarrow") for fold in (0, 1) for part in ("train", "gate", "holdout")]
+    return [batch.tolist() for part in parts for batch in part.batches(64)]
+
+
+def test_the_feed_is_the_same_whatever_the_partitions(encoded, tmp_path):
+    contents = []
+    for partitions in (1, 5):
+        folder = tmp_path / str(partitions)
+        write_feed(
+            encoded.sessions.repartition(partitions),
+            folder,
+            n_items=encoded.n_items,
+            max_length=MAX_LENGTH,
+            rows_per_file=30,
+        )
+        contents.append(feed_content(folder))
+    assert contents[0] == contents[1]
+    rows = [row for batch in contents[0] for row in batch]
+    assert len(rows) == encoded.sessions.where("n >= 2").count()
+    ends = {tuple(x for x in row if x != encoded.n_items) for row in rows}
+    sessions = encoded.sessions.where("n >= 2").select(F.slice("items", -2, 2).alias("i")).collect()
+    assert {row[-2:] for row in ends} == {tuple(row["i"]) for row in sessions}
+
+
+def test_train_and_score_end_to_end(encoded, tmp_path):
+    trained = train_experts(encoded, SETTINGS, tmp_path / "experts", progress=False, source="test")
+    assert [file.name for file in tmp_path.iterdir()] == ["experts"]
+    again = train_experts(encoded, SETTINGS, tmp_path / "again", progress=False, source="test")
+    assert trained.hash == again.hash
+    scored = score_sessions(encoded, Bundle.load(tmp_path / "experts"))
+    assert scored.info.experts == trained.version
+    assert scored.info.scored_sessions == encoded.sessions.where("n >= 2").count()
+    scored.unpersist()
+
+
+def test_a_worker_keeps_one_bundle(encoded):
+    one = random_mixture(encoded.item_sessions, 0).to_bytes()
+    difficulty._MIXTURES.clear()
+    first = difficulty._cached_mixture(("x", 0, "cpu", 0), lambda: one)
+    assert difficulty._cached_mixture(("x", 0, "cpu", 0), lambda: one) is first
+    difficulty._cached_mixture(("y", 0, "cpu", 0), lambda: one)
+    assert list(difficulty._MIXTURES) == [("y", 0, "cpu", 0)]

@@ -1,0 +1,62 @@
+"""Graph and propagation against numpy on random sessions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from pyspark.sql import SparkSession
+
+from prune_lib.graph import build_graph
+from prune_lib.propagation import propagate
+from prune_lib.settings import SamplingSettings
+from tests import reference
+from tests.spark.sessions import encoded, random_sessions
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_graph_and_propagation_equal_numpy(spark: SparkSession, seed: int) -> None:
+    made, sessions = encoded(spark, random_sessions(seed, n=150))
+    graph = build_graph(made, SamplingSettings())
+    n = len(sessions)
+    expected = reference.build_graph(sessions, age=(n - 1 - np.arange(n)) / (n - 1))
+    # Patterns in the reference are named by items: compare by name.
+    table = graph.patterns.toPandas()
+    names = {
+        int(p): (int(i),) if j < 0 else (int(i), int(j))
+        for p, i, j in zip(table["pattern"], table["item"], table["next_item"], strict=True)
+    }
+    assert sorted(names.values()) == expected.names, f"seed {seed}"
+    weight = {v: w for v, w in zip(expected.names, expected.weight, strict=True)}
+    for p, v in names.items():
+        assert graph.weight[p] == pytest.approx(weight[v], rel=1e-5), f"seed {seed}"
+        assert graph.item[p] == v[-1] and graph.is_transition[p] == (len(v) == 2)
+    rows = graph.adjacency.toPandas().set_index("sid").sort_index()
+    for s in range(n):
+        got = {
+            names[int(p)]: m / graph.unit
+            for p, m in zip(rows["patterns"][s], rows["messages"][s], strict=True)
+        }
+        patterns, messages = expected.row(s)
+        want = {expected.names[p]: m for p, m in zip(patterns, messages, strict=True)}
+        assert got == pytest.approx(want), f"seed {seed}, session {s}"
+
+    x = np.random.default_rng(seed).random(n)
+    frame = spark.createDataFrame(pd.DataFrame({"sid": np.arange(n), "x": x}))
+    for rounds in (0, 1, 2):
+        out = propagate(graph, frame, 0.3, rounds).toPandas().set_index("sid").sort_index()["x"]
+        want_x = x
+        for _ in range(rounds):
+            want_x = reference.propagate(expected, want_x, 0.3)
+        assert len(out) == n
+        assert np.abs(out.to_numpy() - want_x).max() < 2e-6 * (rounds + 1), f"seed {seed}"
+
+
+def test_sessions_without_patterns_keep_their_score(spark: SparkSession) -> None:
+    made, _ = encoded(spark, [[1], [1, 2], [1, 2], [3]])
+    graph = build_graph(made, SamplingSettings())
+    x = spark.createDataFrame([(0, 0.1), (1, 0.2), (2, 0.6), (3, 0.9)], "sid bigint, x double")
+    out = {r["sid"]: r["x"] for r in propagate(graph, x, 0.5, 1).collect()}
+    assert out[0] == 0.1 and out[3] == 0.9
+    # The two others share everything: each moves half the way to their mean of 0.4.
+    assert out[1] == pytest.approx(0.3) and out[2] == pytest.approx(0.5)

@@ -1,0 +1,210 @@
+"""`prune` as a function: the same tables whatever the partitions, every method, every mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from prune_lib import PruneSettings, UserError, prune
+from prune_lib.tables import table_version
+from tests.spark.sessions import random_sessions
+
+TABLES = ("pruned", "pruned_decisions", "pruned_items")
+
+
+def table_of(spark: SparkSession, sessions: list[list[int]]) -> DataFrame:
+    rows = [(f"s{k:04d}", items, k) for k, items in enumerate(sessions)]
+    return spark.createDataFrame(rows, "session_id string, items array<bigint>, day int")
+
+
+@pytest.fixture(scope="module")
+def workspace(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with a small input; the experts that the first run trains serve the others."""
+    folder = tmp_path_factory.mktemp("workspace")
+    table = table_of(spark, random_sessions(21, n=250, items=90))
+    table.write.format("delta").save(str(folder / "sessions"))
+    return folder
+
+
+def settings(workspace: Path, **more: Any) -> PruneSettings:
+    values = {
+        "ratio": 0.2,
+        "workspace": str(workspace),
+        "order_column": "day",
+        "training": {"epochs": 1},
+        **more,
+    }
+    return PruneSettings(**values)
+
+
+def content(spark: SparkSession, place: Path, key: str) -> pd.DataFrame:
+    """A table without what names the run."""
+    frame = spark.read.format("delta").load(str(place)).toPandas()
+    return frame.drop(columns=[c for c in frame.columns if "run_id" in c]).sort_values(key, ignore_index=True)
+
+
+def test_the_same_tables_with_1_3_and_8_partitions(spark: SparkSession, workspace: Path) -> None:
+    results = []
+    for partitions in (1, 3, 8):
+        spark.conf.set("spark.sql.shuffle.partitions", str(partitions))
+        output = workspace / f"out{partitions}"
+        try:
+            prune(settings(workspace, output=str(output)), spark)
+        finally:
+            spark.conf.set("spark.sql.shuffle.partitions", "4")
+        results.append(
+            [
+                content(spark, output, "session_id"),
+                content(spark, Path(f"{output}_decisions"), "session_id"),
+                content(spark, Path(f"{output}_items"), "item"),
+            ]
+        )
+    for other in results[1:]:
+        for one, two in zip(results[0], other, strict=True):
+            pd.testing.assert_frame_equal(one, two, check_exact=True)
+
+
+def test_a_smaller_ratio_is_a_prefix_by_rank(spark: SparkSession, workspace: Path) -> None:
+    prune(settings(workspace, ratio=0.4, output=str(workspace / "large")), spark)
+    prune(settings(workspace, ratio=0.15, output=str(workspace / "small")), spark)
+    large = content(spark, workspace / "large", "prune_rank")
+    small = content(spark, workspace / "small", "prune_rank")
+    assert 0 < len(small) < len(large)
+    assert large["session_id"].head(len(small)).tolist() == small["session_id"].tolist()
+
+
+@pytest.mark.parametrize("method", ["random", "recent", "ccs"])
+def test_baselines_go_through_the_same_tables(spark: SparkSession, workspace: Path, method: str) -> None:
+    output = workspace / f"by_{method}"
+    summary = prune(settings(workspace, method=method, output=str(output)), spark)
+    kept = content(spark, output, "prune_rank")
+    assert set(kept["prune_reason"]) == {"METHOD"}
+    assert kept["prune_weight"].sum() == pytest.approx(250)
+    assert summary.run["interactions_after"] <= 0.2 * summary.run["interactions_before"]
+    if method == "recent":
+        assert kept["day"].tolist() == sorted(kept["day"], reverse=True)
+
+
+def test_events_come_out_as_events(spark: SparkSession, tmp_path: Path) -> None:
+    sessions = random_sessions(22, n=60, items=30)
+    rows = [
+        (k, item, datetime(2024, 1, 1) + timedelta(minutes=60 * k + t), "click")
+        for k, items in enumerate(sessions)
+        for t, item in enumerate(items)
+    ]
+    events = spark.createDataFrame(rows, "visit_id int, item_id string, ts timestamp, kind string")
+    events.write.parquet(str(tmp_path / "events"))
+    prune(
+        PruneSettings(
+            ratio=0.5,
+            input=str(tmp_path / "events"),
+            session_column="visit_id",
+            workspace=str(tmp_path / "ws"),
+            method="random",
+        ),
+        spark,
+    )
+    kept = spark.read.format("delta").load(str(tmp_path / "ws" / "pruned"))
+    assert dict(kept.dtypes)["visit_id"] == "int" and dict(kept.dtypes)["kind"] == "string"
+    table = kept.toPandas()
+    for session, part in table.groupby("visit_id"):
+        assert part.sort_values("ts")["item_id"].tolist() == [str(i) for i in sessions[session]]
+        assert part["prune_rank"].nunique() == 1
+
+
+def bad_inputs() -> list[Any]:
+    """Name, sessions as (id, items), a part of the message."""
+    return [
+        pytest.param([], "no rows|empty", id="empty"),
+        pytest.param([("a", [1, 2]), ("b", None)], "null", id="null items"),
+        pytest.param([("a", [1, 2]), ("b", [])], "empty", id="empty items"),
+        pytest.param([("a", [1, 2])], "one session", id="one session"),
+        pytest.param([("a", [1, 1]), ("b", [1, 1, 1])], "one item", id="one item"),
+        pytest.param([("a", [1]), ("b", [2])], "length 1|one click|single", id="length 1 only"),
+        pytest.param([("a", [1, 2]), ("a", [2, 3])], "twice|more than once|duplicate", id="same id"),
+    ]
+
+
+@pytest.mark.parametrize(("rows", "said"), bad_inputs())
+def test_inputs_that_cannot_be_pruned(
+    spark: SparkSession, tmp_path: Path, rows: list[Any], said: str
+) -> None:
+    frame = spark.createDataFrame(rows, "session_id string, items array<bigint>")
+    frame.write.format("delta").save(str(tmp_path / "sessions"))
+    with pytest.raises(UserError, match=f"(?i){said}") as caught:
+        prune(PruneSettings(ratio=0.5, workspace=str(tmp_path), method="random"), spark)
+    assert caught.value.exit_code == 2
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["sessions"]
+
+
+def no_such_column(folder: Path) -> dict[str, Any]:
+    return {"session_column": "visit"}
+
+
+def too_small(folder: Path) -> dict[str, Any]:
+    return {"ratio": 0.000001}
+
+
+def no_bundle(folder: Path) -> dict[str, Any]:
+    return {"experts": str(folder / "nothing")}
+
+
+def floor_beyond(folder: Path) -> dict[str, Any]:
+    return {"ratio": 0.01, "floor": 5}
+
+
+def own_companion(folder: Path) -> dict[str, Any]:
+    return {"input": str(folder / "x_items"), "output": str(folder / "x")}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (no_such_column, "visit"),
+        (too_small, "--ratio"),
+        (no_bundle, "bundle"),
+        (floor_beyond, "--floor 5"),
+    ],
+)
+def test_mistakes_leave_the_tables_as_they_were(
+    spark: SparkSession,
+    workspace: Path,
+    change: Callable[[Path], dict[str, Any]],
+    said: str,
+) -> None:
+    output = workspace / "kept_as_it_was"
+    if table_version(spark, str(output)) is None:
+        prune(settings(workspace, method="random", output=str(output)), spark)
+    before = [table_version(spark, f"{output}{s}") for s in ("", "_decisions", "_items", "_runs")]
+    with pytest.raises(UserError, match=said) as caught:
+        prune(settings(workspace, output=str(output), **change(workspace)), spark)
+    assert caught.value.exit_code == 2 and "\n\n" not in str(caught.value)
+    after = [table_version(spark, f"{output}{s}") for s in ("", "_decisions", "_items", "_runs")]
+    assert after == before
+
+
+def test_experts_of_another_vocabulary_are_refused(
+    spark: SparkSession, workspace: Path, tmp_path: Path
+) -> None:
+    prune(settings(workspace, output=str(workspace / "any")), spark)
+    bundle = next((workspace / "experts").iterdir())
+    other = [[i + 1000 for i in items] for items in random_sessions(23, n=60, items=30)]
+    table_of(spark, other).write.format("delta").save(str(tmp_path / "sessions"))
+    with pytest.raises(UserError, match="vocabulary"):
+        prune(settings(tmp_path, experts=str(bundle)), spark)
+    assert not (tmp_path / "pruned").exists()
+
+
+def test_a_dry_run_says_the_plan_and_writes_nothing(spark: SparkSession, tmp_path: Path) -> None:
+    table_of(spark, random_sessions(24, n=40, items=20)).write.parquet(str(tmp_path / "sessions"))
+    before = sorted(p.name for p in tmp_path.iterdir())
+    plan = str(prune(settings(tmp_path, dry_run=True), spark))
+    assert "session_id" in plan and "items" in plan and "day" in plan
+    assert "trained first" in plan
+    assert sorted(p.name for p in tmp_path.iterdir()) == before

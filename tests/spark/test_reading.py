@@ -1,0 +1,495 @@
+"""Reading: layouts, columns, versions, and each mistake that an input can hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from prune_lib.errors import InputError
+from prune_lib.sessions.reading import (
+    ColumnNames,
+    InputTable,
+    SessionStats,
+    check_sessions,
+    open_input,
+    to_sessions,
+)
+
+pytestmark = pytest.mark.spark
+
+T0 = datetime(2024, 3, 1)
+EVENTS = "session_id string, item_id string, ts timestamp"
+SESSIONS = "session_id string, items array<bigint>"
+GOOD = [("a", [1, 2, 3]), ("b", [2, 1]), ("c", [3])]
+
+
+def _view(spark: SparkSession, rows: Sequence[Any], schema: str) -> str:
+    spark.createDataFrame(rows, schema).createOrReplaceTempView("reading_test")
+    return "reading_test"
+
+
+def _open(spark: SparkSession, rows: Sequence[Any], schema: str, **columns: str) -> InputTable:
+    return open_input(spark, _view(spark, rows, schema), columns=ColumnNames(**columns))
+
+
+def _refused(spark: SparkSession, rows: Sequence[Any], schema: str, *parts: str, **columns: str) -> None:
+    """The input is opened or checked with an InputError of one paragraph that has these parts."""
+    with pytest.raises(InputError) as caught:
+        table = _open(spark, rows, schema, **columns)
+        check_sessions(table, to_sessions(table))
+    _says(caught.value, *parts)
+
+
+def _says(problem: Exception, *parts: str) -> None:
+    text = str(problem)
+    for part in parts:
+        assert part in text, f"{part!r} is not in: {text}"
+    assert "\n" not in text
+    assert not re.search(r"py4j|\bat org\.|Traceback", text)
+
+
+def _by_id(df: DataFrame) -> dict[Any, tuple[Any, ...]]:
+    return {row["session_id"]: (row["items"], *row[2:]) for row in df.collect()}
+
+
+# ---------------------------------------------------------------------------------------- layouts
+
+
+def test_events_become_sessions_as_in_pandas_with_any_partitions(spark: SparkSession, tmp_path: Path) -> None:
+    seed = 5
+    rng = np.random.default_rng(seed)
+    n = 600
+    frame = pd.DataFrame(
+        {
+            "visit_id": rng.integers(0, 90, n),
+            "sku": [f"i{k}" for k in rng.integers(0, 30, n)],
+            # Few seconds and many clicks: times tie.
+            "created_at": [T0 + timedelta(seconds=int(k)) for k in rng.integers(0, 40, n)],
+            "rank": rng.integers(0, 3, n),
+        }
+    )
+    for order, keys in ((None, ["created_at", "sku"]), ("RANK", ["created_at", "rank", "sku"])):
+        grouped = frame.sort_values(keys).groupby("visit_id")
+        wanted = {
+            session: (rows["sku"].tolist(), rows["created_at"].max().to_pydatetime())
+            for session, rows in grouped
+        }
+        for partitions in (1, 3, 8):
+            place = str(tmp_path / f"{order}-{partitions}")
+            shuffled = frame.sample(frac=1, random_state=partitions)
+            spark.createDataFrame(shuffled).repartition(partitions).write.parquet(place)
+            table = open_input(spark, place, columns=ColumnNames(order=order))
+            assert (table.layout, table.session_column, table.item_column) == (
+                "events", "visit_id", "sku"
+            )  # fmt: skip
+            assert (table.time_column, table.version, table.format) == (
+                "created_at", None, "parquet"
+            )  # fmt: skip
+            sessions = to_sessions(table)
+            assert _by_id(sessions) == wanted, f"seed {seed}"
+    stats = check_sessions(table, sessions)
+    assert stats == SessionStats(len(wanted), n, frame["sku"].nunique())
+
+
+def test_events_without_times_go_by_the_order_column(spark: SparkSession) -> None:
+    rows = [(1, 30, 9), (1, 20, 7), (2, 20, 8), (1, 20, 8)]
+    table = _open(spark, rows, "sid int, aid smallint, place bigint", order="place")
+    sessions = to_sessions(table)
+    assert dict(sessions.dtypes) == {
+        "session_id": "bigint", "items": "array<bigint>", "ordering": "bigint"
+    }  # fmt: skip
+    assert _by_id(sessions) == {1: ([20, 20, 30], 9), 2: ([20], 8)}
+
+
+def test_sessions_stay_as_they_are_and_without_an_order_have_no_ordering(
+    spark: SparkSession,
+) -> None:
+    table = _open(spark, GOOD, SESSIONS)
+    sessions = to_sessions(table)
+    assert sessions.columns == ["session_id", "items"]
+    assert _by_id(sessions) == {k: (v,) for k, v in GOOD}
+    assert check_sessions(table, sessions) == SessionStats(3, 6, 3)
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "wanted"),
+    [
+        ("times array<timestamp>", [T0, T0 + timedelta(hours=1)], T0 + timedelta(hours=1)),
+        ("times array<string>", ["2024-03-01", "2024-03-01T01:00:00Z"], T0 + timedelta(hours=1)),
+        ("ts timestamp", T0, T0),
+        ("ts timestamp_ntz", T0, T0),
+        ("event_date date", T0.date(), T0),
+        ("Time double", T0.timestamp() + 0.5, T0 + timedelta(seconds=0.5)),
+        ("timestamps array<int>", [5, 6], 6),
+        ("timestamp bigint", 1_709_251_200_000, 1_709_251_200_000),
+    ],
+)
+def test_a_session_is_ranked_by_its_last_time(
+    spark: SparkSession, schema: str, value: object, wanted: object
+) -> None:
+    rows = [("a", ["x", "y"], value), ("b", ["y", "x"], value)]
+    table = _open(spark, rows, f"`Session ID` string, items array<string>, {schema}")
+    assert table.time_column == schema.split()[0]
+    sessions = to_sessions(table)
+    assert {row["ordering"] for row in sessions.collect()} == {wanted}
+    check_sessions(table, sessions)
+
+
+def test_the_session_id_may_be_the_order(spark: SparkSession) -> None:
+    table = _open(spark, GOOD, SESSIONS, order="session_id")
+    assert _by_id(to_sessions(table))["b"] == ([2, 1], "b")
+    check_sessions(table, to_sessions(table))
+
+
+def test_describe_says_which_column_is_what_and_why(spark: SparkSession) -> None:
+    rows = [("a", 1, T0, "x"), ("a", 2, T0, "y")]
+    text = _open(
+        spark, rows, "session string, item int, ts timestamp, who string", session="SESSION"
+    ).describe()
+    assert "input reading_test (view): events, a row a click" in text
+    assert re.search(r"session +session STRING \(by --session-column\)", text)
+    assert re.search(r"item +item INT \(found by its name\)", text)
+    assert re.search(r"order +none", text)
+    assert "from old to new by the time of the last click (ts)" in text
+
+
+def test_odd_column_names(spark: SparkSession) -> None:
+    rows = [("a", 1, T0), ("a", 2, T0), ("b", 2, None)]
+    schema = "`my.session` string, `an item` int, `the``time` timestamp"
+    names = {"session": "my.session", "item": "an item", "time": "the`time"}
+    table = _open(spark, rows[:2], schema, **names)
+    assert _by_id(to_sessions(table)) == {"a": ([1, 2], T0)}
+    _refused(spark, rows, schema, "1 row has no time", "`the``time`", **names)
+
+
+# -------------------------------------------------------------------------------------- real data
+
+
+def test_diginetica_as_it_is(spark: SparkSession, shared_data: Path) -> None:
+    place = str(shared_data / "diginetica" / "sessions_train.parquet")
+    table = open_input(spark, place, columns=ColumnNames(order="session_id"))
+    sessions = to_sessions(table)
+    assert (table.layout, table.time_column, table.order_column) == (
+        "sessions", None, "session_id"
+    )  # fmt: skip
+    assert check_sessions(table, sessions) == SessionStats(186_670, 906_140, 43_097)
+
+
+def test_yoochoose_as_it_is(spark: SparkSession, shared_data: Path) -> None:
+    place = str(shared_data / "yoochoose100k" / "events.parquet")
+    table = open_input(spark, place)
+    sessions = to_sessions(table)
+    assert (table.layout, table.time_column) == ("events", "ts")
+    assert check_sessions(table, sessions) == SessionStats(17_794, 70_278, 2_933)
+    frame = pd.read_parquet(place).sort_values(["ts", "item_id"])
+    wanted = frame.groupby("session_id")["item_id"].agg(list).to_dict()
+    assert sessions.toPandas().set_index("session_id")["items"].map(list).to_dict() == wanted
+
+
+# ----------------------------------------------------------------------------------- Delta versions
+
+
+@pytest.fixture(scope="module")
+def delta(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Versions 0 (three sessions) and 1 (four)."""
+    place = str(tmp_path_factory.mktemp("delta") / "sessions")
+    spark.createDataFrame(GOOD, SESSIONS).write.format("delta").save(place)
+    more = spark.createDataFrame([("d", [1, 3])], SESSIONS)
+    more.write.format("delta").mode("append").save(place)
+    return place
+
+
+def test_the_newest_version_is_pinned(spark: SparkSession, delta: str, tmp_path: Path) -> None:
+    place = str(tmp_path / "t")
+    spark.createDataFrame(GOOD, SESSIONS).write.format("delta").save(place)
+    table = open_input(spark, f"file:{place}")
+    spark.createDataFrame(GOOD, SESSIONS).write.format("delta").mode("append").save(place)
+    assert (table.version, table.format, table.df.count()) == (0, "delta", 3)
+    assert open_input(spark, delta).version == 1
+
+
+def test_an_earlier_version_by_number_or_time(spark: SparkSession, delta: str) -> None:
+    assert open_input(spark, delta, version=0).df.count() == 3
+    history = spark.sql(f"DESCRIBE HISTORY delta.`{delta}`").orderBy("version").collect()
+    first = history[0]["timestamp"].isoformat()
+    table = open_input(spark, delta, timestamp=first)
+    assert (table.version, table.df.count()) == (0, 3)
+    assert open_input(spark, delta, timestamp="2999-01-01").version == 1
+
+
+def test_versions_that_are_not_there(spark: SparkSession, delta: str) -> None:
+    with pytest.raises(InputError) as caught:
+        open_input(spark, delta, version=7)
+    _says(caught.value, delta, "no version 7 (--version)", "versions 0 (", "to 1 (")
+    with pytest.raises(InputError) as caught:
+        open_input(spark, delta, timestamp="2001-01-01")
+    _says(caught.value, "no version as old as 2001-01-01 (--timestamp)", "versions 0 (")
+    with pytest.raises(InputError, match="'soon' .--timestamp. is no time"):
+        open_input(spark, delta, timestamp="soon")
+    with pytest.raises(InputError, match="not both"):
+        open_input(spark, delta, timestamp="2024-01-01", version=0)
+
+
+def test_tables_of_the_catalog(spark: SparkSession) -> None:
+    frame = spark.createDataFrame(GOOD, SESSIONS)
+    frame.write.format("delta").mode("overwrite").saveAsTable("reading_delta")
+    frame.write.format("parquet").mode("overwrite").saveAsTable("reading_parquet")
+    try:
+        for name, form, version in (
+            ("reading_delta", "delta", 0),
+            ("default.reading_delta", "delta", 0),
+            ("spark_catalog.default.reading_delta", "delta", 0),
+            ("default.reading_parquet", "parquet", None),
+        ):
+            table = open_input(spark, name)
+            assert (table.format, table.version, table.df.count()) == (form, version, 3)
+        with pytest.raises(InputError) as caught:
+            open_input(spark, "default.reading_parquet", version=0)
+        _says(caught.value, "default.reading_parquet is no Delta table (parquet)", "--version")
+        with pytest.raises(InputError) as caught:
+            open_input(spark, "default.reading_delt")
+        _says(caught.value, "no table default.reading_delt in the catalog", "reading_delta")
+        with pytest.raises(InputError, match="There is no schema nowhere"):
+            open_input(spark, "nowhere.sessions")
+    finally:
+        spark.sql("DROP TABLE reading_delta")
+        spark.sql("DROP TABLE reading_parquet")
+
+
+# -------------------------------------------------------------------------------- places and files
+
+
+def test_places_that_are_no_table(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "sessions.parquet").mkdir()
+    with pytest.raises(InputError) as caught:
+        open_input(spark, str(tmp_path / "sesions.parquet"))
+    _says(caught.value, "no table at", f"{tmp_path}; similar names there: sessions.parquet")
+    with pytest.raises(InputError) as caught:
+        open_input(spark, str(tmp_path / "x" / "y" / "z"))
+    _says(caught.value, f"The nearest folder that exists is {tmp_path}.")
+    with pytest.raises(InputError) as caught:
+        open_input(spark, str(tmp_path / "sessions.parquet"))
+    _says(caught.value, "neither a Delta table", "nor Parquet", "it is empty")
+    (tmp_path / "sessions.parquet" / "a.csv").write_text("1,2\n")
+    with pytest.raises(InputError) as caught:
+        open_input(spark, str(tmp_path / "sessions.parquet"))
+    _says(caught.value, "neither a Delta table", "it has a.csv", "jobs/ingest.py")
+    with pytest.raises(InputError) as caught:
+        open_input(spark, "nosuch://bucket/sessions")
+    _says(caught.value, "nosuch://bucket/sessions is no place that this Spark can read", "nosuch")
+    with pytest.raises(InputError, match="An empty name is no place"):
+        open_input(spark, "")
+
+
+def test_files_that_are_no_parquet_or_broken(spark: SparkSession, tmp_path: Path) -> None:
+    text = tmp_path / "sessions.csv"
+    text.write_text("session_id,items\n" * 20)
+    with pytest.raises(InputError) as caught:
+        open_input(spark, str(text))
+    _says(caught.value, f"{text} cannot be read", "See that its files are whole")
+    good = tmp_path / "good.parquet"
+    pd.DataFrame({"session_id": range(9), "items": [[1, 2]] * 9}).to_parquet(good)
+    data = bytearray(good.read_bytes())
+    half = tmp_path / "half.parquet"
+    half.write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError) as caught:
+        open_input(spark, str(half))
+    _says(caught.value, f"{half} cannot be read", "not a Parquet file")
+    # A whole footer over broken pages shows when the rows are read.
+    data[4:60] = b"\xff" * 56
+    broken = tmp_path / "broken.parquet"
+    broken.write_bytes(data)
+    table = open_input(spark, str(broken))
+    with pytest.raises(InputError) as caught:
+        check_sessions(table, to_sessions(table))
+    _says(caught.value, f"{broken} cannot be read", "See that its files are whole")
+
+
+def test_nanoseconds_say_what_to_do(spark: SparkSession, tmp_path: Path) -> None:
+    place = tmp_path / "nanos.parquet"
+    frame = pd.DataFrame({"session": [1, 1], "item": [1, 2], "ts": pd.to_datetime([1, 2])})
+    frame.to_parquet(place, coerce_timestamps=None, version="2.6")
+    with pytest.raises(InputError) as caught:
+        open_input(spark, str(place))
+    _says(caught.value, "nanoseconds", "coerce_timestamps='us'")
+
+
+def test_a_parquet_folder_in_parts(spark: SparkSession, tmp_path: Path) -> None:
+    place = str(tmp_path / "parts")
+    rows = [(*row, i % 2) for i, row in enumerate(GOOD)]
+    frame = spark.createDataFrame(rows, SESSIONS + ", d int")
+    frame.write.partitionBy("d").parquet(place)
+    assert open_input(spark, place).df.count() == 3
+
+
+# ----------------------------------------------------------------------------------------- columns
+
+
+@pytest.mark.parametrize(
+    ("schema", "columns", "parts"),
+    [
+        ("a string, items array<int>", {}, ["known as the session", "a STRING", "--session-"]),
+        ("session_id string, b int", {}, ["known as the item", "b INT", "--item-column"]),
+        (
+            "session_id string, visit_id string, items array<int>", {},
+            ["2 columns that can be the session", "session_id STRING, visit_id STRING", "--s"],
+        ),
+        (
+            "session_id string, items array<int>, item_id int", {},
+            ["2 columns that can be the item", "items ARRAY<INT>, item_id INT", "--item-column"],
+        ),
+        (
+            "session_id string, item_id int, ts timestamp, created_at timestamp", {},
+            ["2 columns that can be the time", "ts TIMESTAMP, created_at TIMESTAMP", "--time-"],
+        ),
+        ("session_id string, item_id int", {}, ["events", "--time-column", "--order-column"]),
+        (
+            SESSIONS, {"order": "sesion_id"},
+            ["no column sesion_id (--order-column)", "similar names there: session_id"],
+        ),
+        (SESSIONS, {"session": "items"}, ["(--session-column)", "must be a string or an integer"]),
+        (SESSIONS, {"time": "session_id"}, ["session_id", "--time-column", "--session-column"]),
+        (
+            "session_id double, items array<int>", {},
+            ["session_id DOUBLE", "cannot be the session", "string or an integer"],
+        ),
+        (
+            "session_id string, items array<double>", {},
+            ["items ARRAY<DOUBLE>", "cannot be the item", "an array of these", "--item-column"],
+        ),
+        (
+            "session_id string, items array<int>, w double", {"order": "w"},
+            ["w DOUBLE", "--order-column", "an integer, string, date or timestamp"],
+        ),
+        (
+            "session_id string, item_id int, ts array<timestamp>", {"time": "ts"},
+            ["ts ARRAY<TIMESTAMP>", "cannot be the time"],
+        ),
+    ],
+)  # fmt: skip
+def test_columns_that_cannot_be_told(
+    spark: SparkSession, schema: str, columns: dict[str, str], parts: list[str]
+) -> None:
+    with pytest.raises(InputError) as caught:
+        _open(spark, [], schema, **columns)
+    _says(caught.value, "reading_test", *parts)
+
+
+def test_a_column_that_cannot_serve_gives_way_to_one_that_can(spark: SparkSession) -> None:
+    schema = "session_id string, session struct<a:int>, items array<int>, item map<int,int>"
+    table = _open(spark, [], schema)
+    assert (table.session_column, table.item_column) == ("session_id", "items")
+
+
+# -------------------------------------------------------------------------------------------- rows
+
+
+def test_rows_of_sessions_that_cannot_be_pruned(spark: SparkSession) -> None:
+    _refused(spark, [], SESSIONS, "reading_test is empty", "--input")
+    _refused(
+        spark, [*GOOD, (None, [7, 8]), (None, [1])], SESSIONS,
+        "2 rows have no session id", "items [1]; items [7, 8]", "WHERE `session_id` IS NOT NULL",
+    )  # fmt: skip
+    _refused(
+        spark, [*GOOD, ("d", None)], SESSIONS,
+        "1 session has no array", "session_id d", "WHERE `items` IS NOT NULL",
+    )  # fmt: skip
+    _refused(
+        spark, [*GOOD, *((k, []) for k in "hgfe")], SESSIONS,
+        "4 sessions are empty", "session_id e; session_id f; session_id g:",
+        "WHERE size(`items`) > 0",
+    )  # fmt: skip
+    _refused(
+        spark, [*GOOD, ("d", [1, None])], SESSIONS,
+        "1 session has null items", "session_id d", "filter(`items`, x -> x IS NOT NULL)",
+    )  # fmt: skip
+    _refused(
+        spark, [*GOOD, GOOD[0], GOOD[0], GOOD[1]], SESSIONS,
+        "2 session ids are there more than once", "a (3 rows), b (2 rows)", "dropDuplicates",
+    )  # fmt: skip
+    _refused(spark, GOOD[:1], SESSIONS, "one session only")
+    _refused(spark, [("a", [5, 5]), ("b", [5])], SESSIONS, "all its clicks are on one item")
+    _refused(spark, [("a", [5]), ("b", [6])], SESSIONS, "all its 2 sessions have one click")
+    _refused(
+        spark, [(*row, T0 if row[0] == "a" else None) for row in GOOD], SESSIONS + ", ts timestamp",
+        "2 rows have no time", "session_id b, ts null; session_id c", "--time-column",
+    )  # fmt: skip
+    _refused(
+        spark, [(*row, None) for row in GOOD], SESSIONS + ", o int",
+        "3 rows have no order", "WHERE `o` IS NOT NULL", order="o",
+    )  # fmt: skip
+
+
+def test_all_mistakes_are_told_together(spark: SparkSession) -> None:
+    rows = [("a", [1]), ("a", None), (None, []), ("b", [None])]
+    _refused(
+        spark, rows, SESSIONS,
+        "(1) 1 row has no session id", "(2) 1 session has no array", "(3) 1 session is empty",
+        "(4) 1 session has null items", "(5) 1 session id is there more than once",
+        "(6) all its clicks are on one item", "(7) all its 2 sessions have one click",
+    )  # fmt: skip
+
+
+def test_rows_of_events_that_cannot_be_pruned(spark: SparkSession) -> None:
+    good = [("a", "x", T0), ("a", "y", T0), ("b", "x", T0)]
+    _refused(spark, [], EVENTS, "reading_test is empty")
+    _refused(
+        spark, [*good, (None, "x", T0), ("a", None, T0), ("b", "y", None)], EVENTS,
+        "(1) 1 row has no session id", "item_id x", "(2) 1 row has no item", "session_id a",
+        "(3) 1 row has no time", "session_id b, ts null",
+    )  # fmt: skip
+    _refused(spark, good[:2], EVENTS, "one session only")
+    _refused(spark, [("a", "x", T0), ("b", "y", T0)], EVENTS, "all its 2 sessions have one click")
+    _refused(
+        spark, [("a", 1, "12:30"), ("a", 2, "2024-05-31"), ("b", 1, "soon")],
+        "sid string, item int, ts string",
+        "2 rows have no time, or one that cannot be read (`ts`)", "ts 12:30", "ts soon", "cast `ts`"
+    )  # fmt: skip
+
+
+def test_a_date_does_not_order_the_clicks_of_a_session(spark: SparkSession) -> None:
+    rows = [("a", 9, date(2024, 1, 1), 1), ("a", 3, date(2024, 1, 1), 2), ("b", 1, date(2024, 1, 2), 1)]
+    events = spark.createDataFrame(rows, "session_id string, item_id int, eventdate date, frame int")
+    events.createOrReplaceTempView("dated_events")
+    with pytest.raises(InputError, match="eventdate.*is a DATE.*--order-column"):
+        open_input(spark, "dated_events")
+    table = open_input(spark, "dated_events", columns=ColumnNames(order="frame"))
+    items = {r["session_id"]: r["items"] for r in to_sessions(table).collect()}
+    assert items == {"a": [9, 3], "b": [1]}
+
+
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        ([1, 2, 3], "more times than items"),
+        ([2, 1], "not in the order of their times"),
+        ([None, 2], "null times"),
+    ],
+)
+def test_times_that_do_not_fit_their_items_are_told(
+    spark: SparkSession, times: list[int | None], said: str
+) -> None:
+    rows = [("a", [1, 2], times), ("b", [2, 3], [1, 1]), ("c", [2, 3, 1], [4, 5, 5])]
+    frame = spark.createDataFrame(rows, "session_id string, items array<int>, times array<bigint>")
+    frame.createOrReplaceTempView("timed_sessions")
+    table = open_input(spark, "timed_sessions")
+    with pytest.raises(InputError, match=said) as caught:
+        check_sessions(table, to_sessions(table))
+    assert "1 session" in str(caught.value), "the well-formed ones are not counted"
+
+
+def test_the_order_asked_for_wins_over_times_found(spark: SparkSession) -> None:
+    rows = [("a", [1, 2], [5, 6], 1), ("b", [2, 3], [1, 2], 2)]
+    frame = spark.createDataFrame(rows, "session_id string, items array<int>, times array<bigint>, day int")
+    frame.createOrReplaceTempView("ranked_sessions")
+    table = open_input(spark, "ranked_sessions", columns=ColumnNames(order="day"))
+    assert table.time_column is None
+    assert {r["session_id"]: r["ordering"] for r in to_sessions(table).collect()} == {"a": 1, "b": 2}

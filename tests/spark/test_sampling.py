@@ -1,0 +1,119 @@
+"""Sampling against the sequential greedy oracle, in both of its forms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from prune_lib.errors import SettingsError
+from prune_lib.graph import SessionGraph, build_graph
+from prune_lib.sampling.select import DUPLICATE, FLOOR, Selection, first_twin, select_sessions
+from prune_lib.sessions.encoding import Encoded
+from prune_lib.settings import SamplingSettings
+from tests import reference
+from tests.spark.sessions import encoded, random_sessions
+
+
+def run(
+    made: Encoded, graph: SessionGraph, budget: int, *, floor: int = 0, sampler: str = "exact"
+) -> Selection:
+    """A selection at equal difficulty of all sessions."""
+    return select_sessions(
+        made,
+        graph,
+        made.sessions.select("sid", F.lit(0.5).alias("x")),
+        first_twin(made.sessions),
+        budget=budget,
+        cost="n",
+        floor=floor,
+        cold=made.item_sessions <= 1,
+        settings=SamplingSettings(sampler=sampler),
+    )
+
+
+def kept_in_order(selection: Selection) -> list[int]:
+    return selection.ranked.toPandas().sort_values("rank")["sid"].tolist()
+
+
+@pytest.mark.parametrize("sampler", ["exact", "rounds"])
+def test_reaches_the_oracles_objective(spark: SparkSession, sampler: str) -> None:
+    made, sessions = encoded(spark, random_sessions(11, n=500, items=400))
+    graph = build_graph(made, SamplingSettings())
+    n = len(sessions)
+    oracle = reference.build_graph(sessions, age=(n - 1 - np.arange(n)) / (n - 1))
+    cost = np.array([len(s) for s in sessions])
+    budget = int(0.2 * cost.sum())
+    selection = run(made, graph, budget, sampler=sampler)
+    kept = kept_in_order(selection)
+    best = reference.objective(oracle, reference.greedy(oracle, cost, budget))
+    assert cost[kept].sum() == selection.spent <= budget
+    assert reference.objective(oracle, kept) >= 0.99 * best
+    assert selection.objective.value() == pytest.approx(reference.objective(oracle, kept), rel=1e-5)
+
+
+@pytest.mark.parametrize("sampler", ["exact", "rounds"])
+def test_partitions_do_not_matter(spark: SparkSession, sampler: str) -> None:
+    sessions = random_sessions(12, n=80, items=60)
+    budget = int(0.3 * sum(map(len, sessions)))
+    seen = []
+    for partitions in (1, 3, 8):
+        made, _ = encoded(spark, sessions, partitions)
+        spark.conf.set("spark.sql.shuffle.partitions", str(partitions))
+        try:
+            graph = build_graph(made, SamplingSettings())
+            selection = run(made, graph, budget, sampler=sampler)
+            seen.append(selection.ranked.orderBy("rank").collect())
+        finally:
+            spark.conf.set("spark.sql.shuffle.partitions", "4")
+    assert seen[0] == seen[1] == seen[2]
+
+
+def test_a_smaller_budget_is_a_prefix_and_duplicates_come_last(spark: SparkSession) -> None:
+    made, sessions = encoded(spark, random_sessions(13, n=150))
+    graph = build_graph(made, SamplingSettings())
+    total = sum(map(len, sessions))
+    everything = run(made, graph, total)
+    order = kept_in_order(everything)
+    assert sorted(order) == list(range(150)), "a ratio of 1 keeps every session"
+    rows = everything.ranked.toPandas().sort_values("rank")
+    seen: set[tuple[int, ...]] = set()
+    for sid, phase in zip(rows["sid"], rows["phase"], strict=True):
+        assert (tuple(sessions[sid]) in seen) == (phase == DUPLICATE)
+        seen.add(tuple(sessions[sid]))
+    for share in (0.1, 0.4, 0.9):
+        part = kept_in_order(run(made, graph, int(share * total)))
+        assert part == order[: len(part)]
+        spent = sum(len(sessions[s]) for s in part)
+        assert spent <= share * total < spent + len(sessions[order[len(part)]]) + 1
+
+
+def test_rounds_end_a_full_ranking_too(spark: SparkSession) -> None:
+    made, sessions = encoded(spark, random_sessions(14, n=40, items=200))
+    graph = build_graph(made, SamplingSettings())
+    order = kept_in_order(run(made, graph, sum(map(len, sessions)), sampler="rounds"))
+    assert sorted(order) == list(range(40))
+
+
+@pytest.mark.parametrize("floor", [1, 2])
+def test_every_item_keeps_its_floor(spark: SparkSession, floor: int) -> None:
+    made, sessions = encoded(spark, random_sessions(15, n=200, items=80))
+    graph = build_graph(made, SamplingSettings())
+    budget = int(0.75 * sum(map(len, sessions)))
+    selection = run(made, graph, budget, floor=floor)
+    kept = kept_in_order(selection)
+    held = np.zeros(made.n_items, dtype=int)
+    for s in kept:
+        held[list(set(sessions[s]))] += 1
+    able = made.item_sessions >= floor
+    assert (held[able] >= floor).all()
+    phases = selection.ranked.toPandas().sort_values("rank")["phase"].tolist()
+    assert phases[0] == FLOOR and phases == sorted(phases)
+
+
+def test_a_floor_beyond_the_budget_is_the_users_mistake(spark: SparkSession) -> None:
+    made, _ = encoded(spark, random_sessions(15, n=60, items=80))
+    graph = build_graph(made, SamplingSettings())
+    with pytest.raises(SettingsError, match=r"--floor 1 does not fit.*--ratio"):
+        run(made, graph, 20, floor=1)
