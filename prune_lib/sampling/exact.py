@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -84,10 +83,11 @@ def run_exact(
             *[pa.array(c, type=pa.int64()) for c in (gain, new, cold)],
         ]
         names = [c.split()[0] for c in _CHOSEN.split(", ")]
-        yield pa.RecordBatch.from_arrays(columns, names=names)
+        picked = pa.RecordBatch.from_arrays(columns, names=names)
+        yield picked
         if full:
             # A last row without a rank says that the budget, not the sessions, came to an end.
-            yield pa.RecordBatch.from_arrays(_end_row(names), names=names)
+            yield _end_row(picked.schema)
 
     chosen = settle(
         sessions.select("sid", "n", "tie", "scale", "patterns", "messages")
@@ -113,16 +113,7 @@ def run_exact(
     return Picks([chosen.select(*PICK_COLUMNS)], spent, int(seen["full"]) > 0, [record])
 
 
-def _end_row(names: list[str]) -> list[pa.Array]:
-    """One row of zeros in the shape of `_CHOSEN`, with round 0."""
-    types = {
-        "patterns": pa.list_(pa.int32()),
-        "messages": pa.list_(pa.int32()),
-        "n": pa.int32(),
-        "phase": pa.int32(),
-        "round": pa.int32(),
-        "key": pa.float64(),
-    }
-    lists = ("patterns", "messages")
-    zero: dict[bool, list[Any]] = {True: [[]], False: [0]}
-    return [pa.array(zero[n in lists], type=types.get(n, pa.int64())) for n in names]
+def _end_row(schema: pa.Schema) -> pa.RecordBatch:
+    """One row of zeros (round 0 among them), in the schema of the rows before it: the writer takes one."""
+    zeros = [pa.array([[] if pa.types.is_list(kind) else 0], type=kind) for kind in schema.types]
+    return pa.RecordBatch.from_arrays(zeros, schema=schema)
