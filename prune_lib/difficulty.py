@@ -167,7 +167,14 @@ def score_sessions(
         scored_positions=sum(row["n"] for row in sums),
         mean_loss=round(sum(row["total"] for row in sums) / MICRO / max(1, sum(row["n"] for row in sums)), 4),
     )
-    log.info("sessions scored: %s", info)
+    log.info(
+        "scored %s positions of %s sessions: mean loss %.3f nats, %s normaliser%s",
+        f"{info.scored_positions:,}",
+        f"{info.scored_sessions:,}",
+        info.mean_loss,
+        info.normaliser,
+        "" if exact else f" ({negatives:,} shared items)",
+    )
     short = encoded.sessions.where(F.size("items") < 2).select("sid")
     scores = _scores(losses, expected).unionByName(short, allowMissingColumns=True)
     return Scored(scores, info, losses)

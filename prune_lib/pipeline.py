@@ -317,8 +317,6 @@ def _difficulty(settings: PruneSettings, table: InputTable, encoded: Encoded, st
         scores = settle(percentile_rank(scored.scores, "difficulty"))
         scored.unpersist()
         stage.rows = scores.count()
-    if scored.info.normaliser == "estimated":
-        _LOG.info("the normaliser was estimated from %d shared items", scored.info.negatives)
     return _Difficulty(scores, bundle, scored.info.as_dict())
 
 

@@ -82,7 +82,7 @@ def _queries(output: str) -> list[str]:
         "  SELECT reason, kept, count(*) AS sessions, round(avg(difficulty), 3) AS difficulty",
         f"  FROM {decisions} GROUP BY reason, kept ORDER BY kept DESC, sessions DESC;",
         "",
-        "  -- half of this budget, without running again",
+        "  -- the first half of what was kept: a smaller budget without running again",
         f"  SELECT * FROM {_sql_name(output)} WHERE prune_rank <= "
         f"(SELECT max(prune_rank) / 2 FROM {_sql_name(output)});",
     ]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,7 +21,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from prune_lib.errors import EnvironmentProblem, InputError
 from prune_lib.experts.bundle import Bundle
@@ -31,6 +29,7 @@ from prune_lib.experts.loss import NegativeSampler, sampled_log_normaliser
 from prune_lib.experts.mixture import Mixture, Normaliser, standardised_log_popularity
 from prune_lib.experts.models import Expert, Gate, make_expert
 from prune_lib.experts.optim import RowAdam
+from prune_lib.experts.progress import epoch_bar, named
 from prune_lib.experts.settings import EXPERTS, TrainSettings
 
 if TYPE_CHECKING:
@@ -43,6 +42,7 @@ log = logging.getLogger(__name__)
 FOLDS = (0, 1)
 #: Interactions from which two processes are worth their start (about 4 s each to import torch).
 PARALLEL_FROM = 50_000
+_LIKELIHOOD = "log_likelihood_"
 
 
 def train_experts(
@@ -90,8 +90,8 @@ def train_experts(
             )
         write_feed(encoded.sessions, feed / "feed", n_items=encoded.n_items, max_length=settings.max_length)
         log.info(
-            "training feed written: %d sessions, %.1f s",
-            encoded.n_sessions,
+            "training feed written: %s sessions, %.1f s",
+            f"{encoded.n_sessions:,}",
             time.perf_counter() - started,
         )
         trained = _train_folds(
@@ -213,11 +213,11 @@ def train_fold(
         metrics = _fit_gate(mixture, parts, settings, fold)
     metrics |= {"sessions": parts["train"].sessions(), "epochs": epochs}
     log.info(
-        "fold %d trained: experts %.1f s, gate %.1f s, %s",
+        "fold %d trained: experts %.1f s, gate %.1f s; held-out log-likelihood %s",
         fold,
         fitted - started,
         time.perf_counter() - fitted,
-        metrics,
+        named({k.removeprefix(_LIKELIHOOD): v for k, v in metrics.items() if k.startswith(_LIKELIHOOD)}),
     )
     return TrainedFold(mixture.cpu(), metrics)
 
@@ -327,6 +327,7 @@ def _fit_experts(
     n_items = len(popularity)
     sampler = NegativeSampler(popularity, settings.negative_power, settings.seed * 2 + fold)
     validation = list(_first_positions(parts["gate"], settings.validation_positions, n_items))
+    sessions = parts["train"].sessions()
     epoch = 0
     for epoch in range(settings.epochs):
         active = [learner for learner in learners if learner.active]
@@ -339,21 +340,12 @@ def _fit_experts(
         rate = 1.0 - 0.9 * epoch / max(1, settings.epochs - 1)
         losses = torch.zeros(len(active))
         count = 0
-        batches = parts["train"].batches(settings.batch_size, seed=seed)
-        # spark-submit passes our output on through a pipe, where a bar cannot be redrawn: seldom there.
-        every = 0.5 if sys.stderr.isatty() else 15.0
-        for items in tqdm(
-            batches,
-            desc=f"fold {fold} epoch {epoch + 1}",
-            disable=not progress,
-            leave=False,
-            mininterval=every,
-            delay=0 if sys.stderr.isatty() else every,
-            position=fold,
-        ):
-            batch = _Batch.of(items, sampler, settings.negatives, n_items, device)
-            losses += torch.stack([learner.step(batch, rate) for learner in active]).cpu()
-            count += 1
+        with epoch_bar(f"fold {fold} epoch {epoch + 1}", sessions, fold, shown=progress) as bar:
+            for items in parts["train"].batches(settings.batch_size, seed=seed):
+                batch = _Batch.of(items, sampler, settings.negatives, n_items, device)
+                losses += torch.stack([learner.step(batch, rate) for learner in active]).cpu()
+                count += 1
+                bar.update(len(items))
         if not count:
             log.warning("fold %d has no sessions to train on: its experts stay at popularity", fold)
             break
@@ -366,12 +358,12 @@ def _fit_experts(
             if validation:
                 learner.keep_if_better(likelihoods[learner.kind])
         log.info(
-            "fold %d epoch %d/%d: loss %s, held-out log-likelihood %s",
+            "fold %d epoch %d of at most %d: loss %s; log-likelihood of sessions not trained on %s",
             fold,
             epoch + 1,
             settings.epochs,
-            [round(float(x) / count, 3) for x in losses],
-            {k: round(v, 3) for k, v in likelihoods.items()},
+            named({e.kind: float(x) / count for e, x in zip(active, losses, strict=True)}),
+            named(likelihoods),
         )
     for learner in learners:
         learner.restore()
@@ -450,9 +442,9 @@ def _fit_gate(mixture: Mixture, parts: dict[str, Feed], settings: TrainSettings,
         gated = float(torch.logsumexp(weights + held_log_p, dim=1).mean())
     metrics: dict[str, Any] = {"held_out_positions": len(held_inputs)}
     for i, kind in enumerate(EXPERTS):
-        metrics[f"log_likelihood_{kind}"] = round(float(held_log_p[:, i].mean()), 4)
+        metrics[f"{_LIKELIHOOD}{kind}"] = round(float(held_log_p[:, i].mean()), 4)
         metrics[f"gate_{kind}"] = round(float(weights[:, i].exp().mean()), 4)
     return metrics | {
-        "log_likelihood_uniform": round(uniform, 4),
-        "log_likelihood_gate": round(gated, 4),
+        f"{_LIKELIHOOD}uniform": round(uniform, 4),
+        f"{_LIKELIHOOD}gate": round(gated, 4),
     }
