@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,7 +15,7 @@ from prune_lib.sessions.encoding import Encoded
 from prune_lib.sessions.reading import InputTable
 from prune_lib.settings import PruneSettings, is_location
 from prune_lib.stages import Stages
-from prune_lib.tracking import tracked_run
+from prune_lib.tracking import RegistryError, download_model, tracked_run
 
 __all__ = ["ensure_bundle", "find_bundle"]
 
@@ -28,14 +29,17 @@ def find_bundle(settings: PruneSettings, source: str) -> Bundle | None:
     """The bundle that a run would use without training.
 
     Args:
-        settings: `experts` names a folder; else the workspace is searched for the newest bundle that was
-            trained on this input by these settings.
+        settings: `experts` names a folder or a registered model; else the workspace is searched for the
+            newest bundle that was trained on this input by these settings.
         source: the input's location.
 
     Raises:
         BundleError: the bundle asked for is missing or damaged.
+        EnvironmentProblem: a registered model was asked for, and MLflow is not installed.
     """
     if settings.experts is not None:
+        if settings.experts.startswith("models:/"):
+            return _registered(settings)
         return Bundle.load(_local(settings.experts))
     if not is_location(settings.workspace):
         return None
@@ -119,6 +123,20 @@ def _flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
 
 def _store(settings: PruneSettings) -> Path:
     return _local(settings.workspace) / "experts"
+
+
+def _registered(settings: PruneSettings) -> Bundle:
+    """The bundle that a model of MLflow's registry names: models:/name/version or models:/name@alias."""
+    uri = str(settings.experts)
+    with tempfile.TemporaryDirectory(prefix="prune-experts-") as folder:
+        try:
+            return Bundle.load(download_model(settings.workspace, uri, Path(folder)))
+        except RegistryError as error:
+            raise BundleError(
+                f"--experts {uri} cannot be fetched from MLflow's registry: {error}. Write models:/name/version "
+                "or models:/name@alias, and set MLFLOW_TRACKING_URI where the registry is not the "
+                "workspace's own."
+            ) from error
 
 
 def _local(name: str) -> Path:

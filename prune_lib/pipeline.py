@@ -313,7 +313,7 @@ def _difficulty(settings: PruneSettings, table: InputTable, encoded: Encoded, st
 
     bundle = ensure_bundle(settings, table, encoded, stages)
     with stages.stage("difficulty") as stage:
-        scored = score_sessions(encoded, bundle, device=settings.device)
+        scored = score_sessions(encoded, bundle, batch_size=settings.batch_size, device=settings.device)
         scores = settle(percentile_rank(scored.scores, "difficulty"))
         scored.unpersist()
         stage.rows = scores.count()

@@ -14,13 +14,77 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Tracker", "tracked_run"]
+from prune_lib.errors import EnvironmentProblem
+
+__all__ = ["RegistryError", "Tracker", "download_model", "tracked_run"]
 
 _LOG = logging.getLogger(__name__)
 
 # MLflow refuses longer values of parameters, and more than 100 of them in one request.
 _LONGEST_VALUE = 6000
 _BATCH = 100
+
+
+class RegistryError(Exception):
+    """A model could not be fetched; the text says why, in MLflow's words."""
+
+
+def download_model(workspace: str, uri: str, folder: Path) -> Path:
+    """Fetch what is registered under a `models:/` URI.
+
+    Args:
+        workspace: as for `tracked_run`: its store is the registry, unless MLFLOW_TRACKING_URI says otherwise.
+        uri: models:/name/version or models:/name@alias.
+        folder: an existing folder that the files are written to.
+
+    Returns:
+        Where they lie.
+
+    Raises:
+        EnvironmentProblem: MLflow is not installed.
+        RegistryError: there is no such model, or it cannot be read.
+    """
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    try:
+        from mlflow.artifacts import download_artifacts
+        from mlflow.tracking import MlflowClient
+    except ImportError as error:
+        raise EnvironmentProblem(
+            f"{uri} names a model of MLflow's registry, and MLflow is not installed. Install it "
+            "(pip install 'prune-lib[tracking]'), or give a bundle's folder by --experts."
+        ) from error
+    _quieten()
+    try:
+        store, _ = _store(workspace)
+        client = MlflowClient(tracking_uri=store)
+        name, alias, version = _model(uri)
+        if alias:
+            version = str(client.get_model_version_by_alias(name, alias).version)
+        source = client.get_model_version_download_uri(name, version)
+        return Path(download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=store))
+    except RegistryError:
+        raise
+    except Exception as problem:
+        raise RegistryError(_first_line(problem)) from problem
+
+
+def _model(uri: str) -> tuple[str, str, str]:
+    """Name, alias and version (one of both empty) that a `models:/` URI names.
+
+    >>> _model("models:/experts@champion"), _model("models:/main.shop.experts/3")
+    (('experts', 'champion', ''), ('main.shop.experts', '', '3'))
+    """
+    path = uri.removeprefix("models:/").strip("/")
+    name, _, alias = path.partition("@")
+    if not alias:
+        name, _, version = path.rpartition("/")
+        if name and version.isdigit():
+            return name, "", version
+        # models:/name/champion is how an alias is often written, after MLflow's former stages.
+        alias = version
+    if not name or not alias:
+        raise RegistryError(f"{uri} names no version and no alias")
+    return name, alias, ""
 
 
 class Tracker:
@@ -132,9 +196,7 @@ def _start(workspace: str, experiment: str, run_name: str) -> Tracker:
     except ImportError:
         _LOG.info("MLflow is not installed: the run is not tracked")
         return Tracker()
-    # The store's migrations tell a line each.
-    for name in ("mlflow", "alembic", "sqlalchemy"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    _quieten()
     try:
         store, artifacts = _store(workspace)
         client = MlflowClient(tracking_uri=store)
@@ -146,6 +208,12 @@ def _start(workspace: str, experiment: str, run_name: str) -> Tracker:
         tracker._warn(f"MLflow does not track this run: {_first_line(problem)}")
         return tracker
     return Tracker(client, run.info.run_id)
+
+
+def _quieten() -> None:
+    """The store's migrations tell a line each."""
+    for name in ("mlflow", "alembic", "sqlalchemy"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _create(client: Any, experiment: str, artifacts: str | None) -> str:

@@ -48,6 +48,7 @@ def epoch_bar(name: str, sessions: int, place: int, *, shown: bool) -> tqdm[Any]
         disable=not shown,
         leave=False,
         mininterval=EVERY,
+        miniters=1,  # else tqdm's monitor prints lines of its own in between
         delay=EVERY,
         file=_LogLines(),
     )

@@ -16,6 +16,8 @@ from prune_lib.experts.bundle import FILES, Bundle, check_vocabulary  # noqa: E4
 from prune_lib.experts.mixture import Mixture, standardised_log_popularity  # noqa: E402
 from prune_lib.experts.models import Gate, make_expert  # noqa: E402
 from prune_lib.experts.settings import EXPERTS, TrainSettings  # noqa: E402
+from prune_lib.model_store import find_bundle  # noqa: E402
+from prune_lib.settings import PruneSettings  # noqa: E402
 
 SETTINGS = TrainSettings(dim=8, max_length=10)
 ITEMS = ["b", "a", "7", "d"]
@@ -52,6 +54,25 @@ def test_a_round_trip_gives_the_same_models(saved):
         for one, two in zip(mixture(fold)(items), read.mixture(fold)(items), strict=True):
             assert torch.equal(one, two)
     assert read.vocabulary["item"].tolist() == ITEMS
+
+
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
+def test_a_registered_model_is_fetched(saved, tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow.tracking")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    workspace = tmp_path / "ws"
+    workspace.mkdir()
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{workspace}/mlflow.db")
+    client.create_registered_model("experts")
+    version = client.create_model_version("experts", source=str(saved.path))
+    client.set_registered_model_alias("experts", "champion", version.version)
+    for uri in ("models:/experts@champion", "models:/experts/champion", "models:/experts/1"):
+        settings = PruneSettings(ratio=0.1, workspace=str(workspace), experts=uri)
+        assert find_bundle(settings, "anywhere").hash == saved.hash
+    for uri, why in (("models:/experts@nobody", "nobody"), ("models:/experts", "no version and no alias")):
+        settings = PruneSettings(ratio=0.1, workspace=str(workspace), experts=uri)
+        with pytest.raises(BundleError, match=rf"{uri} cannot be fetched.*{why}"):
+            find_bundle(settings, "anywhere")
 
 
 def test_the_same_training_has_the_same_hash():
