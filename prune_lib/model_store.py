@@ -133,9 +133,9 @@ def _registered(settings: PruneSettings) -> Bundle:
             return Bundle.load(download_model(settings.workspace, uri, Path(folder)))
         except RegistryError as error:
             raise BundleError(
-                f"--experts {uri} cannot be fetched from MLflow's registry: {error}. Write models:/name/version "
-                "or models:/name@alias, and set MLFLOW_TRACKING_URI where the registry is not the "
-                "workspace's own."
+                f"--experts {uri} cannot be fetched from MLflow's registry: {error}. Write "
+                "models:/name/version or models:/name@alias, and set MLFLOW_TRACKING_URI where the registry "
+                "is not the workspace's own."
             ) from error
 
 

@@ -226,9 +226,9 @@ class PruneSettings(BaseModel):
     experts: str | None = Field(
         default=None,
         min_length=1,
-        description="Trained experts: a bundle's folder, or a model of MLflow's registry (models:/name/version, "
-        "models:/name@alias). Default: the workspace's newest for this input, trained first where there "
-        "are none.",
+        description="Trained experts: a bundle's folder, or a model of MLflow's registry "
+        "(models:/name/version, models:/name@alias). Default: the workspace's newest for this input, trained "
+        "first where there are none.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Where the experts run; auto: the GPU where the task has one."

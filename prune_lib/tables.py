@@ -99,7 +99,8 @@ def table_version(spark: SparkSession, name: str) -> int | None:
     """Newest version of a Delta table; None where there is no table or it is not Delta."""
     if not _is_delta(spark, name):
         return None
-    last = _delta_table(spark, name).history(1).select("version").first()
+    # In SQL: DeltaTable.forName takes no name of three parts.
+    last = spark.sql(f"DESCRIBE HISTORY {_identifier(spark, name)} LIMIT 1").select("version").first()
     return None if last is None else int(last["version"])
 
 
@@ -296,7 +297,8 @@ def _undo(spark: SparkSession, former: _Former) -> None:
     try:
         if former.version is not None:
             if table_version(spark, former.target) != former.version:
-                _delta_table(spark, former.target).restoreToVersion(former.version)
+                place = _identifier(spark, former.target)
+                spark.sql(f"RESTORE TABLE {place} TO VERSION AS OF {former.version}")
                 _LOG.warning("restored %s to version %d", former.target, former.version)
         elif is_location(former.target):
             fs, path = _path(spark, former.target)
@@ -414,12 +416,6 @@ def _is_delta(spark: SparkSession, name: str) -> bool:
 
 def _target(output: str, table: Table) -> str:
     return output if table == "pruned" else companion(output, table)
-
-
-def _delta_table(spark: SparkSession, name: str) -> DeltaTable:
-    if is_location(name):
-        return DeltaTable.forPath(spark, _path(spark, name)[1].toString())
-    return DeltaTable.forName(spark, name)
 
 
 def _identifier(spark: SparkSession, name: str) -> str:

@@ -176,11 +176,20 @@ def test_every_row_of_a_kept_session_comes_out_as_it_went_in(spark: SparkSession
     assert ranks == {"s0": 1, "s1": 2, "s2": 3, "s3": 4}
 
 
-@pytest.mark.parametrize("named", [False, True], ids=["location", "name"])
+PLACES = {
+    "location": "{tmp_path}/pruned",
+    "name": "{schema}.pruned",
+    "name in a catalog": "spark_catalog.{schema}.pruned",
+}
+at_places = pytest.mark.parametrize("place", PLACES.values(), ids=PLACES.keys())
+
+
+@at_places
 def test_a_second_run_replaces_and_adds_to_runs(
-    spark: SparkSession, tmp_path: Path, schema: str, named: bool
+    spark: SparkSession, tmp_path: Path, schema: str, place: str
 ) -> None:
-    output = f"{schema}.pruned" if named else str(tmp_path / "pruned")
+    output = place.format(tmp_path=tmp_path, schema=schema)
+    named = not output.startswith("/")
     check_output(spark, output)
     write_tables(spark, frames(spark, "r1", kept=4), output, {"run_id": "r1"})
     check_output(spark, output)
@@ -200,11 +209,18 @@ def test_a_second_run_replaces_and_adds_to_runs(
     assert note is not None and json.loads(note["userMetadata"]) == {"run_id": "r2"}
 
 
+@at_places
 @pytest.mark.parametrize(("doomed", "after"), [("runs", False), ("pruned", False), ("pruned", True)])
 def test_a_failure_between_commits_restores_what_was(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, doomed: str, after: bool
+    spark: SparkSession,
+    tmp_path: Path,
+    schema: str,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    doomed: str,
+    after: bool,
 ) -> None:
-    output = str(tmp_path / "pruned")
+    output = place.format(tmp_path=tmp_path, schema=schema)
     write_tables(spark, frames(spark, "r1", kept=4), output, {})
     former = contents(spark, output)
     fail_before(monkeypatch, doomed, after)
