@@ -201,6 +201,22 @@ def test_experts_of_another_vocabulary_are_refused(
     assert not (tmp_path / "pruned").exists()
 
 
+def test_settings_of_the_scoring_reach_it(
+    spark: SparkSession, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Seen(Exception):
+        pass
+
+    def scoring(*args: Any, **given: Any) -> None:
+        raise Seen(given)
+
+    prune(settings(workspace, output=str(workspace / "any")), spark)
+    monkeypatch.setattr("prune_lib.difficulty.score_sessions", scoring)
+    with pytest.raises(Seen) as caught:
+        prune(settings(workspace, output=str(workspace / "any"), batch_size=333, device="cpu"), spark)
+    assert caught.value.args[0] == {"batch_size": 333, "device": "cpu"}
+
+
 def test_a_dry_run_says_the_plan_and_writes_nothing(spark: SparkSession, tmp_path: Path) -> None:
     table_of(spark, random_sessions(24, n=40, items=20)).write.parquet(str(tmp_path / "sessions"))
     before = sorted(p.name for p in tmp_path.iterdir())
