@@ -51,15 +51,13 @@ _EXTRAS = {
 _HINTS = (
     (
         ("java heap space", "gc overhead limit", "outofmemoryerror"),
-        "Spark ran out of memory: give it more with `spark-submit --driver-memory 8g` (local runs) "
-        "or larger "
+        "Spark ran out of memory: give it more with `spark-submit --driver-memory 8g` (local runs) or larger "
         "executors.",
     ),
     (
         ("no space left on device", "disk quota exceeded"),
         "The disk is full: free some space, or point Spark's scratch folder (SPARK_LOCAL_DIRS) and "
-        "--workspace to "
-        "a larger disk.",
+        "--workspace to a larger disk.",
     ),
     (("permission denied", "accesscontrolexception"), "Check the rights on the folders involved."),
 )
@@ -173,8 +171,7 @@ def _missing_package(error: BaseException) -> EnvironmentProblem | None:
     if extra is None:
         return None
     return EnvironmentProblem(
-        f"the Python package {absent} is not installed for {sys.executable}. Run `make setup` and "
-        "use its "
+        f"the Python package {absent} is not installed for {sys.executable}. Run `make setup` and use its "
         f"environment's spark-submit, or install it: pip install 'prune-lib[{extra}]'."
     )
 

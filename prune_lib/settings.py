@@ -48,8 +48,7 @@ class SamplingSettings(BaseModel):
         default=0.5,
         ge=-10,
         le=10,
-        description="Strength of difficulty: keys are multiplied by exp(-kappa x difficulty rank). "
-        "Above 0 "
+        description="Strength of difficulty: keys are multiplied by exp(-kappa x difficulty rank). Above 0 "
         "easier sessions go first, below 0 harder ones; 0 leaves difficulty out.",
     )
     item_exponent: float = Field(
@@ -68,9 +67,8 @@ class SamplingSettings(BaseModel):
     half_life: float = Field(
         default=0.5,
         gt=0,
-        description="Recency: a session counts exp(-age / half_life), age 0 for the newest and 1 "
-        "for the oldest. "
-        "Large values weigh all sessions alike.",
+        description="Recency: a session counts exp(-age / half_life), age 0 for the newest and 1 for the "
+        "oldest. Large values weigh all sessions alike.",
     )
     lambda_items: float = Field(
         default=1.0,
@@ -85,8 +83,7 @@ class SamplingSettings(BaseModel):
     )
     sampler: Literal["auto", "exact", "rounds"] = Field(
         default="auto",
-        description="exact: sequential lazy greedy in one task; rounds: distributed greedy in "
-        "rounds; auto: "
+        description="exact: sequential lazy greedy in one task; rounds: distributed greedy in rounds; auto: "
         "exact up to `exact_edges`, else rounds.",
     )
     exact_edges: int = Field(
@@ -166,11 +163,9 @@ class PruneSettings(BaseModel):
     floor: int = Field(
         default=0,
         ge=0,
-        description="Every item that has at least this many sessions keeps at least this many "
-        "(method graph). 0 "
-        "for no floor: covering every item eats the budget (at 10%, a floor of 1 costs 2.7 points "
-        "of Recall@20 on "
-        "yoochoose and 4.6 on diginetica).",
+        description="Every item that has at least this many sessions keeps at least this many (method "
+        "graph). 0 for no floor: covering every item eats the budget (at 10%, a floor of 1 costs 2.7 points "
+        "of Recall@20 on yoochoose and 4.6 on diginetica).",
     )
     seed: int = Field(
         default=0,
@@ -182,15 +177,13 @@ class PruneSettings(BaseModel):
     input: str | None = Field(
         default=None,
         min_length=1,
-        description="Table to prune, sessions or events: a name (schema.table) or a location, "
-        "Delta or Parquet. "
-        "Default: the workspace's `sessions`, made from demo data where there is none.",
+        description="Table to prune, sessions or events: a name (schema.table) or a location, Delta or "
+        "Parquet. Default: the workspace's `sessions`, made from demo data where there is none.",
     )
     output: str | None = Field(
         default=None,
         min_length=1,
-        description="Delta table of what is kept: a name or a location. Beside it come "
-        "<output>_decisions, "
+        description="Delta table of what is kept: a name or a location. Beside it come <output>_decisions, "
         "<output>_items and <output>_runs. Default: the workspace's `pruned`.",
     )
     version: int | None = Field(

@@ -31,9 +31,8 @@ def from_file(
         root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except FileNotFoundError:
         mistakes.append(
-            f"{config.origin} names the file {path}, which does not exist (looked for in "
-            f"{Path.cwd()}). "
-            "Give the path of a YAML file, such as conf/default.yaml."
+            f"{config.origin} names the file {path}, which does not exist (looked for in {Path.cwd()}). Give "
+            "the path of a YAML file, such as conf/default.yaml."
         )
     except (OSError, UnicodeDecodeError) as error:
         mistakes.append(f"{config.origin} names {path}, which cannot be read: {error}. Give a YAML file.")

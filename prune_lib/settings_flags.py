@@ -127,13 +127,10 @@ def _parser(options: Sequence[Option], everything: bool) -> _Parser:
 
 def _epilog(width: int) -> str:
     text = (
-        "Every flag is also a key of the YAML file of --config (sampling.kappa; conf/default.yaml "
-        "lists all with "
-        "their defaults) and an environment variable (PRUNE_RATIO, PRUNE_SAMPLING__KAPPA). Flags "
-        "win over the "
-        "environment, it over the file, and that over the defaults. --help-all also shows the "
-        "flags of the groups "
-        "sampling, propagation, training and demo."
+        "Every flag is also a key of the YAML file of --config (sampling.kappa; conf/default.yaml lists all "
+        "with their defaults) and an environment variable (PRUNE_RATIO, PRUNE_SAMPLING__KAPPA). Flags win "
+        "over the environment, it over the file, and that over the defaults. --help-all also shows the flags "
+        "of the groups sampling, propagation, training and demo."
     )
     return textwrap.fill(text, width)
 

@@ -29,17 +29,15 @@ def between_fields(values: Mapping[str, Any], origin: Callable[[str], str]) -> l
     out = []
     if values["version"] is not None and values["timestamp"] is not None:
         out.append(
-            f"{origin('version')} ({values['version']}) and {origin('timestamp')} "
-            f"({values['timestamp']}) exclude "
-            "each other: both name a state of the input. Give one of them."
+            f"{origin('version')} ({values['version']}) and {origin('timestamp')} ({values['timestamp']}) "
+            "exclude each other: both name a state of the input. Give one of them."
         )
     if values["timestamp"]:
         try:
             datetime.fromisoformat(str(values["timestamp"]).strip().replace("Z", "+00:00"))
         except ValueError:
             out.append(
-                f"{origin('timestamp')} must be a time such as 2026-11-01 or '2026-11-01 "
-                "12:00:00'; got "
+                f"{origin('timestamp')} must be a time such as 2026-11-01 or '2026-11-01 12:00:00'; got "
                 f"'{values['timestamp']}'."
             )
     broken = _broken_names(values, origin)
@@ -70,9 +68,8 @@ def _clashes(values: Mapping[str, Any], origin: Callable[[str], str]) -> list[st
     for kind in COMPANIONS:
         if normalised(companion(target, kind)) == normalised(source):
             return [
-                f"{origin('output')} '{target}' would put its companion {companion(target, kind)} "
-                "in the place of the "
-                f"input. {advice}"
+                f"{origin('output')} '{target}' would put its companion {companion(target, kind)} in the "
+                f"place of the input. {advice}"
             ]
     if is_location(source) and is_location(target):
         for inner, outer in ((target, source), (source, target)):

@@ -108,9 +108,8 @@ def _from_env(
             out[known[name]] = Given(environ[name], f"the environment variable {name}")
         else:
             mistakes.append(
-                f"the environment variable {name} names no setting."
-                f"{did_you_mean(name, known, suggested)} Unset it, or mend its name: every "
-                f"{ENV_PREFIX}… variable is a setting."
+                f"the environment variable {name} names no setting.{did_you_mean(name, known, suggested)} "
+                f"Unset it, or mend its name: every {ENV_PREFIX}… variable is a setting."
             )
     return out
 
@@ -143,9 +142,8 @@ def _missing(option: Option) -> str:
     text = text[:1].lower() + text[1:].rstrip(".")
     such = " such as 0.1" if option.key == "ratio" else ""
     return (
-        f"{option.flag} is missing: {text}. Give {option.flag} with a value{such}, or set "
-        f"{option.env}, or the "
-        f"key `{option.key}` in the file of --config."
+        f"{option.flag} is missing: {text}. Give {option.flag} with a value{such}, or set {option.env}, or "
+        f"the key `{option.key}` in the file of --config."
     )
 
 

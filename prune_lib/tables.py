@@ -128,9 +128,8 @@ def pruned_frame(input_df: DataFrame, session_column: str, selection: DataFrame,
     clash = [name for name in input_df.columns if name.lower() in ours]
     if clash:
         raise InputError(
-            f"The input has the column{'s' if len(clash) > 1 else ''} {', '.join(clash)} already: "
-            "it was written by a pruning run. Give the original table by --input, or drop its "
-            "prune_ columns first."
+            f"The input has the column{'s' if len(clash) > 1 else ''} {', '.join(clash)} already: it was "
+            "written by a pruning run. Give the original table by --input, or drop its prune_ columns first."
         )
     own = [_unbound(field) for field in input_df.schema.fields]
     key = "__prune_session"
@@ -357,9 +356,8 @@ def _check_name(spark: SparkSession, target: str, table: Table) -> None:
 def _check_ours(spark: SparkSession, target: str, table: Table) -> None:
     if _MARK[table] not in read_table(spark, target).columns:
         raise OutputError(
-            f"The Delta table {target} was not written by a pruning run (it has no column "
-            f"{_MARK[table]}): a run would replace it by its table `{table}`. Give another "
-            "--output."
+            f"The Delta table {target} was not written by a pruning run (it has no column {_MARK[table]}): a "
+            f"run would replace it by its table `{table}`. Give another --output."
         )
 
 

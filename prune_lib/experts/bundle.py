@@ -132,9 +132,8 @@ class Bundle:
         missing = [name for name in (*FILES, "hash") if not (folder / name).is_file()]
         if missing:
             raise BundleError(
-                f"{folder} is not a bundle of experts: {', '.join(missing)} missing. Give the "
-                f"folder that training wrote (--experts), or leave --experts out to use or train "
-                f"the workspace's own."
+                f"{folder} is not a bundle of experts: {', '.join(missing)} missing. Give the folder that "
+                "training wrote (--experts), or leave --experts out to use or train the workspace's own."
             )
         bundle = cls({name: (folder / name).read_bytes() for name in FILES}, folder)
         stated = (folder / "hash").read_text().strip()
@@ -248,11 +247,10 @@ def check_vocabulary(
     if share > max_unknown:
         examples = ", ".join(repr(str(items[i])) for i in unknown[:3])
         raise BundleError(
-            f"The bundle of experts {bundle.path or bundle.version} was made for another "
-            f"vocabulary: it lacks {len(unknown)} of the input's {len(index)} items (such as "
-            f"{examples}), which carry {share:.1%} of the interactions; at most {max_unknown:.0%} "
-            f"may be unknown. Train experts on this input (leave --experts out), or give the "
-            f"bundle that was trained on it."
+            f"The bundle of experts {bundle.path or bundle.version} was made for another vocabulary: it "
+            f"lacks {len(unknown)} of the input's {len(index)} items (such as {examples}), which carry "
+            f"{share:.1%} of the interactions; at most {max_unknown:.0%} may be unknown. Train experts on "
+            "this input (leave --experts out), or give the bundle that was trained on it."
         )
     return index
 

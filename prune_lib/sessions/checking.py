@@ -248,9 +248,8 @@ def _repeated(table: InputTable, n: int) -> str:
     shown = ", ".join(f"{short(row['id'])} ({row['rows']} rows)" for row in examples)
     what = _counted(f"{n} session ids are there more than once")
     return (
-        f"{what}, for example {shown}: keep one row for each "
-        f"with dropDuplicates, or make {session} unique; where a row is a click, name the item's "
-        "own column by --item-column."
+        f"{what}, for example {shown}: keep one row for each with dropDuplicates, or make {session} unique; "
+        "where a row is a click, name the item's own column by --item-column."
     )
 
 

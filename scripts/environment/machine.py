@@ -78,10 +78,9 @@ def choose_python(
         )
     seen = ", ".join(sorted({"{}.{}.{} ({})".format(*python.version, python.path) for python in found}))
     raise MachineError(
-        "Python 3.11 is needed (3.10 and 3.12 do as well); found "
-        f"{seen or 'none of ' + ', '.join(names)}. Install it (Debian and Ubuntu: `apt-get install "
-        "python3.11 python3.11-venv`; macOS: `brew install python@3.11`), or name it: `make setup "
-        "PYTHON=/path/to/python3.11`."
+        f"Python 3.11 is needed (3.10 and 3.12 do as well); found {seen or 'none of ' + ', '.join(names)}. "
+        "Install it (Debian and Ubuntu: `apt-get install python3.11 python3.11-venv`; macOS: `brew install "
+        "python@3.11`), or name it: `make setup PYTHON=/path/to/python3.11`."
     )
 
 
@@ -149,9 +148,8 @@ def explain_java(
         advice = f"A suitable one is installed: `export JAVA_HOME={others[0]}`"
     else:
         advice = (
-            "Install it (Debian and Ubuntu: `apt-get install openjdk-17-jre-headless`; macOS: "
-            "`brew install openjdk@17`) and, if it is not the first on PATH, set JAVA_HOME to "
-            "its folder"
+            "Install it (Debian and Ubuntu: `apt-get install openjdk-17-jre-headless`; macOS: `brew install "
+            "openjdk@17`) and, if it is not the first on PATH, set JAVA_HOME to its folder"
         )
     return f"Java 17 is needed by Spark (11 does as well); {found}. {advice}. Then run the command again."
 

@@ -40,15 +40,13 @@ def explain_pip(output: str, log: Path) -> str:
         return f"The disk is full: pip could not write the packages. Make room. {again}"
     if "DO NOT MATCH THE HASHES" in output:
         return (
-            "A downloaded package is not the one that requirements/lock.txt pins, so it was not "
-            "installed. A proxy or mirror may have altered it, or a download broke off; try "
-            f"another network. {again}"
+            "A downloaded package is not the one that requirements/lock.txt pins, so it was not installed. A "
+            f"proxy or mirror may have altered it, or a download broke off; try another network. {again}"
         )
     if _NETWORK.search(output):
         return (
-            "The Python package index could not be reached, so the packages cannot be installed. "
-            "Check the network (behind a proxy set HTTPS_PROXY, for a mirror PIP_INDEX_URL). "
-            f"{again}"
+            "The Python package index could not be reached, so the packages cannot be installed. Check the "
+            f"network (behind a proxy set HTTPS_PROXY, for a mirror PIP_INDEX_URL). {again}"
         )
     missing = re.search(r"No matching distribution found for (\S+)", output)
     if missing:
