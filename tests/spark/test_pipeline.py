@@ -224,3 +224,21 @@ def test_a_dry_run_says_the_plan_and_writes_nothing(spark: SparkSession, tmp_pat
     assert "session_id" in plan and "items" in plan and "day" in plan
     assert "trained first" in plan
     assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+def test_a_dry_run_on_a_fresh_install_says_that_the_demo_would_be_made(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    plan = str(prune(settings(tmp_path, order_column=None, dry_run=True), spark))
+    assert "the demo data set of 20,000 sessions would be made there" in plan
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_demo_is_made(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("not a table")
+    with pytest.raises(UserError, match="not empty and no Delta table"):
+        prune(settings(tmp_path, order_column=None, output=str(tmp_path / "mine")), spark)
+    assert [p.name for p in tmp_path.iterdir()] == ["mine"]

@@ -1,0 +1,139 @@
+"""Before any work: opening the input, and everything that can be refused while it costs nothing."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+from pyspark.sql import DataFrame, SparkSession
+
+from prune_lib.baselines import NEEDS_DIFFICULTY, NEEDS_ORDER
+from prune_lib.errors import InputError, SettingsError
+from prune_lib.sessions.encoding import Encoded
+from prune_lib.sessions.reading import ColumnNames, InputTable, SessionStats, open_input
+from prune_lib.settings import PruneSettings, is_location
+from prune_lib.stages import Stages
+from prune_lib.summary import Summary
+
+__all__ = ["budget_of", "check_floor", "check_order", "make_demo", "open_input_of", "plan"]
+
+_LOG = logging.getLogger(__name__)
+
+
+def _columns(settings: PruneSettings) -> ColumnNames:
+    return ColumnNames(
+        session=settings.session_column,
+        item=settings.item_column,
+        time=settings.time_column,
+        order=settings.order_column,
+    )
+
+
+def open_input_of(spark: SparkSession, settings: PruneSettings) -> InputTable | None:
+    """The input; None where the demo data set is to be made: no --input, and no table in the workspace.
+
+    Raises:
+        InputError: see `open_input`; or a version is asked for of a table that is not there.
+    """
+    if settings.input is None and not _exists(spark, settings.resolved_input):
+        if settings.version is None and settings.timestamp is None:
+            return None
+        raise InputError(
+            f"There is no table at {settings.resolved_input}, so there is no version of it to read. "
+            "Give the table by --input, or leave --version and --timestamp out to generate the demo data."
+        )
+    return open_input(
+        spark,
+        settings.resolved_input,
+        version=settings.version,
+        timestamp=settings.timestamp,
+        columns=_columns(settings),
+    )
+
+
+def make_demo(spark: SparkSession, settings: PruneSettings, stages: Stages) -> InputTable:
+    """Write the demo data set to the workspace's sessions, and open it."""
+    from prune_lib.sessions.demo import write_demo
+
+    place, sessions = settings.resolved_input, settings.demo.sessions
+    with stages.stage("demo data") as stage:
+        _LOG.info(
+            "no --input and no table at %s: making the demo data set of %s there", place, _many(sessions)
+        )
+        write_demo(spark, place, sessions, seed=settings.seed)
+        stage.rows = sessions
+    return open_input(spark, place, columns=_columns(settings))
+
+
+def _many(sessions: int) -> str:
+    return f"{sessions:,} sessions"
+
+
+def _exists(spark: SparkSession, name: str) -> bool:
+    """Whether anything is at the place of the workspace's sessions."""
+    if not is_location(name):
+        return bool(spark.catalog.tableExists(name))
+    path = spark._jvm.org.apache.hadoop.fs.Path(name)  # type: ignore[union-attr]
+    return bool(path.getFileSystem(spark._jsc.hadoopConfiguration()).exists(path))
+
+
+def plan(settings: PruneSettings, table: InputTable | None) -> Summary:
+    """What a dry run prints: input and columns, output, method, experts."""
+    lines = [
+        "Dry run: nothing was computed and no table was touched.",
+        table.describe()
+        if table
+        else f"input {settings.resolved_input}: not there yet; the demo data set of "
+        f"{_many(settings.demo.sessions)} would be made there (--input names a table of your own)",
+        f"output: {settings.resolved_output}, with _decisions, _items and _runs",
+        f"method {settings.method}, {settings.ratio:g} of the {settings.budget}, seed {settings.seed}",
+    ]
+    if settings.method == "graph" or settings.method in NEEDS_DIFFICULTY:
+        from prune_lib.model_store import find_bundle
+
+        bundle = find_bundle(settings, table.location if table else settings.resolved_input)
+        lines.append(
+            f"experts: {bundle.path} (version {bundle.version})"
+            if bundle
+            else "experts: none for this input yet; they would be trained first"
+        )
+    return Summary("\n".join(lines))
+
+
+def check_order(settings: PruneSettings, raw: DataFrame) -> None:
+    """Refuse a method that asks which sessions are new where the input does not tell."""
+    if settings.method in NEEDS_ORDER and "ordering" not in raw.columns:
+        raise InputError(
+            f"--method {settings.method} needs to know which sessions are new, and the input has neither "
+            "times nor an order. Name a column by --time-column or --order-column."
+        )
+
+
+def budget_of(settings: PruneSettings, stats: SessionStats) -> int:
+    """What may be kept, in interactions or sessions: the ratio's share, rounded down.
+
+    Raises:
+        SettingsError: less than one.
+    """
+    total = stats.n_interactions if settings.budget == "interactions" else stats.n_sessions
+    # The nearest decimal first: 0.07 * 100 must be 7, not the 7.000000000000001 or 6.99 of floats.
+    budget = int(np.floor(round(settings.ratio * total, 6)))
+    if budget < 1:
+        raise SettingsError(
+            f"--ratio {settings.ratio:g} of {total:,} {settings.budget} is less than one: nothing would be "
+            "kept. Raise --ratio."
+        )
+    return budget
+
+
+def check_floor(settings: PruneSettings, encoded: Encoded, budget: int) -> None:
+    """A floor that cannot fit is refused before anything runs: a click serves one item."""
+    if settings.budget != "interactions":
+        return
+    wanted = int((encoded.item_sessions >= settings.floor).sum()) * settings.floor
+    if wanted > budget:
+        raise SettingsError(
+            f"--floor {settings.floor} does not fit --ratio {settings.ratio:g}: it needs at least {wanted:,} "
+            f"interactions, and the budget is {budget:,}. Raise --ratio to "
+            f"{np.ceil(1000 * wanted / encoded.n_interactions) / 1000:g} or more, or lower --floor."
+        )
