@@ -206,7 +206,7 @@ def _file_format(spark: SparkSession, name: str, fs: Any, path: Any) -> str:
     raise InputError(
         f"The folder {name} is neither a Delta table (it has no _delta_log with a commit) nor "
         f"Parquet (no file that ends in .parquet): {there}{more}. Give a Delta or Parquet table "
-        "by --input; other formats are read by jobs/ingest.py."
+        "by --input; bring other formats into one of these first."
     )
 
 
