@@ -1,0 +1,153 @@
+"""Reasons, covering sessions and weights against a reference that replays the selection in numpy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from pyspark.sql import SparkSession
+
+from prune_lib.decisions import decide
+from prune_lib.explanation import HOLDERS
+from prune_lib.graph import build_graph
+from prune_lib.sampling.select import first_twin, select_sessions
+from prune_lib.settings import SamplingSettings
+from tests import reference
+from tests.spark.sessions import encoded, random_sessions
+
+GOLDEN = Path(__file__).parent / "golden" / "decisions.csv"
+
+
+def difficulty_ranks(n: int) -> np.ndarray:
+    """Percentile ranks in an order that has nothing to do with the sessions."""
+    return (np.random.default_rng(5).permutation(n) + 0.5) / n
+
+
+def decided(
+    spark: SparkSession, made, graph, *, budget: int, cold: np.ndarray
+) -> tuple[pd.DataFrame, pd.Series]:
+    """Verdicts by sid, and weights by rank, of a selection with difficulty."""
+    n = made.n_sessions
+    scores = spark.createDataFrame(
+        [(k, float(q)) for k, q in enumerate(difficulty_ranks(n))], "sid bigint, q double"
+    )
+    x = scores.withColumnRenamed("q", "x")
+    twins = first_twin(made.sessions)
+    selection = select_sessions(
+        made, graph, x, twins, budget=budget, cost="n", floor=0, cold=cold, settings=SamplingSettings()
+    )
+    verdicts = decide(made, graph, selection, twins, scores, x, method=False)
+    frame = verdicts.sessions.toPandas().set_index("sid").sort_index()
+    return frame, verdicts.weights.toPandas().set_index("rank")["weight"]
+
+
+class Replay:
+    """What each session gained when it was kept, and what the others have still to offer."""
+
+    def __init__(self, graph: reference.Graph, order: list[int], cold_items: set[int]) -> None:
+        self.graph, self.order = graph, order
+        self.evidence = np.zeros(len(graph.weight))
+        self.reason: dict[int, str] = {}
+        self.holders: dict[int, list[int]] = {}
+        cold = np.array([name[-1] in cold_items for name in graph.names])
+        for s in order:
+            pattern, message = graph.row(s)
+            gain = self.offer(s, self.evidence)
+            fresh = self.evidence[pattern] == 0
+            self.reason[s] = (
+                "COLD_ITEM"
+                if gain[fresh & cold[pattern]].sum() >= 0.5 * gain.sum()
+                else "NEW_PATTERN"
+                if gain[fresh].sum() >= 0.5 * gain.sum()
+                else "REPRESENTATIVE"
+            )
+            self.evidence[pattern] += message
+            for p in pattern:
+                self.holders.setdefault(int(p), []).append(s)
+
+    def offer(self, s: int, evidence: np.ndarray) -> np.ndarray:
+        """Gain of session s by pattern."""
+        pattern, message = self.graph.row(s)
+        return self.graph.weight[pattern] * np.exp(-evidence[pattern]) * -np.expm1(-message)
+
+    def still(self, s: int) -> float:
+        """Share of what it would have offered alone that it has still to offer."""
+        alone = self.offer(s, np.zeros_like(self.evidence)).sum()
+        return float(self.offer(s, self.evidence).sum() / alone)
+
+    def closest(self, s: int) -> dict[int, float]:
+        """Shared pattern weight with each kept session that it is compared with."""
+        shared: dict[int, float] = {}
+        for p in self.graph.row(s)[0]:
+            for kept in self.holders.get(int(p), [])[:HOLDERS]:
+                shared[kept] = shared.get(kept, 0.0) + float(self.graph.weight[p])
+        return shared
+
+
+@pytest.mark.parametrize("seed", [31, 32])
+def test_every_verdict_is_what_a_replay_says(spark: SparkSession, seed: int) -> None:
+    alone = [[900 + 2 * k, 901 + 2 * k] for k in range(80)]  # old sessions that share nothing with anyone
+    made, sessions = encoded(spark, alone + random_sessions(seed, n=300, items=150))
+    n = len(sessions)
+    cold = made.item_sessions <= 3
+    budget = int(0.25 * made.n_interactions)
+    frame, weight = decided(spark, made, build_graph(made, SamplingSettings()), budget=budget, cold=cold)
+    graph = reference.build_graph(sessions, age=(n - 1 - np.arange(n)) / (n - 1))
+    kept = frame[frame["kept"]].sort_values("rank")
+    replay = Replay(graph, kept.index.tolist(), set(np.flatnonzero(cold).tolist()))
+    rank_of = kept["rank"].to_dict()
+    by_sequence: dict[tuple[int, ...], int] = {}
+    for s in kept.index:
+        by_sequence.setdefault(tuple(sessions[s]), s)
+    q = difficulty_ranks(n)
+    transitions = np.array([len(name) == 2 for name in graph.names])
+    for s, row in frame.iterrows():
+        twin = by_sequence.get(tuple(sessions[s]))
+        if row["kept"]:
+            assert row["reason"] == replay.reason[s], f"seed {seed}, kept {s}"
+            assert pd.isna(row["cover_rank"])
+            continue
+        if twin is not None:
+            expected = "DUPLICATE"
+        elif q[s] >= 0.9 and not transitions[graph.row(s)[0]].any():
+            expected = "NOISE"
+        else:
+            expected = "COVERED" if replay.still(s) <= 0.5 else "BUDGET"
+        assert row["reason"] == expected, f"seed {seed}, pruned {s}"
+        shared = replay.closest(s)
+        if twin is not None:
+            assert row["cover_rank"] == rank_of[twin]
+        elif not shared:
+            assert pd.isna(row["cover_rank"])
+        else:
+            chosen = int(kept.index[int(row["cover_rank"]) - 1])
+            assert shared[chosen] == pytest.approx(max(shared.values()), rel=1e-4)
+    assert set(frame["reason"]) >= {"COLD_ITEM", "NEW_PATTERN", "DUPLICATE", "COVERED", "NOISE"}
+    covers = frame.loc[~frame["kept"], "cover_rank"].value_counts()
+    uncovered = (~frame["kept"] & frame["cover_rank"].isna()).sum()
+    for rank, found in weight.items():
+        assert found == pytest.approx(1 + covers.get(rank, 0) + uncovered / len(kept)), f"rank {rank}"
+    assert weight.sum() == pytest.approx(n)
+
+
+def test_the_golden_decisions(spark: SparkSession) -> None:
+    """A table small enough to read: a change of the method shows as a change of this file."""
+    made, sessions = encoded(spark, random_sessions(33, n=30, items=9))
+    frame, weight = decided(
+        spark,
+        made,
+        build_graph(made, SamplingSettings()),
+        budget=int(0.4 * made.n_interactions),
+        cold=made.item_sessions <= 4,
+    )
+    frame["items"] = [" ".join(map(str, items)) for items in sessions]
+    frame["weight"] = frame["rank"].map(weight)
+    columns = ["items", "kept", "rank", "reason", "gain", "cover_rank", "weight"]
+    text = frame[columns].astype({"rank": "Int64", "cover_rank": "Int64"}).to_csv(float_format="%.6f")
+    if not GOLDEN.exists():
+        GOLDEN.parent.mkdir(exist_ok=True)
+        GOLDEN.write_text(text)
+        pytest.fail(f"{GOLDEN} was not there and has been written: read it and run again")
+    assert text == GOLDEN.read_text()
