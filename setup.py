@@ -24,7 +24,7 @@ setup(
     version="0.1.0",
     description="Prunes session data for recommenders",
     packages=find_packages(include=["prune_lib", "prune_lib.*"]),
-    package_data={"prune_lib": ["*.yaml", "**/*.yaml", "**/*.html", "py.typed"]},
+    package_data={"prune_lib": ["py.typed"]},
     python_requires=">=3.10,<3.13",
     # What importing the library needs; Spark is the cluster's own where there is a cluster.
     install_requires=["numpy", "pandas>=2.2,<3", "pyarrow", "pydantic>=2,<3", "pyyaml", "tqdm"],
