@@ -65,7 +65,7 @@ class Summary:
                 lines.append(f"    {name:<15}{run['reasons'][name]:>10,}   {meaning}")
         lines.append("  seconds      " + ", ".join(f"{s.name} {s.seconds:.1f}" for s in stages.done))
         lines += [f"  warning      {w}" for w in stages.warnings]
-        lines += ["", "Look at it:", "", *_queries(output)]
+        lines += ["", "Look at it, in spark-sql or a notebook:", "", *_queries(output)]
         return cls("\n".join(lines), run)
 
 
