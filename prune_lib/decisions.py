@@ -161,7 +161,7 @@ def item_rows(encoded: Encoded, decided: Decided, bands: Bands, run_id: str) -> 
     return (
         encoded.items.select("item", "idx")
         .join(counted, "idx")
-        .withColumn("share_kept", F.col("interactions_after") / F.col("interactions_before"))
+        .withColumn("share_kept", F.col("sessions_after") / F.col("sessions_before"))
         .withColumn("band", band)
         .withColumn("run_id", F.lit(run_id))
     )

@@ -7,7 +7,7 @@ Kept:    FLOOR            needed by an item's floor
 Pruned:  DUPLICATE        its sequence of items is kept in another session
          NOISE            among the hardest tenth, and not one of its transitions occurs elsewhere
          COVERED          the kept sessions already give most of what it has to offer
-         BUDGET           it had more to give, but the budget ended before its turn
+         BUDGET           next in line: the budget ended before its turn
 """
 
 from __future__ import annotations
@@ -55,7 +55,11 @@ def pruned_reason() -> Column:
     return (
         F.when(F.col("twin_kept"), F.lit("DUPLICATE"))
         .when((F.col("q") >= NOISE_RANK) & ~F.col("joined"), F.lit("NOISE"))
-        .when(F.col("gain_left") <= COVERED_SHARE * F.col("gain_alone"), F.lit("COVERED"))
+        # What had nothing to offer in the first place (a single click) is covered by nobody.
+        .when(
+            (F.col("gain_alone") > 0) & (F.col("gain_left") <= COVERED_SHARE * F.col("gain_alone")),
+            F.lit("COVERED"),
+        )
         .otherwise(F.lit("BUDGET"))
     )
 

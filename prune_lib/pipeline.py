@@ -5,7 +5,6 @@ read -> encode -> (train) -> difficulty -> graph -> propagation -> sampling -> e
 
 from __future__ import annotations
 
-import logging
 import uuid
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -44,14 +43,15 @@ from prune_lib.settings import PruneSettings
 from prune_lib.settle import settle
 from prune_lib.stages import Stages
 from prune_lib.summary import Summary
-from prune_lib.tables import check_output, pruned_frame, write_tables
+from prune_lib.tables import check_columns, check_output, pruned_frame, unusual_names, write_tables
 
 if TYPE_CHECKING:
     from prune_lib.experts.bundle import Bundle
 
 __all__ = ["prune"]
 
-_LOG = logging.getLogger(__name__)
+# A run that uses less of its budget says so: one long session in line can end it.
+WELL_USED = 0.95
 
 _NO_SCORES = (
     "sid bigint, difficulty double, raw_difficulty double, difficulty_gnn double, difficulty_rnn double, "
@@ -90,9 +90,17 @@ def prune(settings: PruneSettings, spark: SparkSession | None = None) -> Summary
     run_id = f"{started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
     found = open_input_of(spark, settings)
     check_output(spark, settings.resolved_output)
+    if found:
+        check_columns(found.df)
     if settings.dry_run:
         return plan(settings, found)
     table = found or make_demo(spark, settings, stages)
+    unusual = unusual_names(table.df)
+    if unusual:
+        stages.warn(
+            f"the names of {', '.join(unusual[:5])} need Delta's column mapping: Spark reads the pruned "
+            "table, delta-rs does not"
+        )
     spark.sparkContext.setJobDescription(f"prune {run_id}")
 
     with stages.stage("read") as stage:
@@ -104,7 +112,7 @@ def prune(settings: PruneSettings, spark: SparkSession | None = None) -> Summary
     with stages.stage("encode") as stage:
         encoded = encode(raw, settings.seed)
         stage.rows = encoded.n_interactions
-    if settings.floor:
+    if settings.floor and settings.method == "graph":
         check_floor(settings, encoded, budget)
     difficulty = _difficulty(settings, table, encoded, stages)
     with stages.stage("graph") as stage:
@@ -125,6 +133,11 @@ def prune(settings: PruneSettings, spark: SparkSession | None = None) -> Summary
         raise SettingsError(
             f"--ratio {settings.ratio:g} keeps nothing: the budget is {budget:,} {settings.budget}, less "
             "than any session costs. Raise --ratio, or count sessions with --budget sessions."
+        )
+    if selection.spent < WELL_USED * budget:
+        stages.warn(
+            f"only {selection.spent:,} of the budget of {budget:,} {settings.budget} are used: the next "
+            "session in line is too long for the rest"
         )
     with stages.stage("explanation") as stage:
         decided = decide(
@@ -205,7 +218,10 @@ def _select(
             cold=cold,
             settings=settings.sampling,
         )
-    sessions = encoded.sessions.join(difficulty.scores.select("sid", "q", "difficulty"), "sid", "left")
+    price = F.col("n") if cost == "n" else F.lit(1)
+    # What costs more than the whole budget could only end it early.
+    affordable = encoded.sessions.filter(price <= budget)
+    sessions = affordable.join(difficulty.scores.select("sid", "q", "difficulty"), "sid", "left")
     ranked = rank_baseline(settings.method, sessions, seed=settings.seed, cost=cost)
     none = F.lit(None).cast("bigint")
     kept = settle(
@@ -222,8 +238,7 @@ def _select(
     )
     objective = Objective.empty(graph.weight, cold[graph.item], graph.unit)
     objective.add(*received_by_pattern(graph.adjacency.join(kept.select("sid"), "sid", "left_semi")))
-    price = F.sum("n") if cost == "n" else F.count(F.lit(1))
-    spent = int((kept.agg(price).first() or [0])[0] or 0)
+    spent = int((kept.agg(F.sum(price)).first() or [0])[0] or 0)
     return Selection(kept.drop("n"), objective, spent, [])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import numpy as np
 from pyspark.sql import DataFrame, SparkSession
@@ -10,6 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from prune_lib.baselines import NEEDS_DIFFICULTY, NEEDS_ORDER
 from prune_lib.errors import InputError, SettingsError
 from prune_lib.sessions.encoding import Encoded
+from prune_lib.sessions.opening import has_commit
 from prune_lib.sessions.reading import ColumnNames, InputTable, SessionStats, open_input
 from prune_lib.settings import PruneSettings, is_location
 from prune_lib.stages import Stages
@@ -70,11 +72,14 @@ def _many(sessions: int) -> str:
 
 
 def _exists(spark: SparkSession, name: str) -> bool:
-    """Whether anything is at the place of the workspace's sessions."""
+    """Whether anything is at the place of the workspace's sessions, but for a demo that was interrupted."""
     if not is_location(name):
         return bool(spark.catalog.tableExists(name))
-    path = spark._jvm.org.apache.hadoop.fs.Path(name)  # type: ignore[union-attr]
-    return bool(path.getFileSystem(spark._jsc.hadoopConfiguration()).exists(path))
+    jvm: Any = spark._jvm
+    path = jvm.org.apache.hadoop.fs.Path(name)
+    fs = path.getFileSystem(spark._jsc.hadoopConfiguration())
+    log = jvm.org.apache.hadoop.fs.Path(path, "_delta_log")
+    return bool(fs.exists(path)) and not (fs.exists(log) and not has_commit(fs, log))
 
 
 def plan(settings: PruneSettings, table: InputTable | None) -> Summary:

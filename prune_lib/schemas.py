@@ -61,7 +61,7 @@ PRUNED_REASONS = {
     "DUPLICATE": "pruned: its sequence of items is kept in another session",
     "COVERED": "pruned: the kept sessions already give most of what it has to offer",
     "NOISE": "pruned: among the hardest sessions, and none of its transitions occurs elsewhere",
-    "BUDGET": "pruned: it had more to give, but the budget ended before its turn",
+    "BUDGET": "pruned: next in line, but the budget ended before its turn",
 }
 REASONS = {**KEPT_REASONS, **PRUNED_REASONS}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
@@ -48,6 +49,12 @@ def _broken_names(values: Mapping[str, Any], origin: Callable[[str], str]) -> li
     out = []
     for key, parts in (("input", (2, 3)), ("output", (2, 3)), ("workspace", (2,))):
         name = values[key]
+        if name and name.startswith("~"):
+            out.append(
+                f"{origin(key)} '{name}' begins with a ~ that the shell did not replace. Write the folder in "
+                f"full, such as {os.path.expanduser(name)}."
+            )
+            continue
         problem = name_problem(name, parts) if name and not is_location(name) else None
         if problem:
             shape = "catalog.schema" if key == "workspace" else "schema.table or catalog.schema.table"

@@ -23,9 +23,18 @@ from pyspark.sql.types import ArrayType, DataType, MapType, StructField, StructT
 
 from prune_lib.errors import InputError, OutputError
 from prune_lib.schemas import PRUNED, TABLE_COMMENTS, conform
+from prune_lib.sessions.opening import has_commit
 from prune_lib.settings import companion, is_location
 
-__all__ = ["check_output", "pruned_frame", "read_table", "table_version", "write_tables"]
+__all__ = [
+    "check_columns",
+    "check_output",
+    "pruned_frame",
+    "read_table",
+    "table_version",
+    "unusual_names",
+    "write_tables",
+]
 
 _LOG = logging.getLogger(__name__)
 
@@ -107,6 +116,33 @@ def table_version(spark: SparkSession, name: str) -> int | None:
 # ------------------------------------------------------------------------------------ the kept rows
 
 
+def check_columns(input_df: DataFrame) -> None:
+    """See, before anything is computed, that the input's columns can be written out again.
+
+    Raises:
+        InputError: it has a `prune_` column already, or a column of a type that Delta lacks.
+    """
+    ours = {c.name for c in PRUNED}
+    clash = [name for name in input_df.columns if name.lower() in ours]
+    if clash:
+        raise InputError(
+            f"The input has the column{'s' if len(clash) > 1 else ''} {', '.join(clash)} already: it was "
+            "written by a pruning run. Give the original table by --input, or drop its prune_ columns first."
+        )
+    foreign = [f.name for f in input_df.schema if "interval" in f.dataType.simpleString()]
+    if foreign:
+        raise InputError(
+            f"The input's column{'s' if len(foreign) > 1 else ''} {', '.join(foreign)} "
+            f"{'are' if len(foreign) > 1 else 'is'} of a type that Delta tables cannot hold (INTERVAL), and "
+            "the kept rows are written with all their columns. Cast to BIGINT or STRING, or drop."
+        )
+
+
+def unusual_names(input_df: DataFrame) -> list[str]:
+    """Columns whose names need Delta's column mapping, which delta-rs does not read."""
+    return [name for name in _leaf_names(input_df.schema) if _SPECIAL & set(name)]
+
+
 def pruned_frame(input_df: DataFrame, session_column: str, selection: DataFrame, run_id: str) -> DataFrame:
     """The kept rows of the input, all their columns untouched, with the `prune_` columns added.
 
@@ -124,13 +160,7 @@ def pruned_frame(input_df: DataFrame, session_column: str, selection: DataFrame,
     Raises:
         InputError: the input has a `prune_` column already.
     """
-    ours = {c.name for c in PRUNED}
-    clash = [name for name in input_df.columns if name.lower() in ours]
-    if clash:
-        raise InputError(
-            f"The input has the column{'s' if len(clash) > 1 else ''} {', '.join(clash)} already: it was "
-            "written by a pruning run. Give the original table by --input, or drop its prune_ columns first."
-        )
+    check_columns(input_df)
     own = [_unbound(field) for field in input_df.schema.fields]
     key = "__prune_session"
     chosen = selection.select(
@@ -255,7 +285,7 @@ def _commit(spark: SparkSession, frame: DataFrame, table: Table, former: _Former
 def _extra_properties(schema: StructType, table: Table) -> dict[str, str]:
     names = list(_leaf_names(schema))
     extra = {}
-    if any(_SPECIAL & set(name) for name in names):
+    if any(_SPECIAL & set(name) for name in names):  # `unusual_names` warns of it
         extra["delta.columnMapping.mode"] = "name"
     if table == "pruned" and len(names) > _STATISTICS_COLUMNS:
         extra["delta.dataSkippingStatsColumns"] = "prune_rank"
@@ -400,9 +430,7 @@ def _is_delta(spark: SparkSession, name: str) -> bool:
         log = _child(spark, path, "_delta_log")
         if not fs.exists(log) or not DeltaTable.isDeltaTable(spark, path.toString()):
             return False
-        return any(
-            status.getPath().getName().endswith((".json", ".parquet")) for status in fs.listStatus(log)
-        )
+        return has_commit(fs, log)
     if not spark.catalog.tableExists(name):
         return False
     try:

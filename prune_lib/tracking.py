@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from prune_lib.errors import EnvironmentProblem
+from prune_lib.locations import workspace_folder
 
 __all__ = ["RegistryError", "Tracker", "download_model", "tracked_run"]
 
@@ -229,24 +230,12 @@ def _create(client: Any, experiment: str, artifacts: str | None) -> str:
 
 def _store(workspace: str) -> tuple[str | None, str | None]:
     """Tracking URI and place of the artifacts; None leaves it to MLflow."""
-    local = _local_folder(workspace)
+    local = workspace_folder(workspace)
     if os.environ.get("MLFLOW_TRACKING_URI") or local is None:
         return None, None
+    local = local.absolute()
     local.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{local / 'mlflow.db'}", (local / "mlruns").as_uri()
-
-
-def _local_folder(workspace: str) -> Path | None:
-    """The workspace as a local folder; None for a catalog's schema or a remote location.
-
-    >>> _local_folder("/data/ws"), _local_folder("main.shop"), _local_folder("s3://bucket/ws")
-    (PosixPath('/data/ws'), None, None)
-    """
-    if workspace.startswith("file:"):
-        return Path("/" + workspace.removeprefix("file:").lstrip("/"))
-    if ":" in workspace or ("/" not in workspace and not workspace.startswith(".")):
-        return None
-    return Path(workspace).absolute()
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -160,7 +160,7 @@ def pick_device(device: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cuda" and not torch.cuda.is_available():
         raise EnvironmentProblem(
-            "The device cuda was asked for (--device, or experts.device in the settings), but "
+            "The device cuda was asked for (--device, or training.device in the settings), but "
             "torch finds no GPU here. Use auto or cpu."
         )
     return torch.device(device)

@@ -97,7 +97,7 @@ def select_sessions(
     cold: npt.NDArray[np.bool_],
     settings: SamplingSettings,
 ) -> Selection:
-    """Rank and cut: the kept sessions of a budget.
+    """Rank and cut: the kept sessions of a budget; a session that costs more than the budget is left out.
 
     Args:
         encoded: the encoded input.
@@ -143,6 +143,8 @@ def select_sessions(
         open_sessions = settle(sessions.join(taken, "sid", "left_anti"))
     else:
         open_sessions = sessions
+    # What costs more than all that is left can never be kept: in line, it could only end the budget early.
+    open_sessions = open_sessions.filter(price <= budget - spent)
     run = _sampler(graph.n_edges, settings)
     picks = run(
         open_sessions.filter(~F.col("copy")),

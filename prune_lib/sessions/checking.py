@@ -9,9 +9,7 @@ from typing import Any
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import (
-    ArrayType,
-)
+from pyspark.sql.types import ArrayType, StringType
 
 from prune_lib.errors import InputError
 from prune_lib.sessions.columns import EXAMPLES, InputTable, column_of, quoted
@@ -78,6 +76,8 @@ def check_sessions(table: InputTable, sessions: DataFrame) -> SessionStats:
         stats = SessionStats(
             int(counts["sessions"]), int(counts["clicks"] or 0), _item_count(table, sessions)
         )
+    with reading_errors(table.location):
+        found += _order_of_text(table)
     found += _too_little(stats, int(counts["longest"] or 0))
     if found:
         problems = found[0] if len(found) == 1 else _numbered(found)
@@ -131,6 +131,21 @@ def _faults(table: InputTable) -> list[_Fault]:
                 f"take the nulls out with filter({i}, x -> x IS NOT NULL)",
             ),
         ]
+    for name, where, within in (
+        ("session_utf8", table.session_column, False),
+        ("item_utf8", table.item_column, table.layout == "sessions"),
+    ):
+        if "string" in table.df.schema[where].dataType.simpleString():
+            text = column_of(where)
+            faults.append(
+                _Fault(
+                    name,
+                    F.exists(text, _not_utf8) if within else _not_utf8(text),
+                    [table.session_column],
+                    f"{{n}} rows have text that is not UTF-8 ({quoted(where)})",
+                    "write it as UTF-8 (decode() with the charset it is in, ISO-8859-1 most often)",
+                )
+            )
     if table.time_column is not None:
         t, at = quoted(table.time_column), ordering_of(table)
         assert at is not None
@@ -251,6 +266,32 @@ def _repeated(table: InputTable, n: int) -> str:
         f"{what}, for example {shown}: keep one row for each with dropDuplicates, or make {session} unique; "
         "where a row is a click, name the item's own column by --item-column."
     )
+
+
+def _order_of_text(table: InputTable) -> list[str]:
+    """Numbers written as text do not sort as numbers: '10' would come before '9'."""
+    name = table.order_column
+    if name is None or not isinstance(table.df.schema[name].dataType, StringType):
+        return []
+    digits = F.length(F.regexp_extract(column_of(name), r"^\D*(\d+)$", 1))
+    seen = (
+        table.df.where(digits > 0)
+        .agg(F.min(digits).alias("least"), F.max(digits).alias("most"), F.max(column_of(name)).alias("last"))
+        .first()
+    )
+    if seen is None or seen["least"] == seen["most"]:
+        return []
+    return [
+        f"{quoted(name)} ranks by text, and its numbers have {seen['least']} to {seen['most']} digits: as "
+        f"text '10' comes before '9', and the newest would be {short(seen['last'])}. Cast it to BIGINT, or "
+        "fill its numbers up with zeros."
+    ]
+
+
+def _not_utf8(column: Column) -> Column:
+    """Whether a text's bytes are no UTF-8 (Latin-1, most often): Arrow, and so Python, cannot carry it."""
+    raw = column.cast("binary")
+    return raw != F.encode(F.decode(raw, "UTF-8"), "UTF-8")
 
 
 def _too_little(stats: SessionStats, longest: int) -> list[str]:

@@ -22,7 +22,7 @@ from prune_lib.sessions.columns import (
 )
 from prune_lib.sessions.read_errors import first_line, reading_errors
 
-__all__ = ["open_input"]
+__all__ = ["has_commit", "open_input"]
 
 
 def open_input(
@@ -194,10 +194,14 @@ def _file_format(spark: SparkSession, name: str, fs: Any, path: Any) -> str:
     if not fs.getFileStatus(path).isDirectory():
         return "parquet"  # a file's ending says nothing; its footer will tell
     log = jvm.org.apache.hadoop.fs.Path(path, "_delta_log")
-    if fs.exists(log) and any(
-        status.getPath().getName().endswith((".json", ".parquet")) for status in fs.listStatus(log)
-    ):
-        return "delta"
+    if fs.exists(log):
+        if has_commit(fs, log):
+            return "delta"
+        # Its Parquet files are a part of a table, and nobody knows which.
+        raise InputError(
+            f"The folder {name} is a Delta table that was never committed: writing it was interrupted. Write "
+            "it again, or give another table by --input."
+        )
     files = _some_files(fs, path)
     if any(file.lower().endswith((".parquet", ".parq", ".pq")) for file in files):
         return "parquet"
@@ -208,6 +212,11 @@ def _file_format(spark: SparkSession, name: str, fs: Any, path: Any) -> str:
         f"Parquet (no file that ends in .parquet): {there}{more}. Give a Delta or Parquet table "
         "by --input; bring other formats into one of these first."
     )
+
+
+def has_commit(fs: Any, log: Any) -> bool:
+    """Whether a table's `_delta_log` (a path of Hadoop's, in its file system) holds a commit."""
+    return any(status.getPath().getName().endswith((".json", ".parquet")) for status in fs.listStatus(log))
 
 
 def _some_files(fs: Any, path: Any, limit: int = 1000) -> list[str]:

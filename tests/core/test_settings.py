@@ -75,6 +75,7 @@ def file(tmp_path: Path):
         (["--ratio", "0.1", "--timestamp", "yesterday"], ["--timestamp must be a time such as"]),
         (["--ratio", "0.1", "--output", "a.b.c.d"], ["--output 'a.b.c.d' has 4 parts"]),
         (["--ratio", "0.1", "--workspace", "a.b.c"], ["--workspace 'a.b.c' has 3 parts"]),
+        (["--ratio", "0.1", "--output=~/kept"], ["--output '~/kept' begins with a ~", "in full"]),
         (["--ratio", "0.1", "--config", "no.yaml"], ["--config names the file no.yaml", "exist"]),
     ],
 )

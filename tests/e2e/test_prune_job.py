@@ -165,6 +165,9 @@ def test_items_count_what_is_there(run: Run) -> None:
     items = run.items.set_index("item")
     assert dict(items["interactions_before"]) == dict(before)
     assert {i: n for i, n in items["interactions_after"].items() if n} == dict(after)
+    holders = Counter(i for items in run.sessions["items"] for i in set(items))
+    kept = Counter(i for items in run.pruned["items"] for i in set(items))
+    assert dict(items["share_kept"]) == {i: kept[i] / n for i, n in holders.items()}
     first = {}
     for row in run.pruned.sort_values("prune_rank").itertuples():
         for item in row.items:

@@ -75,7 +75,7 @@ class Replay:
     def still(self, s: int) -> float:
         """Share of what it would have offered alone that it has still to offer."""
         alone = self.offer(s, np.zeros_like(self.evidence)).sum()
-        return float(self.offer(s, self.evidence).sum() / alone)
+        return float(self.offer(s, self.evidence).sum() / alone) if alone > 0 else 1.0
 
     def closest(self, s: int) -> dict[int, float]:
         """Shared pattern weight with each kept session that it is compared with."""
@@ -89,7 +89,8 @@ class Replay:
 @pytest.mark.parametrize("seed", [31, 32])
 def test_every_verdict_is_what_a_replay_says(spark: SparkSession, seed: int) -> None:
     alone = [[900 + 2 * k, 901 + 2 * k] for k in range(80)]  # old sessions that share nothing with anyone
-    made, sessions = encoded(spark, alone + random_sessions(seed, n=300, items=150))
+    clicks = [[k] for k in (5, 2000)]  # nothing to predict, so nothing that others could cover
+    made, sessions = encoded(spark, alone + clicks + random_sessions(seed, n=300, items=150))
     n = len(sessions)
     cold = made.item_sessions <= 3
     budget = int(0.25 * made.n_interactions)

@@ -242,3 +242,38 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_demo_is_made(
     with pytest.raises(UserError, match="not empty and no Delta table"):
         prune(settings(tmp_path, order_column=None, output=str(tmp_path / "mine")), spark)
     assert [p.name for p in tmp_path.iterdir()] == ["mine"]
+
+
+def test_an_interrupted_demo_is_made_again(spark: SparkSession, tmp_path: Path) -> None:
+    half = tmp_path / "sessions"
+    table_of(spark, [[1, 2], [2, 3]]).write.parquet(str(half))
+    (half / "_delta_log").mkdir()
+    summary = prune(settings(tmp_path, order_column=None, method="random", demo={"sessions": 300}), spark)
+    assert summary.run["sessions_before"] == 300
+
+
+@pytest.mark.parametrize("method", ["random", "graph"])
+def test_a_session_beyond_the_budget_does_not_end_it(
+    spark: SparkSession, tmp_path: Path, method: str
+) -> None:
+    sessions = [[k, k + 1, k] for k in range(40)] + [[1, 2] * 2500]
+    table_of(spark, sessions).write.parquet(str(tmp_path / "sessions"))
+    summary = prune(settings(tmp_path, ratio=0.02, method=method), spark)
+    assert summary.run["interactions_after"] >= 99, "the budget is 102 clicks"
+    assert summary.run["warnings"] == []
+
+
+def test_a_pruned_table_is_refused_before_any_work(
+    spark: SparkSession, workspace: Path, tmp_path: Path
+) -> None:
+    prune(settings(workspace, output=str(workspace / "any")), spark)
+    again = settings(tmp_path, input=str(workspace / "any"), order_column=None, dry_run=True)
+    with pytest.raises(UserError, match="prune_rank.* already"):
+        prune(again, spark)
+
+
+def test_what_delta_cannot_hold_is_refused_before_any_work(spark: SparkSession, tmp_path: Path) -> None:
+    table = table_of(spark, random_sessions(25, n=30, items=12))
+    table.selectExpr("*", "INTERVAL '3' DAY AS gap").write.parquet(str(tmp_path / "sessions"))
+    with pytest.raises(UserError, match="gap is of a type that Delta tables cannot hold"):
+        prune(settings(tmp_path, dry_run=True), spark)

@@ -493,3 +493,32 @@ def test_the_order_asked_for_wins_over_times_found(spark: SparkSession) -> None:
     table = open_input(spark, "ranked_sessions", columns=ColumnNames(order="day"))
     assert table.time_column is None
     assert {r["session_id"]: r["ordering"] for r in to_sessions(table).collect()} == {"a": 1, "b": 2}
+
+
+def test_numbers_written_as_text_do_not_rank(spark: SparkSession) -> None:
+    rows = [("a", 1, "9"), ("a", 2, "10"), ("b", 1, "8")]
+    schema = "session_id string, item_id int, step string"
+    _refused(spark, rows, schema, "`step` ranks by text", "1 to 2 digits", "BIGINT", order="step")
+    padded = [(s, i, step.zfill(2)) for s, i, step in rows]
+    table = _open(spark, padded, schema, order="step")
+    assert check_sessions(table, to_sessions(table)).n_sessions == 2
+
+
+@pytest.mark.parametrize(("session", "item"), [(b"a", b"caf\xe9"), (b"\xff", b"x")])
+def test_text_that_is_not_utf8_is_told(spark: SparkSession, session: bytes, item: bytes) -> None:
+    rows = [(session, [b"x", item]), (b"b", [b"x", b"\xc3\xa9"])]
+    frame = spark.createDataFrame(rows, "session_id binary, items array<binary>")
+    frame = frame.selectExpr(
+        "cast(session_id AS string) AS session_id", "transform(items, x -> cast(x AS string)) AS items"
+    )
+    frame.createOrReplaceTempView("latin_sessions")
+    table = open_input(spark, "latin_sessions")
+    with pytest.raises(InputError, match="1 row has text that is not UTF-8"):
+        check_sessions(table, to_sessions(table))
+
+
+def test_a_delta_table_without_a_commit_is_no_parquet(spark: SparkSession, tmp_path: Path) -> None:
+    spark.createDataFrame(GOOD, SESSIONS).write.parquet(str(tmp_path / "t"))
+    (tmp_path / "t" / "_delta_log").mkdir()
+    with pytest.raises(InputError, match="never committed"):
+        open_input(spark, str(tmp_path / "t"))
