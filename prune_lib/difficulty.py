@@ -101,8 +101,8 @@ def score_sessions(
     batch_size: int = 2048,
     device: str = "auto",
     threads: int = 1,
-    exact_limit: float = 6e9,
-    negatives: int = 8192,
+    exact_limit: float | None = None,
+    negatives: int | None = None,
     max_unknown: float = 0.05,
 ) -> Scored:
     """Score every session of an input by the experts of the fold that did not see it.
@@ -118,8 +118,9 @@ def score_sessions(
         device: auto (the GPU of the task's resources where it has one), cpu or cuda.
         threads: torch's threads in a task on the CPU; Spark runs a task per core already.
         exact_limit: the normaliser is exact up to so many positions x items x experts, estimated
-            beyond.
-        negatives: items of the estimated normaliser (see `mixture.SharedNegatives`).
+            beyond; default `mixture.EXACT_LIMIT`.
+        negatives: items of the estimated normaliser (see `mixture.SharedNegatives`); default
+            `mixture.NEGATIVES`.
         max_unknown: share of interactions, at most, whose item the bundle may lack.
 
     Returns:
@@ -131,6 +132,10 @@ def score_sessions(
     from pyspark import StorageLevel
     from pyspark.sql import functions as F
 
+    from prune_lib.experts.mixture import EXACT_LIMIT, NEGATIVES
+
+    exact_limit = EXACT_LIMIT if exact_limit is None else exact_limit
+    negatives = NEGATIVES if negatives is None else negatives
     index = _bundle_index(encoded, bundle, max_unknown)
     bands = popularity_band(encoded.item_sessions)
     positions = max(0, encoded.n_interactions - encoded.n_sessions)
@@ -328,7 +333,13 @@ def _task_device(device: str) -> str:
     gpus = task.resources().get("gpu") if task is not None else None
     if gpus is not None and gpus.addresses:
         return f"cuda:{gpus.addresses[0]}"
-    return "cuda" if device == "cuda" else "cpu"
+    if device != "cuda":
+        return "cpu"
+    import torch
+
+    if not torch.cuda.is_available():
+        raise RuntimeError("--device cuda was asked for, and torch finds no GPU on this executor")
+    return "cuda"
 
 
 def _score_block(

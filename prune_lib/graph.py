@@ -54,6 +54,7 @@ class SessionGraph:
         is_transition: by pattern, shape (V,).
         unit: the unit of the messages (6 for a largest distance of 3).
         n_edges: number of session-pattern edges.
+        mass: sum of all messages: what bounds every sum of them.
     """
 
     adjacency: DataFrame
@@ -63,6 +64,7 @@ class SessionGraph:
     is_transition: npt.NDArray[np.bool_]
     unit: int
     n_edges: int
+    mass: int
 
     @property
     def n_patterns(self) -> int:
@@ -206,7 +208,15 @@ def build_graph(encoded: Encoded, settings: SamplingSettings) -> SessionGraph:
             F.coalesce(F.col("edge.message"), none).alias("messages"),
         )
     )
-    n_edges = int(adjacency.agg(F.sum(F.size("patterns"))).first()[0] or 0)  # type: ignore[index]
+    message_sum = F.aggregate("messages", F.lit(0).cast("bigint"), lambda a, m: a + m)
+    size = adjacency.agg(F.sum(F.size("patterns")), F.sum(message_sum)).first()
+    assert size is not None  # an aggregate without keys has one row
     return SessionGraph(
-        adjacency, patterns, weight, item, second >= 0, message_unit(settings.max_distance), n_edges
+        adjacency,
+        patterns,
+        weight,
+        item,
+        second >= 0,
+        message_unit(settings.max_distance),
+        *(int(x or 0) for x in size),
     )

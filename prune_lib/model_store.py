@@ -50,8 +50,9 @@ def find_bundle(settings: PruneSettings, source: str) -> Bundle | None:
         except BundleError as error:
             _LOG.warning("left out: %s", error)
             continue
-        made = bundle.settings.model_dump(mode="json", exclude=_WHERE)
-        if bundle.config["input"].get("source") == source and made == wanted:
+        # As plain values: a bundle of another version of this project may know other settings.
+        made = {k: v for k, v in dict(bundle.config.get("settings", {})).items() if k not in _WHERE}
+        if dict(bundle.config.get("input", {})).get("source") == source and made == wanted:
             return bundle
     return None
 

@@ -20,6 +20,7 @@ from prune_lib.graph import SessionGraph, build_graph
 from prune_lib.popularity import Bands, popularity_bands
 from prune_lib.preflight import (
     budget_of,
+    check_device,
     check_floor,
     check_order,
     make_demo,
@@ -92,6 +93,7 @@ def prune(settings: PruneSettings, spark: SparkSession | None = None) -> Summary
     check_output(spark, settings.resolved_output)
     if found:
         check_columns(found.df)
+    check_device(spark, settings)
     if settings.dry_run:
         return plan(settings, found)
     table = found or make_demo(spark, settings, stages)

@@ -17,7 +17,7 @@ from prune_lib.settings import PruneSettings, is_location
 from prune_lib.stages import Stages
 from prune_lib.summary import Summary
 
-__all__ = ["budget_of", "check_floor", "check_order", "make_demo", "open_input_of", "plan"]
+__all__ = ["budget_of", "check_device", "check_floor", "check_order", "make_demo", "open_input_of", "plan"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -103,6 +103,18 @@ def plan(settings: PruneSettings, table: InputTable | None) -> Summary:
             else "experts: none for this input yet; they would be trained first"
         )
     return Summary("\n".join(lines))
+
+
+def check_device(spark: SparkSession, settings: PruneSettings) -> None:
+    """Refuse `--device cuda` on a machine without a GPU; a cluster's executors speak for themselves.
+
+    Raises:
+        EnvironmentProblem: there is none.
+    """
+    if settings.device == "cuda" and str(spark.sparkContext.master).startswith("local"):
+        from prune_lib.experts.training import pick_device
+
+        pick_device(settings.device)
 
 
 def check_order(settings: PruneSettings, raw: DataFrame) -> None:

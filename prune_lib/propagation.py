@@ -6,7 +6,8 @@ One round (GraphFrames `aggregateMessages`, two hops):
     x'_s = (1 - alpha) x_s + alpha sum_{v in s} phi_v h_v / sum_{v in s} phi_v,   phi_v = 1 / degree(v)
 
 so that a session that looks hard among easy neighbours is trusted less, and hubs do not dominate. Sums are
-BIGINT in units of 2^-30 and every round's result is rounded to `DECIMALS`, so that partitions do not matter.
+BIGINT in units of 2^-30 (coarser where the data are so large that they would not fit) and every round's
+result is rounded to `DECIMALS`, so that partitions do not matter.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import logging
 
 from graphframes import GraphFrame
 from graphframes.lib import AggregateMessages as AM
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from prune_lib.graph import SessionGraph
@@ -24,14 +25,11 @@ from prune_lib.settle import settle
 __all__ = ["DECIMALS", "propagate"]
 
 DECIMALS = 6
-_UNIT = float(2**30)
+# Scores enter sums in units of 2^-30, or as many bits as keep the sum over all messages within a BIGINT.
+_BITS = 30
 # phi = 1/degree is carried in units of 2^-40, so that a hub of a million sessions keeps six digits.
-_PHI_SCALE = float(2**10)
+_PHI_UNIT = float(2**40)
 _LOG = logging.getLogger(__name__)
-
-
-def _fixed(name: str) -> Column:
-    return F.rint(F.col(name) * _UNIT).cast("bigint")
 
 
 def propagate(graph: SessionGraph, x: DataFrame, alpha: float, rounds: int) -> DataFrame:
@@ -58,15 +56,16 @@ def propagate(graph: SessionGraph, x: DataFrame, alpha: float, rounds: int) -> D
         F.col("sid").alias("src"), F.explode(F.arrays_zip("patterns", "messages")).alias("e")
     ).select("src", (-F.col("e.patterns").cast("bigint") - 1).alias("dst"), F.col("e.messages").alias("a"))
     degree = graph.patterns.select((-F.col("pattern").cast("bigint") - 1).alias("id"), "sessions")
+    unit = float(2 ** max(1, min(_BITS, 62 - graph.mass.bit_length())))
     for _ in range(rounds):
-        x = _one_round(x, edges, degree, alpha)
+        x = _one_round(x, edges, degree, alpha, unit)
     return x
 
 
-def _one_round(x: DataFrame, edges: DataFrame, degree: DataFrame, alpha: float) -> DataFrame:
+def _one_round(x: DataFrame, edges: DataFrame, degree: DataFrame, alpha: float, unit: float) -> DataFrame:
     """One aggregation to the patterns and one propagation back."""
     # aggregateMessages carries every vertex column in its triplets: id and the one value, no more.
-    sessions = x.select(F.col("sid").alias("id"), _fixed("x").alias("value"))
+    sessions = x.select(F.col("sid").alias("id"), F.rint(F.col("x") * unit).cast("bigint").alias("value"))
     patterns = degree.select("id", F.lit(0).cast("bigint").alias("value"))
     up = GraphFrame(sessions.unionByName(patterns), edges).aggregateMessages(
         [
@@ -77,10 +76,10 @@ def _one_round(x: DataFrame, edges: DataFrame, degree: DataFrame, alpha: float) 
     )
     h = up.join(degree, "id").select(
         "id",
-        F.rint(F.col("weighted") / F.col("mass") * _PHI_SCALE / F.col("sessions"))
+        F.rint(F.col("weighted") / F.col("mass") / unit * _PHI_UNIT / F.col("sessions"))
         .cast("bigint")
         .alias("value"),
-        F.rint(_PHI_SCALE * _UNIT / F.col("sessions")).cast("bigint").alias("phi"),
+        F.rint(_PHI_UNIT / F.col("sessions")).cast("bigint").alias("phi"),
     )
     vertices = h.unionByName(
         sessions.select("id", F.lit(0).cast("bigint").alias("value"), F.lit(0).cast("bigint").alias("phi"))

@@ -11,15 +11,16 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 from prune_lib.errors import EnvironmentProblem
 
 __all__ = ["check_runtime", "get_spark"]
 
+DELTA_SQL = "io.delta.sql.DeltaSparkSessionExtension"
 _SETTINGS = {
-    # Delta's SQL and its catalog are static settings: they must be there before the session is.
-    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    # Delta's catalog and its SQL (`_extensions`) are static: they must be there before the session is.
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     # Timestamps mean the same on every machine.
     "spark.sql.session.timeZone": "UTC",
@@ -49,7 +50,7 @@ def get_spark(
     builder = SparkSession.builder.appName(app_name)
     if master:
         builder = builder.master(master)
-    for key, value in {**_SETTINGS, **(extra or {})}.items():
+    for key, value in {**_SETTINGS, **_extensions(), **(extra or {})}.items():
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
@@ -60,6 +61,14 @@ def get_spark(
         spark.conf.set("spark.sql.shuffle.partitions", str(max(4 * cores, 8)))
     _ship_package(spark)
     return spark
+
+
+def _extensions() -> dict[str, str]:
+    """Delta's extension of SQL beside those that the cluster's own configuration has."""
+    SparkContext._ensure_initialized()  # or SparkConf sees no configuration
+    given = SparkConf().get("spark.sql.extensions", "") or ""
+    every = [name.strip() for name in given.split(",") if name.strip()]
+    return {"spark.sql.extensions": ",".join(dict.fromkeys([*every, DELTA_SQL]))}
 
 
 _shipped: set[str] = set()
@@ -84,7 +93,7 @@ def _ship_package(spark: SparkSession) -> None:
 
 # What the JVM must have: a class to look for, and the Maven package that brings it.
 NEEDED = {
-    "Delta": ("io.delta.sql.DeltaSparkSessionExtension", "io.delta:delta-spark_2.12:3.3.3"),
+    "Delta": (DELTA_SQL, "io.delta:delta-spark_2.12:3.3.3"),
     "GraphFrames": ("org.graphframes.GraphFrame", "io.graphframes:graphframes-spark3_2.12:0.10.1"),
 }
 

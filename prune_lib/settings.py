@@ -54,14 +54,14 @@ class SamplingSettings(BaseModel):
     item_exponent: float = Field(
         default=0.25,
         ge=0,
-        le=2,
+        le=1,
         description="Weight of a target item: its recency-weighted count to this power. Smaller "
         "favours cold items.",
     )
     transition_exponent: float = Field(
         default=0.5,
         ge=0,
-        le=2,
+        le=1,
         description="Weight of a transition: its leave-one-out count to this power.",
     )
     half_life: float = Field(

@@ -86,7 +86,7 @@ def write_feed(
     n_items: int,
     max_length: int,
     rows_per_file: int = ROWS_PER_FILE,
-) -> None:
+) -> int:
     """Write the feed of both folds to an empty or absent folder.
 
     Cost: two jobs (counts, and one shuffle to write).
@@ -97,6 +97,9 @@ def write_feed(
         n_items: number of items; its value pads.
         max_length: longer sessions are cut to their last items.
         rows_per_file: sessions in a file on average.
+
+    Returns:
+        The number of sessions written.
     """
     from pyspark.sql import functions as F
 
@@ -129,6 +132,7 @@ def write_feed(
         .partitionBy(*group, "chunk")
         .parquet(_uri(path))
     )
+    return sum(int(row["count"]) for row in counts)
 
 
 def _uri(path: str | Path) -> str:
@@ -220,7 +224,7 @@ def _reader(reader: Reader) -> Callable[[Path], IntArray]:
             return _read_pyarrow
         raise EnvironmentProblem(
             "The training feed was asked to be read by Petastorm, which is not installed here. "
-            "Install it (pip install petastorm), or set experts' reader to auto or pyarrow."
+            "Install it (pip install petastorm), or let the feed be read by pyarrow."
         ) from error
     return _read_petastorm
 
@@ -237,6 +241,8 @@ def _quiet(name: str) -> Iterator[None]:
 
 
 def _read_petastorm(file: Path) -> IntArray:
+    if {"#", "?"} & set(str(file.resolve())):  # Petastorm takes them for parts of a URL
+        return _read_pyarrow(file)
     # Petastorm 0.13 warns of its own use of old pyarrow, logs that the files are not in its own
     # format (they are meant for any reader) and prints when its cache closes: none of it is news to
     # the user.

@@ -26,7 +26,13 @@ from prune_lib.errors import EnvironmentProblem, InputError
 from prune_lib.experts.bundle import Bundle
 from prune_lib.experts.feed import Feed, Reader, write_feed
 from prune_lib.experts.loss import NegativeSampler, sampled_log_normaliser
-from prune_lib.experts.mixture import Mixture, Normaliser, standardised_log_popularity
+from prune_lib.experts.mixture import (
+    EXACT_LIMIT,
+    NEGATIVES,
+    Mixture,
+    Normaliser,
+    standardised_log_popularity,
+)
 from prune_lib.experts.models import Expert, Gate, make_expert
 from prune_lib.experts.optim import RowAdam
 from prune_lib.experts.progress import epoch_bar, named
@@ -75,7 +81,8 @@ def train_experts(
 
     Raises:
         InputError: no session has two items or more.
-        EnvironmentProblem: CUDA was asked for and there is none.
+        EnvironmentProblem: CUDA was asked for and there is none, or driver and executors do not share
+            the folder.
     """
     target = Path(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +95,10 @@ def train_experts(
                 "Every session of the input has length 1, so there is no next item to learn from. "
                 "Give sessions of two interactions or more, or check the session column."
             )
-        write_feed(encoded.sessions, feed / "feed", n_items=encoded.n_items, max_length=settings.max_length)
+        written = write_feed(
+            encoded.sessions, feed / "feed", n_items=encoded.n_items, max_length=settings.max_length
+        )
+        _check_feed(feed / "feed", written, reader)
         log.info(
             "training feed written: %s sessions, %.1f s",
             f"{encoded.n_sessions:,}",
@@ -117,6 +127,23 @@ def train_experts(
         },
     )
     return bundle.save(target)
+
+
+def _check_feed(folder: Path, written: int, reader: Reader) -> None:
+    """See that the driver reads what the executors wrote.
+
+    Raises:
+        EnvironmentProblem: they wrote somewhere else.
+    """
+    found = sum(
+        Feed(folder, fold, part, reader).sessions() for fold in FOLDS for part in ("train", "gate", "holdout")
+    )
+    if found != written:
+        raise EnvironmentProblem(
+            f"Spark wrote {written:,} sessions for the training of the experts, and the driver finds "
+            f"{found:,} of them in {folder}: the executors do not share this folder. Give a workspace that "
+            "they share with the driver (--workspace), or trained experts (--experts)."
+        )
 
 
 def _train_folds(
@@ -328,7 +355,7 @@ def _fit_experts(
     sampler = NegativeSampler(popularity, settings.negative_power, settings.seed * 2 + fold)
     validation = list(_first_positions(parts["gate"], settings.validation_positions, n_items))
     sessions = parts["train"].sessions()
-    epoch = 0
+    passes = 0
     for epoch in range(settings.epochs):
         active = [learner for learner in learners if learner.active]
         if not active:
@@ -349,6 +376,7 @@ def _fit_experts(
         if not count:
             log.warning("fold %d has no sessions to train on: its experts stay at popularity", fold)
             break
+        passes += 1
         likelihoods = {}
         for learner in active:
             learner.expert.eval()
@@ -367,7 +395,7 @@ def _fit_experts(
         )
     for learner in learners:
         learner.restore()
-    return epoch + 1
+    return passes
 
 
 def _first_positions(feed: Feed, positions: int, n_items: int) -> Iterator[Tensor]:
@@ -398,10 +426,15 @@ def _likelihood(expert: Expert, batches: list[Tensor], device: torch.device) -> 
 def _fit_gate(mixture: Mixture, parts: dict[str, Feed], settings: TrainSettings, fold: int) -> dict[str, Any]:
     """Train the gate of a mixture whose experts are frozen; return the held-out log-likelihoods."""
     n_items = mixture.n_items
-    inputs, log_p = mixture.gate_inputs(_first_positions(parts["gate"], settings.gate_positions, n_items))
-    held_inputs, held_log_p = mixture.gate_inputs(
-        _first_positions(parts["holdout"], settings.gate_positions, n_items)
+    own, held = (
+        list(_first_positions(parts[part], settings.gate_positions, n_items)) for part in ("gate", "holdout")
     )
+    positions = sum(int((items[:, 1:] != n_items).sum()) for items in (*own, *held))
+    exact = positions * n_items * len(EXPERTS) <= EXACT_LIMIT
+    mixture.prepare(negatives=0 if exact else NEGATIVES)
+    inputs, log_p = mixture.gate_inputs(own)
+    held_inputs, held_log_p = mixture.gate_inputs(held)
+    mixture.forget()  # they hold the weights once more, and where these were trained
     gate = mixture.gate
     # A tenth of the gate's own positions decides when it stops; the holdout only reports.
     cut = len(inputs) - len(inputs) // 10
@@ -440,7 +473,10 @@ def _fit_gate(mixture: Mixture, parts: dict[str, Feed], settings: TrainSettings,
         uniform = float(torch.logsumexp(held_log_p - np.log(len(EXPERTS)), dim=1).mean())
         weights = gate(held_inputs)
         gated = float(torch.logsumexp(weights + held_log_p, dim=1).mean())
-    metrics: dict[str, Any] = {"held_out_positions": len(held_inputs)}
+    metrics: dict[str, Any] = {
+        "held_out_positions": len(held_inputs),
+        "normaliser": "exact" if exact else "estimated",
+    }
     for i, kind in enumerate(EXPERTS):
         metrics[f"{_LIKELIHOOD}{kind}"] = round(float(held_log_p[:, i].mean()), 4)
         metrics[f"gate_{kind}"] = round(float(weights[:, i].exp().mean()), 4)

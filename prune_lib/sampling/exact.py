@@ -51,6 +51,8 @@ def run_exact(
     The rank within the phase is the column `round`: every pick is a round of its own.
     """
     started = time.monotonic()
+    # Sessions without an edge gain nothing and are never chosen: the task's memory is its edges'.
+    sessions = sessions.filter(F.size("patterns") > 0)
     state = sessions.sparkSession.sparkContext.broadcast(objective)
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:

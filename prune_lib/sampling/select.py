@@ -128,6 +128,7 @@ def select_sessions(
             scale.alias("scale"),
             "patterns",
             "messages",
+            "twin",
             (F.col("twin") != F.col("sid")).alias("copy"),
         )
     )
@@ -135,12 +136,19 @@ def select_sessions(
     frames: list[DataFrame] = []
     records: list[RoundRecord] = []
     spent = 0
-    if floor > 0:
+    if floor > 0 and bool((encoded.item_sessions >= floor).any()):
         picks = _floor_picks(encoded, sessions, budget, cost, floor, cold, settings)
         frames, records, spent = picks.frames, picks.records, picks.spent
         taken = settle(reduce(DataFrame.unionByName, frames).select("sid"))
         objective.add(*received_by_pattern(sessions.join(taken, "sid", "left_semi")))
-        open_sessions = settle(sessions.join(taken, "sid", "left_anti"))
+        # Whose sequence a floor has kept is a copy now, the one that stands for the sequence, too.
+        held = sessions.join(taken, "sid").select("twin", F.lit(True).alias("held")).distinct()
+        open_sessions = settle(
+            sessions.join(taken, "sid", "left_anti")
+            .join(held, "twin", "left")
+            .withColumn("copy", F.col("copy") | F.coalesce("held", F.lit(False)))
+            .drop("held")
+        )
     else:
         open_sessions = sessions
     # What costs more than all that is left can never be kept: in line, it could only end the budget early.

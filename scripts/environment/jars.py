@@ -112,7 +112,11 @@ def proxy_options(environ: dict[str, str]) -> str:
     proxy = urlsplit(url if "//" in url else f"//{url}")
     if not proxy.hostname:
         return ""
-    return f"-Dhttps.proxyHost={proxy.hostname} -Dhttps.proxyPort={proxy.port or 443}"
+    try:
+        port = proxy.port or 443
+    except ValueError:
+        raise SetupError(f"HTTPS_PROXY names no port that is a number: {proxy.hostname}. Mend it.") from None
+    return f"-Dhttps.proxyHost={proxy.hostname} -Dhttps.proxyPort={port}"
 
 
 def extract_folders(archive: bytes, folders: tuple[str, ...]) -> bytes:

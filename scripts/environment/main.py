@@ -62,6 +62,7 @@ def set_up(venv: Path, python_name: str) -> None:
     def step(name: str, text: str, step_key: str, action: Callable[[], None]) -> str:
         if not state.is_done(name, step_key):
             say(text)
+            state.forget(name)
             action()
             state.note(name, step_key)
         return step_key

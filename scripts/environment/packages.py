@@ -51,9 +51,9 @@ def explain_pip(output: str, log: Path) -> str:
     missing = re.search(r"No matching distribution found for (\S+)", output)
     if missing:
         return (
-            f"The Python package index has no file of {missing.group(1)} for this machine. Linux "
-            "on x86-64 or ARM and macOS are supported, and a mirror (PIP_INDEX_URL) must carry the "
-            f"versions of requirements/lock.txt. {again}"
+            f"The Python package index has no file of {missing.group(1)} for this machine. Linux with glibc "
+            "2.28 or newer (x86-64, ARM) and macOS 14 or newer on Apple silicon are supported, and a mirror "
+            f"(PIP_INDEX_URL) must carry the versions of requirements/lock.txt. {again}"
         )
     last = next((line for line in reversed(output.splitlines()) if line.strip()), "it said nothing")
     return f"pip could not install the packages: {last.strip()}. {again}"

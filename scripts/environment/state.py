@@ -43,9 +43,17 @@ class State:
         """Whether a step has succeeded with this key."""
         return self._keys.get(step) == step_key
 
+    def forget(self, step: str) -> None:
+        """Notes that a step is under way: interrupted, it is not done, whatever was done before."""
+        if self._keys.pop(step, None) is not None:
+            self._write()
+
     def note(self, step: str, step_key: str) -> None:
         """Notes that a step has succeeded."""
         self._keys[step] = step_key
+        self._write()
+
+    def _write(self) -> None:
         partial = self.path.with_name(f".{self.path.name}.partial")
         partial.write_text(json.dumps(self._keys, indent=1) + "\n", encoding="utf-8")
         os.replace(partial, self.path)

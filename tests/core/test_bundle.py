@@ -75,6 +75,17 @@ def test_a_registered_model_is_fetched(saved, tmp_path, monkeypatch):
             find_bundle(settings, "anywhere")
 
 
+def test_a_bundle_of_another_version_is_passed_over(tmp_path):
+    own = built().save(tmp_path / "ws" / "experts" / "1")
+    config = json.loads(own.files["config.json"])
+    config["settings"]["from_another_version"] = 1
+    config["input"] = {"source": "clicks"}
+    other = Bundle({**own.files, "config.json": json.dumps(config).encode()}, tmp_path)
+    other.save(tmp_path / "ws" / "experts" / "2")
+    settings = PruneSettings(ratio=0.1, workspace=str(tmp_path / "ws"))
+    assert find_bundle(settings, "clicks") is None
+
+
 def test_the_same_training_has_the_same_hash():
     assert built().hash == built().hash
 

@@ -14,7 +14,7 @@ from prune_lib.errors import EnvironmentProblem  # noqa: E402
 from prune_lib.experts.feed import Feed  # noqa: E402
 from prune_lib.experts.fold_worker import train_folds_in_processes  # noqa: E402
 from prune_lib.experts.settings import TrainSettings  # noqa: E402
-from prune_lib.experts.training import pick_device, train_fold  # noqa: E402
+from prune_lib.experts.training import _check_feed, pick_device, train_fold  # noqa: E402
 
 CYCLE, NOISE, LENGTH = 20, 20, 5
 SETTINGS = TrainSettings(dim=16, epochs=6, batch_size=128, negatives=32, max_length=LENGTH, device="cpu")
@@ -110,3 +110,22 @@ def test_cuda_where_there_is_none(monkeypatch):
     assert pick_device("auto").type == "cpu"
     with pytest.raises(EnvironmentProblem, match="cuda"):
         pick_device("cuda")
+
+
+def test_a_feed_that_the_executors_wrote_elsewhere_is_told(folder, tmp_path):
+    written = 2 * 2 * (600 + 100 + 50)
+    _check_feed(folder, written, "pyarrow")
+    for place, found in ((tmp_path / "nowhere", "0 of them"), (folder, "3,000 of them")):
+        with pytest.raises(EnvironmentProblem, match=f"finds {found}.*do not share"):
+            _check_feed(place, written + 1, "pyarrow")
+
+
+def test_a_large_vocabulary_trains_its_gate_with_an_estimated_normaliser(folder, monkeypatch):
+    from prune_lib.experts import training
+
+    monkeypatch.setattr(training, "EXACT_LIMIT", 10.0)
+    monkeypatch.setattr(training, "NEGATIVES", 20)
+    settings = SETTINGS.model_copy(update={"epochs": 1})
+    estimated = train_fold(folder, 0, POPULARITY, settings, reader="pyarrow", progress=False)
+    assert estimated.metrics["normaliser"] == "estimated"
+    assert estimated.mixture._normalisers is None

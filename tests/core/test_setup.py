@@ -413,3 +413,15 @@ def test_only_a_local_spark_stays_on_the_loopback_address(arguments: list[str], 
         check=True,
     )
     assert shown.stdout == address
+
+
+def test_an_interrupted_step_is_not_done_whatever_came_before(tmp_path: Path) -> None:
+    steps = state.State(tmp_path / "state.json")
+    steps.note("packages", "lock A")
+    steps.forget("packages")  # lock B begins, and is interrupted
+    assert not state.State(tmp_path / "state.json").is_done("packages", "lock A")
+
+
+def test_a_proxy_without_a_number_for_its_port_is_told() -> None:
+    with pytest.raises(SetupError, match="HTTPS_PROXY"):
+        jars.proxy_options({"HTTPS_PROXY": "http://proxy:port"})

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from prune_lib.graph import build_graph
 from prune_lib.propagation import propagate
@@ -60,3 +63,25 @@ def test_sessions_without_patterns_keep_their_score(spark: SparkSession) -> None
     assert out[0] == 0.1 and out[3] == 0.9
     # The two others share everything: each moves half the way to their mean of 0.4.
     assert out[1] == pytest.approx(0.3) and out[2] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("edges", [2**20, 2**56])
+def test_scores_stay_within_their_sums_however_large_the_data(spark: SparkSession, edges: int) -> None:
+    """Fixed-point sums are as fine as the sum over all messages leaves room for."""
+    made, _ = encoded(spark, [[1, 2]] * 6 + [[2, 1]] * 3)
+    graph = replace(build_graph(made, SamplingSettings()), mass=edges)
+    x = made.sessions.selectExpr("sid", "0.9D AS x")
+    out = [r["x"] for r in propagate(graph, x, 0.3, 1).collect()]
+    # 62 - 57 bits are left at the second size.
+    assert out == pytest.approx([0.9] * 9, abs=2e-6 if edges == 2**20 else 2**-5)
+
+
+def test_a_pattern_of_millions_of_sessions_does_not_overflow(spark: SparkSession) -> None:
+    """Messages of 2520 units (distances up to 10) in 5 million sessions: 2^63 at 30 bits."""
+    n, heavy = 20, 2520 * 250_000
+    made, _ = encoded(spark, [[1, 2]] * n)
+    graph = build_graph(made, SamplingSettings())
+    many = F.transform("messages", lambda _: F.lit(heavy))
+    graph = replace(graph, adjacency=graph.adjacency.withColumn("messages", many), mass=2 * n * heavy)
+    out = propagate(graph, made.sessions.selectExpr("sid", "0.9D AS x"), 0.3, 1)
+    assert [r["x"] for r in out.collect()] == pytest.approx([0.9] * n, abs=1e-5)

@@ -98,7 +98,7 @@ def test_rounds_end_a_full_ranking_too(spark: SparkSession) -> None:
 
 @pytest.mark.parametrize("floor", [1, 2])
 def test_every_item_keeps_its_floor(spark: SparkSession, floor: int) -> None:
-    made, sessions = encoded(spark, random_sessions(15, n=200, items=80))
+    made, sessions = encoded(spark, random_sessions(15, n=300, items=80))
     graph = build_graph(made, SamplingSettings())
     budget = int(0.75 * sum(map(len, sessions)))
     selection = run(made, graph, budget, floor=floor)
@@ -110,6 +110,19 @@ def test_every_item_keeps_its_floor(spark: SparkSession, floor: int) -> None:
     assert (held[able] >= floor).all()
     phases = selection.ranked.toPandas().sort_values("rank")["phase"].tolist()
     assert phases[0] == FLOOR and phases == sorted(phases)
+    seen: set[tuple[int, ...]] = set()
+    for s, phase in zip(kept, phases, strict=True):
+        if phase not in (FLOOR, DUPLICATE):
+            assert tuple(sessions[s]) not in seen, "its twin was kept for a floor"
+        seen.add(tuple(sessions[s]))
+
+
+@pytest.mark.parametrize("sampler", ["exact", "rounds"])
+def test_a_floor_that_no_item_reaches_changes_nothing(spark: SparkSession, sampler: str) -> None:
+    made, _ = encoded(spark, random_sessions(16, n=40, items=30))
+    graph = build_graph(made, SamplingSettings())
+    with_floor = kept_in_order(run(made, graph, 60, floor=1000, sampler=sampler))
+    assert with_floor == kept_in_order(run(made, graph, 60, sampler=sampler))
 
 
 def test_a_floor_beyond_the_budget_is_the_users_mistake(spark: SparkSession) -> None:

@@ -27,3 +27,12 @@ def test_the_running_session_is_reused_and_workers_find_the_package(spark: Spark
     found = spark.range(1).rdd.map(lambda _: __import__("prune_lib").__version__).collect()
     assert len(found) == 1
     assert any(name.endswith("prune_lib.zip") for name in spark.sparkContext._python_includes)
+
+
+def test_the_clusters_own_extensions_stay(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Conf:
+        def get(self, key: str, default: str) -> str:
+            return "org.example.Theirs, " + session.DELTA_SQL
+
+    monkeypatch.setattr(session, "SparkConf", Conf)
+    assert session._extensions() == {"spark.sql.extensions": f"org.example.Theirs,{session.DELTA_SQL}"}
