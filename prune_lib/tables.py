@@ -129,13 +129,23 @@ def check_columns(input_df: DataFrame) -> None:
             f"The input has the column{'s' if len(clash) > 1 else ''} {', '.join(clash)} already: it was "
             "written by a pruning run. Give the original table by --input, or drop its prune_ columns first."
         )
-    foreign = [f.name for f in input_df.schema if "interval" in f.dataType.simpleString()]
+    foreign = [f.name for f in input_df.schema if _has_interval(f.dataType)]
     if foreign:
         raise InputError(
             f"The input's column{'s' if len(foreign) > 1 else ''} {', '.join(foreign)} "
             f"{'are' if len(foreign) > 1 else 'is'} of a type that Delta tables cannot hold (INTERVAL), and "
             "the kept rows are written with all their columns. Cast to BIGINT or STRING, or drop."
         )
+
+
+def _has_interval(kind: DataType) -> bool:
+    if isinstance(kind, StructType):
+        return any(_has_interval(field.dataType) for field in kind)
+    if isinstance(kind, ArrayType):
+        return _has_interval(kind.elementType)
+    if isinstance(kind, MapType):
+        return _has_interval(kind.keyType) or _has_interval(kind.valueType)
+    return kind.simpleString().startswith("interval")
 
 
 def unusual_names(input_df: DataFrame) -> list[str]:

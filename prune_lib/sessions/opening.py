@@ -79,7 +79,9 @@ class _Source:
                     f"versions. Leave out {flag}, or convert the table (CONVERT TO DELTA)."
                 )
             if self.by_path:
-                return self.spark.read.format(self.format).load(self.address), None
+                # The place is known to exist as it is spelt: a [ or * in it is a letter, no pattern.
+                literal = self.spark.read.format(self.format).option("__globPaths__", "false")
+                return literal.load(self.address), None
             return self.spark.table(self.address), None
         pinned = self._resolve(version, timestamp)
         reader = self.spark.read.format("delta").option("versionAsOf", str(pinned))

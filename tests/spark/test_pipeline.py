@@ -274,6 +274,7 @@ def test_a_pruned_table_is_refused_before_any_work(
 
 def test_what_delta_cannot_hold_is_refused_before_any_work(spark: SparkSession, tmp_path: Path) -> None:
     table = table_of(spark, random_sessions(25, n=30, items=12))
-    table.selectExpr("*", "INTERVAL '3' DAY AS gap").write.parquet(str(tmp_path / "sessions"))
+    inside = "named_struct('interval', 1) AS span"  # a name is no type
+    table.selectExpr("*", "INTERVAL '3' DAY AS gap", inside).write.parquet(str(tmp_path / "sessions"))
     with pytest.raises(UserError, match="gap is of a type that Delta tables cannot hold"):
         prune(settings(tmp_path, dry_run=True), spark)

@@ -281,7 +281,7 @@ def test_places_that_are_no_table(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "sessions.parquet" / "a.csv").write_text("1,2\n")
     with pytest.raises(InputError) as caught:
         open_input(spark, str(tmp_path / "sessions.parquet"))
-    _says(caught.value, "neither a Delta table", "it has a.csv", "jobs/ingest.py")
+    _says(caught.value, "neither a Delta table", "it has a.csv", "bring other formats")
     with pytest.raises(InputError) as caught:
         open_input(spark, "nosuch://bucket/sessions")
     _says(caught.value, "nosuch://bucket/sessions is no place that this Spark can read", "nosuch")
@@ -522,3 +522,10 @@ def test_a_delta_table_without_a_commit_is_no_parquet(spark: SparkSession, tmp_p
     (tmp_path / "t" / "_delta_log").mkdir()
     with pytest.raises(InputError, match="never committed"):
         open_input(spark, str(tmp_path / "t"))
+
+
+def test_a_path_with_letters_of_a_pattern(spark: SparkSession, tmp_path: Path) -> None:
+    for name in ("da[1]", "da*"):
+        place = tmp_path / name / "t"
+        spark.createDataFrame(GOOD, SESSIONS).write.parquet(str(place))
+        assert open_input(spark, str(place)).df.count() == 3
