@@ -47,6 +47,12 @@ def get_spark(
         return active
     # Executors on this machine run the driver's Python, not the first python3 on the PATH.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    wanted = SparkConf(loadDefaults=False)
+    for key, value in {**_SETTINGS, **(extra or {})}.items():
+        wanted.set(key, value)
+    # The JVM starts here, with the memory that `extra` may ask for; SparkConf knows the cluster's own
+    # configuration from then on.
+    SparkContext._ensure_initialized(conf=wanted)
     builder = SparkSession.builder.appName(app_name)
     if master:
         builder = builder.master(master)
@@ -65,7 +71,6 @@ def get_spark(
 
 def _extensions() -> dict[str, str]:
     """Delta's extension of SQL beside those that the cluster's own configuration has."""
-    SparkContext._ensure_initialized()  # or SparkConf sees no configuration
     given = SparkConf().get("spark.sql.extensions", "") or ""
     every = [name.strip() for name in given.split(",") if name.strip()]
     return {"spark.sql.extensions": ",".join(dict.fromkeys([*every, DELTA_SQL]))}
