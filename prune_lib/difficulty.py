@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from prune_lib.experts.bundle import Bundle, check_vocabulary
 from prune_lib.experts.feed import with_bucket
-from prune_lib.experts.settings import EXPERTS
+from prune_lib.experts.settings import EXACT_LIMIT, EXPERTS, NEGATIVES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,8 +101,8 @@ def score_sessions(
     batch_size: int = 2048,
     device: str = "auto",
     threads: int = 1,
-    exact_limit: float | None = None,
-    negatives: int | None = None,
+    exact_limit: float = EXACT_LIMIT,
+    negatives: int = NEGATIVES,
     max_unknown: float = 0.05,
 ) -> Scored:
     """Score every session of an input by the experts of the fold that did not see it.
@@ -118,9 +118,8 @@ def score_sessions(
         device: auto (the GPU of the task's resources where it has one), cpu or cuda.
         threads: torch's threads in a task on the CPU; Spark runs a task per core already.
         exact_limit: the normaliser is exact up to so many positions x items x experts, estimated
-            beyond; default `mixture.EXACT_LIMIT`.
-        negatives: items of the estimated normaliser (see `mixture.SharedNegatives`); default
-            `mixture.NEGATIVES`.
+            beyond.
+        negatives: items of the estimated normaliser (see `mixture.SharedNegatives`).
         max_unknown: share of interactions, at most, whose item the bundle may lack.
 
     Returns:
@@ -132,10 +131,6 @@ def score_sessions(
     from pyspark import StorageLevel
     from pyspark.sql import functions as F
 
-    from prune_lib.experts.mixture import EXACT_LIMIT, NEGATIVES
-
-    exact_limit = EXACT_LIMIT if exact_limit is None else exact_limit
-    negatives = NEGATIVES if negatives is None else negatives
     index = _bundle_index(encoded, bundle, max_unknown)
     bands = popularity_band(encoded.item_sessions)
     positions = max(0, encoded.n_interactions - encoded.n_sessions)

@@ -101,12 +101,6 @@ def _sum(h: Tensor, table: Tensor, bias: Tensor) -> Tensor:
     return total
 
 
-#: The normaliser is exact up to so many positions x items x experts (a minute of one core, about) ...
-EXACT_LIMIT = 6e9
-#: ... and beyond estimated from so many items: Spearman with the exact difficulty 0.986 on diginetica.
-NEGATIVES = 8192
-
-
 class Mixture(nn.Module):
     """The three frozen experts and the gate of one fold."""
 

@@ -10,6 +10,10 @@ __all__ = ["EXPERTS", "TrainSettings"]
 
 #: The experts, in the order of every array, column and file that holds one entry per expert.
 EXPERTS: tuple[str, ...] = ("gnn", "rnn", "transformer")
+#: The normaliser is exact up to so many positions x items x experts (a minute of one core, about) ...
+EXACT_LIMIT = 6e9
+#: ... and beyond estimated from so many items: Spearman with the exact difficulty 0.986 on diginetica.
+NEGATIVES = 8192
 
 
 class TrainSettings(BaseModel):

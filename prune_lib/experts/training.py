@@ -26,17 +26,11 @@ from prune_lib.errors import EnvironmentProblem, InputError
 from prune_lib.experts.bundle import Bundle
 from prune_lib.experts.feed import Feed, Reader, write_feed
 from prune_lib.experts.loss import NegativeSampler, sampled_log_normaliser
-from prune_lib.experts.mixture import (
-    EXACT_LIMIT,
-    NEGATIVES,
-    Mixture,
-    Normaliser,
-    standardised_log_popularity,
-)
+from prune_lib.experts.mixture import Mixture, Normaliser, standardised_log_popularity
 from prune_lib.experts.models import Expert, Gate, make_expert
 from prune_lib.experts.optim import RowAdam
 from prune_lib.experts.progress import epoch_bar, named
-from prune_lib.experts.settings import EXPERTS, TrainSettings
+from prune_lib.experts.settings import EXACT_LIMIT, EXPERTS, NEGATIVES, TrainSettings
 
 if TYPE_CHECKING:
     from prune_lib.sessions.encoding import Encoded
