@@ -1,4 +1,4 @@
-"""What can be set about the experts: the key `experts` of the project's settings."""
+"""What can be set about the experts: the key `training` of the project's settings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["EXPERTS", "TrainSettings"]
+__all__ = ["EXACT_LIMIT", "EXPERTS", "NEGATIVES", "TrainSettings"]
 
 #: The experts, in the order of every array, column and file that holds one entry per expert.
 EXPERTS: tuple[str, ...] = ("gnn", "rnn", "transformer")
