@@ -6,6 +6,8 @@ SPARK = ["pyspark==3.5.*", "delta-spark==3.3.*", "graphframes-py>=0.12,<0.13"]
 # Petastorm calls parts of pyarrow that version 15 removed, numpy 1's names, and pkg_resources.
 EXPERTS = ["torch", "safetensors", "petastorm==0.13.*", "pyarrow<15", "numpy<2", "setuptools<70"]
 TRACKING = ["mlflow>=3,<4"]
+# scipy 1.15 names the bootstrap's generator `rng`.
+EVALUATION = ["ir-measures>=0.4", "scipy>=1.15", "matplotlib"]
 DEV = [
     "deltalake",
     "hypothesis",
@@ -32,8 +34,14 @@ setup(
         "spark": SPARK,
         "experts": EXPERTS,
         "tracking": TRACKING,
+        "evaluation": EVALUATION,
         "dev": DEV,
-        "all": [*SPARK, *EXPERTS, *TRACKING, *DEV],
+        "all": [*SPARK, *EXPERTS, *TRACKING, *EVALUATION, *DEV],
     },
-    entry_points={"console_scripts": ["prune = prune_lib.cli:prune_main"]},
+    entry_points={
+        "console_scripts": [
+            "prune = prune_lib.cli:prune_main",
+            "evaluate-pruning = prune_lib.cli:evaluate_main",
+        ]
+    },
 )

@@ -21,17 +21,20 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from prune_lib.errors import EnvironmentProblem, PruneError
 
 if TYPE_CHECKING:
+    from prune_lib.evaluation.settings import EvaluateSettings
     from prune_lib.settings import PruneSettings
+    from prune_lib.settings_job import JobSettings, JobText
 
-__all__ = ["prune_main", "run_job"]
+__all__ = ["evaluate_main", "prune_main", "run_job"]
+
+Settings = TypeVar("Settings", bound="JobSettings")
 
 _WIDTH = 100
-_INTERRUPTED = "interrupted. A run replaces its tables at its end, all of them or none."
 _LOG = logging.getLogger("prune_lib")
 # Lines of our own log that a failure's file repeats: hours of a run, a few hundred kilobytes.
 _REMEMBERED = 2000
@@ -72,35 +75,60 @@ def prune_main(argv: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: with the exit code, where it is not 0.
     """
+    from prune_lib.settings import PruneSettings
 
     def job(settings: PruneSettings) -> object:
         from prune_lib.pipeline import prune
 
         return prune(settings)
 
-    code = run_job("prune", job, argv)
+    _exit(run_job(PruneSettings, job, argv))
+
+
+def evaluate_main(argv: Sequence[str] | None = None) -> None:
+    """Measure pruning: what `jobs/evaluate.py` and the console command `evaluate-pruning` run.
+
+    Args:
+        argv: arguments without the program's name; None for this process's own.
+
+    Raises:
+        SystemExit: with the exit code, where it is not 0.
+    """
+    from prune_lib.evaluation.settings import EvaluateSettings
+
+    def job(settings: EvaluateSettings) -> object:
+        from prune_lib.evaluation.job import evaluate
+
+        return evaluate(settings)
+
+    _exit(run_job(EvaluateSettings, job, argv))
+
+
+def _exit(code: int) -> None:
     if code:
         sys.exit(code)
 
 
-def run_job(name: str, job: Callable[[PruneSettings], object], argv: Sequence[str] | None = None) -> int:
+def run_job(
+    model: type[Settings], job: Callable[[Settings], object], argv: Sequence[str] | None = None
+) -> int:
     """Read the settings, run a job, print its result; every failure becomes a message and a code.
 
     Args:
-        name: the job's name, which starts its error messages.
+        model: the job's settings; its name starts the job's error messages.
         job: gets the settings; what it returns is printed on stdout.
         argv: arguments without the program's name; None for this process's own.
 
     Returns:
         The exit code.
     """
-    from prune_lib.settings import load_settings
+    from prune_lib.settings_sources import load
 
     lines = _Remembered()
-    settings: PruneSettings | None = None
+    settings: Settings | None = None
     with _interrupts() as pressed:
         try:
-            settings = load_settings(argv)
+            settings = load(model, argv)
             _start_logging(settings.verbose, lines)
             summary = job(settings)
             sys.stdout.write(f"{summary}\n")
@@ -110,19 +138,20 @@ def run_job(name: str, job: Callable[[PruneSettings], object], argv: Sequence[st
             sys.stdout = open(os.devnull, "w")  # or Python complains at exit
             return 0
         except (Exception, KeyboardInterrupt) as error:
-            return _failed(name, error, settings, lines, pressed())
+            return _failed(model.job, error, settings, lines, pressed())
 
 
 def _failed(
-    name: str,
+    about: JobText,
     error: BaseException,
-    settings: PruneSettings | None,
+    settings: JobSettings | None,
     lines: _Remembered,
     interrupted: bool,
 ) -> int:
     """Say what happened; the exit code."""
+    name = about.name
     if interrupted or isinstance(error, KeyboardInterrupt):
-        _say(name, _INTERRUPTED, kind="")
+        _say(name, f"interrupted. {about.interrupted}".rstrip(), kind="")
         return 130
     known = error if isinstance(error, PruneError) else _missing_package(error)
     if known is None:
@@ -193,7 +222,7 @@ def _say(name: str, text: str, kind: str = "error: ") -> None:
     sys.stderr.flush()
 
 
-def _unexpected(name: str, error: BaseException, settings: PruneSettings | None, lines: _Remembered) -> str:
+def _unexpected(name: str, error: BaseException, settings: JobSettings | None, lines: _Remembered) -> str:
     """What to say of a failure that nobody foresaw; its full trace goes where the text says."""
     trace = "".join(traceback.format_exception(error))
     what = _headline(error)
@@ -232,7 +261,7 @@ def _headline(error: BaseException) -> str:
     return f"the run failed {what}: {first}".rstrip(".: ") + "."
 
 
-def _write_trace(name: str, trace: str, settings: PruneSettings | None, lines: _Remembered) -> Path | None:
+def _write_trace(name: str, trace: str, settings: JobSettings | None, lines: _Remembered) -> Path | None:
     """Our log lines and the trace, in a file of the workspace or of the temporary folder."""
     from prune_lib.locations import workspace_folder
 

@@ -1,37 +1,59 @@
-"""The file of all settings: `python -m prune_lib.settings_document > conf/default.yaml`."""
+"""The file of all settings: `python -m prune_lib.settings_document > conf/default.yaml`.
+
+Of another job: `python -m prune_lib.settings_document evaluate > conf/evaluate.yaml`.
+"""
 
 from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from pydantic import BaseModel
-
+from prune_lib.evaluation.settings import EvaluateSettings
 from prune_lib.settings import PruneSettings
-from prune_lib.settings_options import Option, options_of
+from prune_lib.settings_job import JobSettings
+from prune_lib.settings_options import Option, options_of, written
 
 __all__ = ["default_yaml"]
 
 _WIDTH = 98
+_MODELS: dict[str, type[JobSettings]] = {m.job.name: m for m in (PruneSettings, EvaluateSettings)}
 _HEAD = """\
 # Every setting with its default; copy what you want to change into a file of your own:
 #
-#     spark-submit jobs/prune.py --config mine.yaml
+#     spark-submit {script} --config mine.yaml
 #
-# Flags (--ratio, --sampling-kappa) and environment variables (PRUNE_RATIO, PRUNE_SAMPLING__KAPPA)
-# win over the file. A key without a value has no default of its own; `ratio` must be given.
 """
 
 
-def default_yaml(model: type[BaseModel] = PruneSettings) -> str:
-    """All keys of a settings model with their defaults, each below its description, as YAML."""
-    return _HEAD + "".join(f"{line}\n" for line in _lines(model))
+def default_yaml(model: type[JobSettings] = PruneSettings) -> str:
+    """All keys of a job's settings with their defaults, each below its description, as YAML."""
+    options = options_of(model)
+    head = [_HEAD.format(script=model.job.script), *(f"{line}\n" for line in _ways(model, options))]
+    return "".join(head) + "".join(f"{line}\n" for line in _lines(model, options))
 
 
-def _lines(model: type[BaseModel]) -> Iterator[str]:
+def _ways(model: type[JobSettings], options: Sequence[Option]) -> list[str]:
+    """How else settings are given."""
+    one = next(o for o in options if o.key == model.job.example[0])
+    other = next(o for o in options if len(o.path) > 1)
+    required = " and ".join(f"`{o.key}`" for o in options if o.info.is_required())
+    text = (
+        f"Flags ({one.flag}, {other.flag}) and environment variables ({one.env}, {other.env}) win over the "
+        "file. A key without a value has no default of its own"
+    )
+    return _comment(f"{text}; {required} must be given." if required else f"{text}.", "# ")
+
+
+def _comment(text: str, margin: str) -> list[str]:
+    return textwrap.wrap(
+        text, _WIDTH, initial_indent=margin, subsequent_indent=margin, break_on_hyphens=False
+    )
+
+
+def _lines(model: type[JobSettings], options: Sequence[Option]) -> Iterator[str]:
     group = ""
-    for option in options_of(model):
+    for option in options:
         if option.key == "config":  # names the file itself
             continue
         *groups, name = option.path
@@ -41,11 +63,7 @@ def _lines(model: type[BaseModel]) -> Iterator[str]:
         elif not groups:
             yield ""
         margin = "  " * len(groups)
-        comment = f"{margin}# "
-        text = option.info.description or ""
-        yield from textwrap.wrap(
-            text, _WIDTH, initial_indent=comment, subsequent_indent=comment, break_on_hyphens=False
-        )
+        yield from _comment(option.info.description or "", f"{margin}# ")
         yield f"{margin}{name}:{_value(option)}"
 
 
@@ -53,8 +71,11 @@ def _value(option: Option) -> str:
     default = None if option.info.is_required() else option.info.get_default()
     if default is None:
         return ""
-    return f" {str(default).lower() if isinstance(default, bool) else default}"
+    return f" [{written(default, ', ')}]" if option.is_list else f" {written(default)}"
 
 
 if __name__ == "__main__":
-    sys.stdout.write(default_yaml())
+    name = sys.argv[1] if len(sys.argv) > 1 else PruneSettings.job.name
+    if name not in _MODELS:
+        sys.exit(f"there is no job {name}; the jobs are {', '.join(_MODELS)}")
+    sys.stdout.write(default_yaml(_MODELS[name]))

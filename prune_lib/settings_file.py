@@ -7,17 +7,19 @@ from pathlib import Path
 
 import yaml
 
+from prune_lib.settings_job import JobText
 from prune_lib.settings_options import Given, Option, did_you_mean, domain
 
 __all__ = ["from_file"]
 
 
 def from_file(
-    options: Sequence[Option], config: Given, mistakes: list[str], suggested: set[str]
+    job: JobText, options: Sequence[Option], config: Given, mistakes: list[str], suggested: set[str]
 ) -> dict[str, Given]:
     """Read the file that --config (or PRUNE_CONFIG) names.
 
     Args:
+        job: the job whose settings these are.
         options: the leaves of the model.
         config: the file, and who names it.
         mistakes: gets a text for each mistake.
@@ -32,7 +34,7 @@ def from_file(
     except FileNotFoundError:
         mistakes.append(
             f"{config.origin} names the file {path}, which does not exist (looked for in {Path.cwd()}). Give "
-            "the path of a YAML file, such as conf/default.yaml."
+            f"the path of a YAML file, such as {job.listing}."
         )
     except (OSError, UnicodeDecodeError) as error:
         mistakes.append(f"{config.origin} names {path}, which cannot be read: {error}. Give a YAML file.")
@@ -43,11 +45,12 @@ def from_file(
         mistakes.append(f"{path}{line} is not YAML: {what}. Write `key: value` lines.")
     else:
         if isinstance(root, yaml.MappingNode):
-            reader = _File(path, options, mistakes, suggested)
+            reader = _File(path, job, options, mistakes, suggested)
             reader.read(root, ())
             return reader.out
         if root is not None:
-            mistakes.append(f"{path} holds no keys. Write `key: value` lines, such as `ratio: 0.1`.")
+            example = ": ".join(job.example)
+            mistakes.append(f"{path} holds no keys. Write `key: value` lines, such as `{example}`.")
     return {}
 
 
@@ -55,9 +58,15 @@ class _File:
     """Walks the nodes of a YAML file: these, unlike its values, know their line and their text."""
 
     def __init__(
-        self, path: Path, options: Sequence[Option], mistakes: list[str], suggested: set[str]
+        self,
+        path: Path,
+        job: JobText,
+        options: Sequence[Option],
+        mistakes: list[str],
+        suggested: set[str],
     ) -> None:
         self.path = path
+        self.listing = job.listing
         self.options = {o.path: o for o in options}
         self.groups = {o.path[:i] for o in options for i in range(1, len(o.path))}
         self.mistakes = mistakes
@@ -90,12 +99,27 @@ class _File:
         elif path not in self.options:
             known = {o.key: o.key for o in self.options.values()}
             hint = did_you_mean(".".join(path), known, self.suggested)
-            self.mistakes.append(f"{subject} is not a setting.{hint} conf/default.yaml lists all keys.")
+            self.mistakes.append(f"{subject} is not a setting.{hint} {self.listing} lists all keys.")
         elif path == ("config",) and not empty:
             self.mistakes.append(f"{subject} cannot be set in the file itself; use --config.")
+        elif self.options[path].is_list and isinstance(value, yaml.SequenceNode):
+            self._list(path, value, subject)
         elif not isinstance(value, yaml.ScalarNode):
             accepted = domain(self.options[path].info)
-            self.mistakes.append(f"{subject} must be one value, {accepted}; got a list or a group.")
+            must, got = "one value, ", "a list or a group"
+            if self.options[path].is_list:
+                must, got = "", "a group"
+            self.mistakes.append(f"{subject} must be {must}{accepted}; got {got}.")
         elif not empty:
             # The text as written: YAML reads 1e-3 as text, yes as true, 2026-11-01 as a date.
-            self.out[".".join(path)] = Given(str(value.value), subject)
+            self.out[".".join(path)] = self.options[path].given(str(value.value), subject)
+
+    def _list(self, path: tuple[str, ...], value: yaml.SequenceNode, subject: str) -> None:
+        if not all(isinstance(node, yaml.ScalarNode) for node in value.value):
+            accepted = domain(self.options[path].info)
+            self.mistakes.append(f"{subject} must be {accepted}; got a list or a group among them.")
+            return
+        elements = tuple(
+            "" if node.tag.endswith(":null") else str(node.value).strip() for node in value.value
+        )
+        self.out[".".join(path)] = Given(", ".join(elements), subject, elements)

@@ -7,30 +7,42 @@ import shutil
 import textwrap
 import typing
 from collections.abc import Sequence
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 from pydantic.fields import FieldInfo
 
 from prune_lib.errors import SettingsError
-from prune_lib.settings_options import Given, Option, did_you_mean, domain, plain_type
+from prune_lib.settings_job import JobText
+from prune_lib.settings_options import (
+    Given,
+    Option,
+    did_you_mean,
+    domain,
+    element_of,
+    plain_type,
+    written,
+)
 
 __all__ = ["from_flags"]
 
 _NO_VALUE = "\0no value"
 
-# Headings of --help, each with its first field; fields keep the model's order.
-_HEADINGS = {
-    "ratio": "what to keep",
-    "input": "tables",
-    "session_column": "columns of the input",
-    "experts": "experts",
-    "config": "the run",
+# What stands for a value in the help, where neither its type nor its name will do.
+_METAVARS = {
+    "ratio": "R",
+    "input": "TABLE",
+    "output": "TABLE",
+    "test": "TABLE",
+    "config": "FILE",
+    "document": "FOLDER",
+    "experts": "URI",
+    "timestamp": "T",
 }
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
-        # nargs='?' is how a flag without its value is noticed; to the user the value is not
+        # nargs='?' (of a list '*') is how a flag without its value is noticed; to the user the value is not
         # optional.
         return action.metavar if isinstance(action.metavar, str) else default_metavar
 
@@ -41,6 +53,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def from_flags(
+    job: JobText,
     options: Sequence[Option],
     argv: Sequence[str],
     mistakes: list[str],
@@ -49,6 +62,7 @@ def from_flags(
     """Parse the command line.
 
     Args:
+        job: the job whose settings these are.
         options: the leaves of the model.
         argv: arguments without the program's name.
         mistakes: gets a text for each mistake.
@@ -60,19 +74,22 @@ def from_flags(
     Raises:
         SystemExit: help was asked for and printed.
     """
-    parser = _parser(options, everything="--help-all" in argv)
+    parser = _parser(job, options, everything="--help-all" in argv)
     found, extra = parser.parse_known_args(list(argv))
     out: dict[str, Given] = {}
     for option in options:
         text = getattr(found, option.key, None)
         if text is None:
             continue
+        if isinstance(text, list):  # `--ratios 0.1, 0.2`: the shell makes two values of it
+            text = " ".join(text) if text else _NO_VALUE
         if text == _NO_VALUE:
             mistakes.append(f"{option.flag} needs a value: {domain(option.info)}.")
             suggested.add(option.key)
         else:
-            out[option.key] = Given(text, option.flag)
+            out[option.key] = option.given(text, option.flag)
     known = {name: o.key for o in options for name in _flag_names(o)}
+    example = f"--{job.example[0]} {job.example[1]}"
     after_unknown = False
     for text in extra:
         if text.startswith("-"):
@@ -84,7 +101,7 @@ def from_flags(
         else:
             if not after_unknown:  # else: the value of an unknown flag, which has its message
                 mistakes.append(
-                    f"'{text}' does not belong to a flag. Values follow their flag, such as --ratio 0.1."
+                    f"'{text}' does not belong to a flag. Values follow their flag, such as {example}."
                 )
             after_unknown = False
     return out
@@ -99,13 +116,13 @@ def _flag_names(option: Option) -> list[str]:
     return names
 
 
-def _parser(options: Sequence[Option], everything: bool) -> _Parser:
+def _parser(job: JobText, options: Sequence[Option], everything: bool) -> _Parser:
     width = min(100, shutil.get_terminal_size((100, 24)).columns)
     parser = _Parser(
-        prog="prune",
-        usage="spark-submit jobs/prune.py --ratio R [flags], or: prune --ratio R [flags]",
-        description="Keep the share of a data set of sessions from which a recommender learns most.",
-        epilog=_epilog(width),
+        prog=job.name,
+        usage=job.usage,
+        description=textwrap.fill(job.description, width),
+        epilog=_epilog(job, options, width),
         allow_abbrev=False,
         add_help=False,
         formatter_class=lambda prog: _Formatter(prog, max_help_position=28, width=width),
@@ -113,8 +130,8 @@ def _parser(options: Sequence[Option], everything: bool) -> _Parser:
     group = parser.add_argument_group("help")
     group.add_argument("-h", "--help", "--help-all", action="help", help="Show this; --help-all: every flag.")
     for option in options:
-        if len(option.path) == 1 and option.path[0] in _HEADINGS:
-            group = parser.add_argument_group(_HEADINGS[option.path[0]])
+        if len(option.path) == 1 and option.path[0] in job.headings:
+            group = parser.add_argument_group(job.headings[option.path[0]])
         elif len(option.path) > 1 and (group.title or "") != option.path[0]:
             group = parser.add_argument_group(option.path[0] if everything else None)
             group.title = option.path[0]
@@ -125,12 +142,15 @@ def _parser(options: Sequence[Option], everything: bool) -> _Parser:
     return parser
 
 
-def _epilog(width: int) -> str:
+def _epilog(job: JobText, options: Sequence[Option], width: int) -> str:
+    nested = [option for option in options if len(option.path) > 1]
+    *groups, last = dict.fromkeys(option.path[0] for option in nested)
+    first = next(option for option in options if option.key == job.example[0])
     text = (
-        "Every flag is also a key of the YAML file of --config (sampling.kappa; conf/default.yaml lists all "
-        "with their defaults) and an environment variable (PRUNE_RATIO, PRUNE_SAMPLING__KAPPA). Flags win "
+        f"Every flag is also a key of the YAML file of --config ({nested[0].key}; {job.listing} lists all "
+        f"with their defaults) and an environment variable ({first.env}, {nested[0].env}). Flags win "
         "over the environment, it over the file, and that over the defaults. --help-all also shows the flags "
-        "of the groups sampling, propagation, training and demo."
+        f"of the groups {', '.join(groups)} and {last}."
     )
     return textwrap.fill(text, width)
 
@@ -148,32 +168,35 @@ def _add_flag(group: argparse._ArgumentGroup, option: Option, hidden: bool) -> N
         )
         return
     names = [name for name in _flag_names(option) if "." not in name]
-    group.add_argument(
-        *names, dest=option.key, nargs="?", const=_NO_VALUE, metavar=_metavar(option), help=text
-    )
+    _add_value(group, option, names, text)
     if len(option.path) > 1:  # --sampling.kappa, as the key is written elsewhere
-        group.add_argument(
-            "--" + option.key, dest=option.key, nargs="?", const=_NO_VALUE, help=argparse.SUPPRESS
-        )
+        _add_value(group, option, ["--" + option.key], argparse.SUPPRESS)
+
+
+def _add_value(group: argparse._ArgumentGroup, option: Option, names: list[str], text: str) -> None:
+    metavar = _metavar(option)
+    if option.is_list:
+        group.add_argument(*names, dest=option.key, nargs="*", metavar=metavar, help=text)
+    else:
+        group.add_argument(*names, dest=option.key, nargs="?", const=_NO_VALUE, metavar=metavar, help=text)
 
 
 def _metavar(option: Option) -> str:
+    element = element_of(option.info)
+    if element is not None:
+        kind = plain_type(element)
+        return ("NAME" if kind is str else _of_type(kind)) + ",..."
     kind = plain_type(option.info)
+    name = option.path[-1]
+    if len(option.path) == 1 and name in _METAVARS:
+        return _METAVARS[name]
+    return _of_type(kind) or ("NAME" if name.endswith("_column") else name.upper())
+
+
+def _of_type(kind: Any) -> str:
     if typing.get_origin(kind) is Literal:
         return "{" + ",".join(typing.get_args(kind)) + "}"
-    if option.path == ("ratio",):
-        return "R"
-    name = option.path[-1]
-    special = {
-        "input": "TABLE",
-        "output": "TABLE",
-        "config": "FILE",
-        "experts": "URI",
-        "timestamp": "T",
-    }
-    if kind in (int, float):
-        return "N" if kind is int else "X"
-    return "NAME" if name.endswith("_column") else special.get(name, name.upper())
+    return {int: "N", float: "X"}.get(kind, "")
 
 
 def _help(info: FieldInfo) -> str:
@@ -181,5 +204,5 @@ def _help(info: FieldInfo) -> str:
     if info.is_required():
         text += " Required."
     elif info.default is not None and info.default is not False:
-        text += f" (default: {info.default})"
+        text += f" (default: {written(info.default) or 'none'})"
     return text.replace("%", "%%")

@@ -12,18 +12,19 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from prune_lib.settings_job import JobSettings
+
 __all__ = [
-    "ENV_PREFIX",
     "Given",
     "Option",
     "bounds_of",
     "did_you_mean",
     "domain",
+    "element_of",
     "options_of",
     "plain_type",
+    "written",
 ]
-
-ENV_PREFIX = "PRUNE_"
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,12 @@ class Option:
     Attributes:
         path: keys from the root, such as ("sampling", "kappa").
         info: the field.
+        env_prefix: what the job's environment variables begin with.
     """
 
     path: tuple[str, ...]
     info: FieldInfo
+    env_prefix: str
 
     @property
     def key(self) -> str:
@@ -51,31 +54,61 @@ class Option:
     @property
     def env(self) -> str:
         """Environment variable."""
-        return ENV_PREFIX + "__".join(self.path).upper()
+        return self.env_prefix + "__".join(self.path).upper()
 
     @property
     def is_switch(self) -> bool:
         """Whether the flag takes no value."""
         return plain_type(self.info) is bool
 
+    @property
+    def is_list(self) -> bool:
+        """Whether the setting holds several values."""
+        return element_of(self.info) is not None
+
+    def given(self, text: str, origin: str) -> Given:
+        """The setting as a text, which for a list is its values with commas between them."""
+        if not self.is_list:
+            return Given(text, origin)
+        values = [part.strip() for part in text.split(",")] if text.strip() else []
+        return Given(text, origin, tuple(values))
+
 
 @dataclass(frozen=True)
 class Given:
-    """A value as the user wrote it, and where: a subject for messages, such as '--ratio'."""
+    """A value as the user wrote it, and where: a subject for messages, such as '--ratio'.
+
+    Attributes:
+        elements: the values of a list.
+    """
 
     text: str
     origin: str
+    elements: tuple[str, ...] | None = None
+
+    @property
+    def value(self) -> str | tuple[str, ...]:
+        """What the model parses."""
+        return self.text if self.elements is None else self.elements
 
 
-def options_of(model: type[BaseModel], path: tuple[str, ...] = ()) -> list[Option]:
-    """The leaves of a settings model, in its order."""
+def options_of(model: type[JobSettings]) -> list[Option]:
+    """The leaves of a job's settings: its own, then those of every job, then the groups."""
+
+    def place(option: Option) -> int:
+        return 2 if len(option.path) > 1 else int(option.path[0] in JobSettings.model_fields)
+
+    return sorted(_leaves(model, (), model.job.env_prefix), key=place)
+
+
+def _leaves(model: type[BaseModel], path: tuple[str, ...], env_prefix: str) -> list[Option]:
     out: list[Option] = []
     for name, info in model.model_fields.items():
         kind = info.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            out += options_of(kind, (*path, name))
+            out += _leaves(kind, (*path, name), env_prefix)
         else:
-            out.append(Option((*path, name), info))
+            out.append(Option((*path, name), info, env_prefix))
     return out
 
 
@@ -87,8 +120,26 @@ def plain_type(info: FieldInfo) -> Any:
     return kind
 
 
+def element_of(info: FieldInfo) -> FieldInfo | None:
+    """What each value of a list must be; None where the field is no list."""
+    kind = plain_type(info)
+    if typing.get_origin(kind) not in (list, tuple):
+        return None
+    return FieldInfo.from_annotation(typing.get_args(kind)[0])
+
+
+def written(value: object, between: str = ",") -> str:
+    """A default as the user would write it, the values of a list with `between` between them."""
+    if isinstance(value, (list, tuple)):
+        return between.join(written(part) for part in value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def domain(info: FieldInfo) -> str:
     """What the field accepts, in words."""
+    element = element_of(info)
+    if element is not None:
+        return f"values with commas between them, each {domain(element)}"
     kind = plain_type(info)
     if typing.get_origin(kind) is Literal:
         return "one of " + ", ".join(typing.get_args(kind))

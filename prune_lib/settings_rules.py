@@ -3,30 +3,75 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from prune_lib.locations import (
     COMPANIONS,
+    Companion,
     companion,
     is_location,
     is_within,
+    local_path,
     name_problem,
     normalised,
     table_in_workspace,
 )
 
-__all__ = ["between_fields"]
+__all__ = ["evaluate_rules", "prune_rules"]
+
+_Origin = Callable[[str], str]
 
 
-def between_fields(values: Mapping[str, Any], origin: Callable[[str], str]) -> list[str]:
-    """Rules that pydantic's fields cannot say: what is wrong with the tables and times.
+def prune_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
+    """What is wrong with the tables and times of a pruning run.
 
     Args:
         values: by field, defaults filled in.
         origin: how a message names a field: where its value came from.
     """
+    broken = _broken_names(values, origin, ("input", "output"))
+    out = _broken_states(values, origin) + broken
+    if broken:
+        return out
+    target = values["output"] or table_in_workspace(_workspace(values), "pruned")
+    sources = {"input": _input(values)}
+    return out + _clashes(origin, target, sources, "pruning never writes over its input", COMPANIONS)
+
+
+def evaluate_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
+    """What is wrong with the tables and the report's folder of an evaluation.
+
+    Args:
+        values: by field, defaults filled in.
+        origin: how a message names a field: where its value came from.
+    """
+    broken = _broken_names(values, origin, ("input", "test", "output"))
+    if broken:
+        return broken
+    sources = {"input": _input(values)}
+    if values["test"]:
+        sources["test"] = values["test"]
+        if normalised(values["test"]) == normalised(sources["input"]):
+            return [
+                f"{origin('test')} '{values['test']}' is the input itself: targets would be tested on what "
+                "they learn from. Leave it out, and the newest sessions of the input are the test."
+            ]
+    target = values["output"] or table_in_workspace(_workspace(values), "evaluation")
+    clashes = _clashes(origin, target, sources, "an evaluation never writes over what it reads")
+    return clashes + _misplaced_report(values, origin, [target, *sources.values()])
+
+
+def _workspace(values: Mapping[str, Any]) -> str:
+    return str(values["workspace"] or "./workspace")
+
+
+def _input(values: Mapping[str, Any]) -> str:
+    return str(values["input"] or table_in_workspace(_workspace(values), "sessions"))
+
+
+def _broken_states(values: Mapping[str, Any], origin: _Origin) -> list[str]:
     out = []
     if values["version"] is not None and values["timestamp"] is not None:
         out.append(
@@ -41,19 +86,15 @@ def between_fields(values: Mapping[str, Any], origin: Callable[[str], str]) -> l
                 f"{origin('timestamp')} must be a time such as 2026-11-01 or '2026-11-01 12:00:00'; got "
                 f"'{values['timestamp']}'."
             )
-    broken = _broken_names(values, origin)
-    return out + broken + ([] if broken else _clashes(values, origin))
+    return out
 
 
-def _broken_names(values: Mapping[str, Any], origin: Callable[[str], str]) -> list[str]:
+def _broken_names(values: Mapping[str, Any], origin: _Origin, tables: Sequence[str]) -> list[str]:
     out = []
-    for key, parts in (("input", (2, 3)), ("output", (2, 3)), ("workspace", (2,))):
-        name = values[key]
+    for key in (*tables, "workspace"):
+        name, parts = values[key], (2,) if key == "workspace" else (2, 3)
         if name and name.startswith("~"):
-            out.append(
-                f"{origin(key)} '{name}' begins with a ~ that the shell did not replace. Write the folder in "
-                f"full, such as {os.path.expanduser(name)}."
-            )
+            out.append(_tilde(origin(key), name))
             continue
         problem = name_problem(name, parts) if name and not is_location(name) else None
         if problem:
@@ -65,24 +106,52 @@ def _broken_names(values: Mapping[str, Any], origin: Callable[[str], str]) -> li
     return out
 
 
-def _clashes(values: Mapping[str, Any], origin: Callable[[str], str]) -> list[str]:
-    workspace = values["workspace"] or "./workspace"
-    source = values["input"] or table_in_workspace(workspace, "sessions")
-    target = values["output"] or table_in_workspace(workspace, "pruned")
-    advice = f"Name another table with --output; pruning never writes over its input ({source})."
-    if normalised(source) == normalised(target):
-        return [f"{origin('output')} '{target}' is the input itself. {advice}"]
-    for kind in COMPANIONS:
-        if normalised(companion(target, kind)) == normalised(source):
-            return [
-                f"{origin('output')} '{target}' would put its companion {companion(target, kind)} in the "
-                f"place of the input. {advice}"
-            ]
-    if is_location(source) and is_location(target):
-        for inner, outer in ((target, source), (source, target)):
-            if is_within(inner, outer):
-                what = "the folder of the input" if inner == target else "around the input"
-                return [
-                    f"{origin('output')} '{target}' lies {'in ' if inner == target else ''}{what}. {advice}"
-                ]
+def _tilde(subject: str, name: str) -> str:
+    return (
+        f"{subject} '{name}' begins with a ~ that the shell did not replace. Write the folder in "
+        f"full, such as {os.path.expanduser(name)}."
+    )
+
+
+def _misplaced_report(values: Mapping[str, Any], origin: _Origin, tables: Sequence[str]) -> list[str]:
+    folder = values["document"]
+    if not folder:
+        return []
+    subject = f"{origin('document')} '{folder}'"
+    if folder.startswith("~"):
+        return [_tilde(origin("document"), folder)]
+    if is_location(folder) and local_path(folder) is None:
+        return [f"{subject} is no folder of this machine. Name one, such as ./report."]
+    for table in tables:
+        if is_location(table) and is_within(folder, table):
+            return [f"{subject} lies in the folder of a table, {table}. Name another folder."]
     return []
+
+
+def _clashes(
+    origin: _Origin,
+    target: str,
+    sources: Mapping[str, str],
+    never: str,
+    companions: Sequence[Companion] = (),
+) -> list[str]:
+    """What of the output and its companions would lie where something is read; the first such."""
+    for key, source in sources.items():
+        found = _clash(f"{origin('output')} '{target}'", target, companions, source, f"the {key}")
+        if found:
+            return [f"{found} Name another table with --output; {never} ({source})."]
+    return []
+
+
+def _clash(subject: str, target: str, companions: Sequence[Companion], source: str, role: str) -> str:
+    if normalised(source) == normalised(target):
+        return f"{subject} is {role} itself."
+    for kind in companions:
+        if normalised(companion(target, kind)) == normalised(source):
+            return f"{subject} would put its companion {companion(target, kind)} in the place of {role}."
+    if is_location(source) and is_location(target):
+        if is_within(target, source):
+            return f"{subject} lies in the folder of {role}."
+        if is_within(source, target):
+            return f"{subject} lies around {role}."
+    return ""

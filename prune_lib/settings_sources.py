@@ -10,43 +10,65 @@ import difflib
 import os
 import sys
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from prune_lib.errors import SettingsError
+from prune_lib.settings_fields import Advice
 from prune_lib.settings_file import from_file
 from prune_lib.settings_flags import from_flags
+from prune_lib.settings_job import JobSettings
 from prune_lib.settings_options import (
-    ENV_PREFIX,
     Given,
     Option,
     bounds_of,
     did_you_mean,
     domain,
+    element_of,
     options_of,
     plain_type,
+    written,
 )
 
-__all__ = ["read_sources"]
+__all__ = ["load", "read_sources"]
+
+Settings = TypeVar("Settings", bound=JobSettings)
+
+
+def load(
+    model: type[Settings],
+    argv: Sequence[str] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """Settings of a job's run: flags over environment over the file of --config over defaults.
+
+    Args:
+        model: the job's settings model.
+        argv: arguments without the program's name; None for this process's own.
+        environ: environment; None for this process's own.
+
+    Raises:
+        SettingsError: every mistake at once, each with its value, where it came from and the fix.
+        SystemExit: --help was printed.
+    """
+    return model.model_validate(read_sources(model, argv, environ))
 
 
 def read_sources(
-    model: type[BaseModel],
+    model: type[JobSettings],
     argv: Sequence[str] | None = None,
     environ: Mapping[str, str] | None = None,
-    checks: Callable[[Mapping[str, Any], Callable[[str], str]], list[str]] | None = None,
 ) -> dict[str, Any]:
     """Merge flags, environment and file into values that the model accepts.
 
     Args:
-        model: the settings model; a field `config` names the YAML file.
+        model: the job's settings model.
         argv: arguments without the program's name; None for this process's own.
         environ: environment; None for this process's own.
-        checks: rules between fields: gets the values by field and a function from field to origin,
-            returns mistakes.
 
     Returns:
         Nested values, checked; only what was given.
@@ -58,17 +80,19 @@ def read_sources(
     options = options_of(model)
     mistakes: list[str] = []
     suggested: set[str] = set()
-    flags = from_flags(options, sys.argv[1:] if argv is None else argv, mistakes, suggested)
-    env = _from_env(options, os.environ if environ is None else environ, mistakes, suggested)
+    flags = from_flags(model.job, options, sys.argv[1:] if argv is None else argv, mistakes, suggested)
+    variables = os.environ if environ is None else environ
+    env = _from_env(model.job.env_prefix, options, variables, mistakes, suggested)
     config = flags.get("config") or env.get("config")
-    file = from_file(options, config, mistakes, suggested) if config else {}
+    file = from_file(model.job, options, config, mistakes, suggested) if config else {}
     given = {**file, **env, **flags}
     values = _nested(given)
     _validate(model, options, values, given, suggested, mistakes)
-    if checks is not None:
-        defaults = {o.key: o.info.default for o in options if not o.info.is_required()}
-        flat = {**defaults, **{key: g.text for key, g in given.items()}}
-        mistakes += checks(flat, lambda key: given[key].origin if key in given else f"the default of {key}")
+    defaults = {o.key: o.info.default for o in options if not o.info.is_required()}
+    flat = {**defaults, **{key: g.value for key, g in given.items()}}
+    mistakes += model.problems(
+        flat, lambda key: given[key].origin if key in given else f"the default of {key}"
+    )
     if mistakes:
         raise SettingsError(_together(mistakes))
     return values
@@ -88,34 +112,37 @@ def _nested(given: Mapping[str, Given]) -> dict[str, Any]:
         inner = out
         for group in groups:
             inner = inner.setdefault(group, {})
-        inner[last] = value.text
+        inner[last] = value.value
     return out
 
 
 def _from_env(
+    prefix: str,
     options: Sequence[Option],
     environ: Mapping[str, str],
     mistakes: list[str],
     suggested: set[str],
 ) -> dict[str, Given]:
-    known = {option.env: option.key for option in options}
+    known = {option.env: option for option in options}
+    keys = {option.env: option.key for option in options}
     out: dict[str, Given] = {}
     for name in sorted(environ):
         # An empty variable is how many tools spell 'not set'.
-        if not name.startswith(ENV_PREFIX) or environ[name] == "":
+        if not name.startswith(prefix) or environ[name] == "":
             continue
         if name in known:
-            out[known[name]] = Given(environ[name], f"the environment variable {name}")
+            option = known[name]
+            out[option.key] = option.given(environ[name], f"the environment variable {name}")
         else:
             mistakes.append(
-                f"the environment variable {name} names no setting.{did_you_mean(name, known, suggested)} "
-                f"Unset it, or mend its name: every {ENV_PREFIX}… variable is a setting."
+                f"the environment variable {name} names no setting.{did_you_mean(name, keys, suggested)} "
+                f"Unset it, or mend its name: every {prefix}… variable is a setting."
             )
     return out
 
 
 def _validate(
-    model: type[BaseModel],
+    model: type[JobSettings],
     options: Iterable[Option],
     values: dict[str, Any],
     given: Mapping[str, Given],
@@ -126,21 +153,28 @@ def _validate(
     try:
         model.model_validate(values)
     except ValidationError as error:
-        for found in error.errors(include_url=False):
-            option = by_path.get(tuple(str(part) for part in found["loc"]))
-            if option is None:  # a rule between fields: `checks` has words for it
-                continue
-            if found["type"] == "missing":
-                if option.key not in suggested:  # else it was misspelt, and that is said already
+        found = [(tuple(map(str, e["loc"])), e["type"]) for e in error.errors(include_url=False)]
+        # pydantic also finds a list too short where values of it are wrong.
+        lists = {path[:-1] for path, _ in found} & by_path.keys()
+        for path, kind in found:
+            if path[:-1] in lists:
+                option = by_path[path[:-1]]
+                text = _bad_element(option, given[option.key], int(path[-1]), kind)
+                if text not in mistakes:  # the same wrong value twice
+                    mistakes.append(text)
+            elif path in by_path and path not in lists:
+                option = by_path[path]
+                if kind != "missing":
+                    mistakes.append(_bad_value(option, given[option.key], kind))
+                elif option.key not in suggested:  # else it was misspelt, and that is said already
                     mistakes.append(_missing(option))
-            else:
-                mistakes.append(_bad_value(option, given[option.key], found["type"]))
+            # What is left is a rule between fields: the model's `problems` have words for it.
 
 
 def _missing(option: Option) -> str:
     text = option.info.description or ""
     text = text[:1].lower() + text[1:].rstrip(".")
-    such = " such as 0.1" if option.key == "ratio" else ""
+    such = f" such as {option.info.examples[0]}" if option.info.examples else ""
     return (
         f"{option.flag} is missing: {text}. Give {option.flag} with a value{such}, or set {option.env}, or "
         f"the key `{option.key}` in the file of --config."
@@ -150,32 +184,43 @@ def _missing(option: Option) -> str:
 def _bad_value(option: Option, given: Given, kind: str) -> str:
     info, text = option.info, given.text
     bounds = bounds_of(info)
-    parsed = not kind.endswith(("_parsing", "_type", "_from_float", "_error"))
-    plain = plain_type(info)
-    if parsed and plain in (int, float) and bounds:
+    if _is_number(info, kind) and bounds:
         must = f"must be {bounds}; got {text}."
     else:
         must = f"must be {domain(info)}; got '{text}'."
-    return f"{given.origin} {must}{_fix(option, text)}"
+    return f"{given.origin} {must}{_fix(info, text, info.default)}"
 
 
-def _fix(option: Option, text: str) -> str:
-    kind = plain_type(option.info)
+def _bad_element(option: Option, given: Given, at: int, kind: str) -> str:
+    element = element_of(option.info)
+    assert element is not None and given.elements is not None
+    text = given.elements[at]
+    if not text:
+        return f"{given.origin}: a value is empty in '{given.text}'. Write one comma between two values."
+    bounds = bounds_of(element) if _is_number(element, kind) else ""
+    accepted = bounds or domain(element)
+    one = accepted.removeprefix("one of ")
+    wrong = f"'{text}' is {'not ' if one == accepted else 'none of '}{one}."
+    if len(text.split()) > 1:  # `0.1 0.2`
+        return f"{given.origin}: {wrong} Write commas between the values."
+    return f"{given.origin}: {wrong}{_fix(element, text, option.info.default)}"
+
+
+def _is_number(info: FieldInfo, kind: str) -> bool:
+    """Whether what was refused is a number: the wrong one, then."""
+    parsed = not kind.endswith(("_parsing", "_type", "_from_float", "_error"))
+    return parsed and plain_type(info) in (int, float)
+
+
+def _fix(info: FieldInfo, text: str, default: Any) -> str:
+    kind = plain_type(info)
     if typing.get_origin(kind) is Literal:
         close = difflib.get_close_matches(text.lower(), typing.get_args(kind), n=1)
         if close:
             return f" Did you mean {close[0]}?"
-    if option.key == "ratio":
-        try:
-            percent = float(text.rstrip("% "))
-        except ValueError:
-            percent = 0.0
-        if (1 < percent <= 100 and (percent >= 2 or text.rstrip().endswith("%"))) or (
-            0 < percent <= 1 and "%" in text
-        ):
-            return f" For {percent:g}% of the data write {percent / 100:g}."
-        return " It is the share of the data to keep: 0.1 keeps a tenth, 1 keeps everything."
-    default = option.info.default
+    for advice in info.metadata:
+        if isinstance(advice, Advice):
+            return f" {advice.of(text)}"
     if default is not None and default is not PydanticUndefined:
-        return f" The default is {str(default).lower() if isinstance(default, bool) else default}."
+        return f" The default is {written(default) or 'none'}."
     return " Leave it out for the default." if default is None else ""

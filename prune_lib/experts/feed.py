@@ -44,6 +44,8 @@ IntArray = npt.NDArray[np.int32]
 ROWS_PER_FILE = 8192
 #: Files that are held and shuffled together; 16 files of 8,192 sessions of 50 items are 26 MB.
 SHUFFLED_FILES = 16
+#: Padded positions of a batch of so many rows, at most, as a multiple of the batch size: memory.
+LARGEST_BATCH = 16
 
 
 def bucket_lengths(max_length: int) -> list[int]:
@@ -172,13 +174,41 @@ class Feed:
 
         return sum(pq.ParquetFile(file).metadata.num_rows for file in self.files())
 
-    def batches(self, batch_size: int, *, seed: int | None = None) -> Iterator[torch.Tensor]:
+    def batch_count(self, batch_size: int, *, rows: int | None = None) -> int:
+        """Return the number of batches of one pass, from the files' footers."""
+        import pyarrow.parquet as pq
+
+        files = self.files()
+        count = 0
+        for start in range(0, len(files), SHUFFLED_FILES):
+            by_length: dict[int, int] = {}
+            for file in files[start : start + SHUFFLED_FILES]:
+                length = int(file.parent.parent.name.partition("=")[2])
+                by_length[length] = by_length.get(length, 0) + pq.ParquetFile(file).metadata.num_rows
+            count += sum(-(-n // _sessions_per_batch(L, batch_size, rows)) for L, n in by_length.items())
+        return count
+
+    def targets(self, n_items: int) -> int:
+        """Return the number of positions with a next item: all positions but padding and each first."""
+        import pyarrow.parquet as pq
+
+        count = 0
+        for file in self.files():
+            items = pq.ParquetFile(file).read(columns=["items"])["items"].combine_chunks().values
+            count += int((items.to_numpy(zero_copy_only=False) != n_items).sum())
+        return count - self.sessions()
+
+    def batches(
+        self, batch_size: int, *, seed: int | None = None, rows: int | None = None
+    ) -> Iterator[torch.Tensor]:
         """Yield int64 batches [B, L] of padded sessions, B = batch_size // (L - 1), at least 1.
 
         Args:
             batch_size: padded positions in a batch.
             seed: shuffles files, rows and batches (pass another one each epoch); None keeps the
                 files' order. Memory is bounded by `SHUFFLED_FILES` files.
+            rows: B instead, the same for all lengths; of long sessions fewer, `LARGEST_BATCH` times
+                the padded positions at most.
         """
         import torch
 
@@ -188,8 +218,18 @@ class Feed:
         if random is not None:
             files = [files[i] for i in random.permutation(len(files))]
         for start in range(0, len(files), SHUFFLED_FILES):
-            for batch in _mixed(read, files[start : start + SHUFFLED_FILES], batch_size, random):
+            for batch in _mixed(read, files[start : start + SHUFFLED_FILES], batch_size, random, rows):
                 yield torch.from_numpy(batch.astype(np.int64))
+
+
+def _sessions_per_batch(length: int, batch_size: int, rows: int | None) -> int:
+    """How many sessions of a padded length a batch holds.
+
+    >>> _sessions_per_batch(9, 1024, None), _sessions_per_batch(50, 1024, 600)
+    (128, 334)
+    """
+    most = batch_size if rows is None else min(LARGEST_BATCH * batch_size, rows * (length - 1))
+    return max(1, most // (length - 1))
 
 
 def _mixed(
@@ -197,6 +237,7 @@ def _mixed(
     files: list[Path],
     batch_size: int,
     random: np.random.Generator | None,
+    wanted: int | None,
 ) -> Iterator[IntArray]:
     by_length: dict[int, list[IntArray]] = {}
     for file in files:
@@ -207,7 +248,7 @@ def _mixed(
         rows = np.concatenate(by_length[length])
         if random is not None:
             rows = rows[random.permutation(len(rows))]
-        size = max(1, batch_size // (length - 1))
+        size = _sessions_per_batch(length, batch_size, wanted)
         batches += [rows[i : i + size] for i in range(0, len(rows), size)]
     order = range(len(batches)) if random is None else random.permutation(len(batches))
     for i in order:

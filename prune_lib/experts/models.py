@@ -145,12 +145,30 @@ class Expert(nn.Module):
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, kind: str, n_items: int, dim: int, max_length: int, dropout: float) -> None:
-        """Build an expert of `kind` (one of EXPERTS): a random table, no popularity bias yet."""
+    def __init__(
+        self,
+        kind: str,
+        n_items: int,
+        dim: int,
+        max_length: int,
+        dropout: float,
+        encoder: nn.Module | None = None,
+    ) -> None:
+        """Build a model with a random table and no popularity bias yet.
+
+        Args:
+            kind: its name; one of EXPERTS where `encoder` is absent.
+            n_items: number of items.
+            dim: width d.
+            max_length: longest session.
+            dropout: on the embedded inputs and on the states.
+            encoder: maps (x [B, T, d], items [B, T]) to states [B, T, d], causally; an expert's own
+                where absent.
+        """
         super().__init__()
         self.kind = kind
         self.n_items = n_items
-        self.encoder = _ENCODERS[kind](dim, max_length, dropout)
+        self.encoder = _ENCODERS[kind](dim, max_length, dropout) if encoder is None else encoder
         self.drop = nn.Dropout(dropout)
         self.log_scale = nn.Parameter(torch.tensor(float(np.log(INITIAL_SCALE))))
         table = torch.randn(n_items + 1, dim) / dim**0.5
@@ -182,9 +200,10 @@ def make_expert(
     dim: int,
     max_length: int,
     dropout: float,
+    encoder: nn.Module | None = None,
 ) -> Expert:
     """Build an expert whose item bias is the log popularity (sessions per item, [n_items])."""
-    expert = Expert(kind, len(popularity), dim, max_length, dropout)
+    expert = Expert(kind, len(popularity), dim, max_length, dropout, encoder)
     share = np.log((popularity + 1.0) / (popularity + 1.0).sum())
     expert.bias[: len(popularity)] = torch.from_numpy(share).float()
     return expert

@@ -25,17 +25,17 @@ from torch import Tensor
 from prune_lib.errors import EnvironmentProblem, InputError
 from prune_lib.experts.bundle import Bundle
 from prune_lib.experts.feed import Feed, Reader, write_feed
-from prune_lib.experts.loss import NegativeSampler, sampled_log_normaliser
+from prune_lib.experts.learner import Batch, Learner
+from prune_lib.experts.loss import NegativeSampler
 from prune_lib.experts.mixture import Mixture, Normaliser, standardised_log_popularity
 from prune_lib.experts.models import Expert, Gate, make_expert
-from prune_lib.experts.optim import RowAdam
 from prune_lib.experts.progress import epoch_bar, named
 from prune_lib.experts.settings import EXACT_LIMIT, EXPERTS, NEGATIVES, TrainSettings
 
 if TYPE_CHECKING:
     from prune_lib.sessions.encoding import Encoded
 
-__all__ = ["pick_device", "train_experts", "train_fold"]
+__all__ = ["pick_device", "torch_state", "train_experts", "train_fold"]
 
 log = logging.getLogger(__name__)
 
@@ -188,7 +188,7 @@ def pick_device(device: str) -> torch.device:
 
 
 @contextmanager
-def _torch_state(seed: int, threads: int) -> Iterator[None]:
+def torch_state(seed: int, threads: int) -> Iterator[None]:
     """Seed torch and set its threads, and put both back as they were."""
     before = torch.get_num_threads()
     with torch.random.fork_rng():
@@ -222,8 +222,8 @@ def train_fold(
     started = time.perf_counter()
     device = pick_device(settings.device)
     parts = {part: Feed(Path(feed), fold, part, reader) for part in ("train", "gate", "holdout")}
-    with _torch_state(settings.seed * 2 + fold, settings.threads):
-        learners = [_Learner(kind, popularity, settings, device) for kind in EXPERTS]
+    with torch_state(settings.seed * 2 + fold, settings.threads):
+        learners = [_learner(kind, popularity, settings, device) for kind in EXPERTS]
         epochs = _fit_experts(learners, parts, popularity, settings, fold, progress, device)
         fitted = time.perf_counter()
         mixture = Mixture(
@@ -244,54 +244,17 @@ def train_fold(
 
 
 @dataclass
-class _Learner:
-    """One expert in training, its optimisers, and the best weights so far."""
+class _BestLearner(Learner):
+    """A learner that keeps its best weights so far and stops where it gets no better."""
 
-    kind: str
-    popularity: npt.NDArray[np.int64]
-    settings: TrainSettings
-    device: torch.device
+    patience: int = 1
     best: float = float("-inf")
     stale: int = 0
     kept: dict[str, Tensor] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        s = self.settings
-        self.expert: Expert = make_expert(
-            self.kind, self.popularity, dim=s.dim, max_length=s.max_length, dropout=s.dropout
-        ).to(self.device)
-        self.network = torch.optim.Adam(self.expert.parameters(), lr=s.learning_rate, betas=(0.9, 0.98))
-        self.rows = RowAdam(self.expert.weight, s.embedding_learning_rate)
-        self.biases = RowAdam(self.expert.bias, s.embedding_learning_rate)
-
     @property
     def active(self) -> bool:
-        return self.stale < self.settings.patience
-
-    def step(self, batch: _Batch, rate: float) -> Tensor:
-        """Take one step on a batch, at `rate` times the learning rates; return the loss."""
-        expert = self.expert
-        weight = expert.weight[batch.rows].requires_grad_()
-        bias = expert.bias[batch.rows].requires_grad_()
-        h = expert.states(batch.inputs, weight[batch.inputs_at])[batch.valid]
-        unit = torch.nn.functional.normalize(weight, dim=-1)
-        positive = (h * unit[batch.targets_at]).sum(dim=1) + bias[batch.targets_at]
-        negative = torch.addmm(bias[batch.negatives_at], h, unit[batch.negatives_at].T)
-        log_z = sampled_log_normaliser(
-            positive, negative, batch.targets_at, batch.negatives_at, batch.log_expected
-        )
-        loss = (log_z - positive).mean()
-        self.network.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        for group in self.network.param_groups:
-            group["lr"] = self.settings.learning_rate * rate
-        self.network.step()
-        assert weight.grad is not None and bias.grad is not None  # noqa: S101
-        real = batch.rows < expert.n_items  # the row of padding and unknown stays at zero
-        self.rows.learning_rate = self.biases.learning_rate = self.settings.embedding_learning_rate * rate
-        self.rows.step(batch.rows[real], weight.grad[real])
-        self.biases.step(batch.rows[real], bias.grad[real])
-        return loss.detach()
+        return self.stale < self.patience
 
     def keep_if_better(self, likelihood: float) -> None:
         if likelihood > self.best:
@@ -306,37 +269,19 @@ class _Learner:
         self.expert.eval().requires_grad_(False)
 
 
-@dataclass
-class _Batch:
-    """A batch in terms of the rows it touches, shared by the three experts."""
-
-    inputs: Tensor
-    valid: Tensor
-    rows: Tensor
-    inputs_at: Tensor
-    targets_at: Tensor
-    negatives_at: Tensor
-    log_expected: Tensor
-
-    @classmethod
-    def of(
-        cls, items: Tensor, sampler: NegativeSampler, k: int, n_items: int, device: torch.device
-    ) -> _Batch:
-        drawn, log_expected = sampler.draw(k)
-        inputs, targets = items[:, :-1], items[:, 1:]
-        valid = targets != n_items
-        rows, at = torch.unique(
-            torch.cat([inputs.reshape(-1), targets[valid], torch.from_numpy(drawn)]),
-            return_inverse=True,
-        )
-        inputs_at, targets_at, negatives_at = at.split([inputs.numel(), int(valid.sum()), k])
-        moved = (inputs, valid, rows, inputs_at.view_as(inputs), targets_at, negatives_at)
-        log_count = torch.from_numpy(log_expected).to(device)
-        return cls(*[x.to(device) for x in moved], log_expected=log_count)  # type: ignore[misc]
+def _learner(
+    kind: str, popularity: npt.NDArray[np.int64], settings: TrainSettings, device: torch.device
+) -> _BestLearner:
+    expert = make_expert(
+        kind, popularity, dim=settings.dim, max_length=settings.max_length, dropout=settings.dropout
+    ).to(device)
+    return _BestLearner(
+        expert, settings.learning_rate, settings.embedding_learning_rate, patience=settings.patience
+    )
 
 
 def _fit_experts(
-    learners: list[_Learner],
+    learners: list[_BestLearner],
     parts: dict[str, Feed],
     popularity: npt.NDArray[np.int64],
     settings: TrainSettings,
@@ -363,7 +308,7 @@ def _fit_experts(
         count = 0
         with epoch_bar(f"fold {fold} epoch {epoch + 1}", sessions, fold, shown=progress) as bar:
             for items in parts["train"].batches(settings.batch_size, seed=seed):
-                batch = _Batch.of(items, sampler, settings.negatives, n_items, device)
+                batch = Batch.of(items, sampler, settings.negatives, n_items, device)
                 losses += torch.stack([learner.step(batch, rate) for learner in active]).cpu()
                 count += 1
                 bar.update(len(items))
@@ -374,17 +319,17 @@ def _fit_experts(
         likelihoods = {}
         for learner in active:
             learner.expert.eval()
-            likelihoods[learner.kind] = (
+            likelihoods[learner.expert.kind] = (
                 _likelihood(learner.expert, validation, device) if validation else float(-losses.mean())
             )
             if validation:
-                learner.keep_if_better(likelihoods[learner.kind])
+                learner.keep_if_better(likelihoods[learner.expert.kind])
         log.info(
             "fold %d epoch %d of at most %d: loss %s; log-likelihood of sessions not trained on %s",
             fold,
             epoch + 1,
             settings.epochs,
-            named({e.kind: float(x) / count for e, x in zip(active, losses, strict=True)}),
+            named({e.expert.kind: float(x) / count for e, x in zip(active, losses, strict=True)}),
             named(likelihoods),
         )
     for learner in learners:

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(autouse=True)
 def _no_settings_around(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in list(os.environ):
-        if name.startswith("PRUNE_"):
+        if name.startswith(("PRUNE_", "EVALUATE_")):
             monkeypatch.delenv(name)
     ours = logging.getLogger("prune_lib")
     former = (ours.handlers, ours.level, ours.propagate)
@@ -35,7 +35,7 @@ def _no_settings_around(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def run(job, tmp_path: Path, *more: str) -> int:
-    return run_job("prune", job, ["--ratio", "0.1", "--workspace", str(tmp_path), *more])
+    return run_job(PruneSettings, job, ["--ratio", "0.1", "--workspace", str(tmp_path), *more])
 
 
 def raises(error: BaseException):
@@ -170,11 +170,12 @@ def test_mistakes_in_a_list_keep_their_lines(capsys) -> None:
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["--ratio", "7"]])
-def test_help_and_mistakes_load_nothing_heavy(argv: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("job", ["prune", "evaluate"])
+def test_help_and_mistakes_load_nothing_heavy(job: str, argv: list[str], tmp_path: Path) -> None:
     """The job's file runs where the package is not installed, from any folder."""
     script = (
         "import runpy, sys, json\n"
-        f"sys.argv = {[str(ROOT / 'jobs' / 'prune.py'), *argv]!r}\n"
+        f"sys.argv = {[str(ROOT / 'jobs' / f'{job}.py'), *argv]!r}\n"
         "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n"
         "except SystemExit as end:\n    code = end.code\n"
         "heavy = {'pyspark', 'torch', 'mlflow', 'petastorm', 'pandas'} & set(sys.modules)\n"

@@ -1,0 +1,106 @@
+"""What every job's settings have in common: the job's texts, the keys of any run, the groups."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, Field, model_validator
+
+from prune_lib.experts.settings import TrainSettings
+from prune_lib.settings_groups import STRICT, DemoSettings, PropagationSettings, SamplingSettings
+
+__all__ = ["JobSettings", "JobText"]
+
+
+@dataclass(frozen=True)
+class JobText:
+    """What the help, the messages and the file of all settings say of a job.
+
+    Attributes:
+        name: starts messages and, in capitals, the environment variables.
+        usage: how it is called.
+        description: what it does, in a sentence.
+        script: what spark-submit runs.
+        listing: the YAML file that lists all settings with their defaults.
+        example: a setting and a value for it, where a message shows how one is written.
+        headings: headings of the help, each by its first setting.
+        interrupted: what of a run that was interrupted there is, in a sentence.
+    """
+
+    name: str
+    usage: str
+    description: str
+    script: str
+    listing: str
+    example: tuple[str, str]
+    headings: Mapping[str, str]
+    interrupted: str = ""
+
+    @property
+    def env_prefix(self) -> str:
+        """What the job's environment variables begin with."""
+        return f"{self.name.upper()}_"
+
+
+class JobSettings(BaseModel):
+    """Settings of a job; frozen, unknown keys are refused.
+
+    A field's description is the help of its flag. Groups (`sampling`, `propagation`, `training`,
+    `demo`) are nested keys in the YAML file, `--group-key` on the command line, `JOB_GROUP__KEY` in
+    the environment. In all three a job's own settings come before these here, and groups last.
+    """
+
+    job: ClassVar[JobText]
+    model_config = STRICT
+
+    config: str | None = Field(default=None, min_length=1, description="YAML file of settings.")
+    workspace: str = Field(
+        default="./workspace",
+        min_length=1,
+        description="Where tables, experts and tracking lie by default: a folder, or catalog.schema.",
+    )
+    dry_run: bool = Field(
+        default=False,
+        description="Check settings, tables, columns and experts, print the plan, compute nothing.",
+    )
+    verbose: bool = Field(default=False, description="More log lines; full traces of failures on stderr.")
+
+    sampling: SamplingSettings = Field(default=SamplingSettings(), description="Sampling")
+    propagation: PropagationSettings = Field(default=PropagationSettings(), description="Propagation")
+    training: TrainSettings = Field(default=TrainSettings(), description="Training of the experts")
+    demo: DemoSettings = Field(default=DemoSettings(), description="Demo data")
+
+    @classmethod
+    def problems(cls, values: Mapping[str, Any], origin: Callable[[str], str]) -> list[str]:
+        """What is wrong between settings, that no field can say alone; a job has its own.
+
+        Args:
+            values: by field, defaults filled in.
+            origin: how a message names a field: where its value came from.
+        """
+        return []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _train_where_scored(cls, values: Any) -> Any:
+        """Experts are trained where they run, unless the group `training` says otherwise."""
+        if not isinstance(values, dict) or "device" not in values:
+            return values
+        training = values.get("training", {})
+        if isinstance(training, dict) and "device" not in training:
+            return {**values, "training": {**training, "device": values["device"]}}
+        return values
+
+    @model_validator(mode="after")
+    def _agree(self) -> JobSettings:
+        problems = self.problems(self.model_dump(), lambda key: f"`{key}`")
+        if problems:
+            raise ValueError(" ".join(problems))
+        return self
+
+    def settings_json(self) -> str:
+        """All settings as JSON, keys sorted."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
