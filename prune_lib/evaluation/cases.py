@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -98,6 +99,12 @@ class Cases:
             hi = max(lo + 1, int(np.searchsorted(self.case_starts, end, side="right")) - 1)
             yield lo, hi
             lo = hi
+
+    def digest(self) -> str:
+        """A hash of the sessions in their order; 16 hexadecimal digits."""
+        content = hashlib.sha256(self.starts.astype("<i8").tobytes())
+        content.update(self.items.astype("<i4").tobytes())
+        return content.hexdigest()[:16]
 
     def save(self, path: str | Path) -> None:
         """Write an .npz file, at exactly this path."""

@@ -61,15 +61,15 @@ def conservative_ranks(scores: Floats, targets: npt.NDArray[np.int32]) -> npt.ND
     """Places of the targets, every tie before them: a model gains nothing from constant scores.
 
     The rank is the number of items whose score is not below the target's, itself included. So a NaN is
-    ahead of the target, and a target whose own score is -inf or NaN is last, at n_items: a miss, as long
-    as there are more items than the cut-off.
+    ahead of the target, and a target whose own score is -inf or NaN is last, at n_items; where there are
+    fewer items than the cut-off, behind it: what is never recommended is no hit.
 
     Args:
         scores: shape (C, n_items).
         targets: item indices, shape (C,).
 
     Returns:
-        Ranks from 1 to n_items, shape (C,).
+        Ranks from 1, shape (C,).
 
     Cost: 0.1 s for 10,000 cases of 43,000 items. Row by row, because a row's comparison stays in the
     cache and counting one row of booleans is vectorised, which counting along an axis is not.
@@ -79,7 +79,8 @@ def conservative_ranks(scores: Floats, targets: npt.NDArray[np.int32]) -> npt.ND
     """
     mine = scores[np.arange(len(targets)), targets]
     below = [np.count_nonzero(row < score) for row, score in zip(scores, mine, strict=True)]
-    return scores.shape[1] - np.array(below, dtype=np.int64)
+    ranks = scores.shape[1] - np.array(below, dtype=np.int64)
+    return np.where(mine > -np.inf, ranks, np.maximum(ranks, AT + 1))
 
 
 def top_items(scores: Floats, at: int = AT) -> npt.NDArray[np.int32]:

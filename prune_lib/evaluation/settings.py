@@ -234,7 +234,7 @@ class EvaluateSettings(JobSettings):
             method: how sessions are chosen.
             seed: of the selection and of the experts' training.
             ratio: share of the interactions to keep.
-            input: table to prune.
+            input: table to prune: session_id, items, place, as `data.make_split` writes it.
             output: table of what is kept.
             workspace: where the run's experts and tracking lie.
         """
@@ -245,10 +245,9 @@ class EvaluateSettings(JobSettings):
             input=input,
             output=output,
             workspace=workspace,
-            session_column=self.session_column,
-            item_column=self.item_column,
-            time_column=self.time_column,
-            order_column=self.order_column,
+            session_column="session_id",
+            item_column="items",
+            order_column="place",
             device=self.device,
             batch_size=self.batch_size,
             sampling=self.sampling,

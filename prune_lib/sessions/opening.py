@@ -22,7 +22,7 @@ from prune_lib.sessions.columns import (
 )
 from prune_lib.sessions.read_errors import first_line, reading_errors
 
-__all__ = ["has_commit", "open_input"]
+__all__ = ["has_commit", "load_table", "open_input"]
 
 
 def open_input(
@@ -57,6 +57,12 @@ def open_input(
         source = _source(spark, name_or_path)
         df, pinned = source.load(version, timestamp)
     return with_columns(df, columns or ColumnNames(), name_or_path, pinned, source.format)
+
+
+def load_table(spark: SparkSession, name_or_path: str) -> DataFrame:
+    """Open the newest version of a table, whatever its columns; errors as of `open_input`."""
+    with reading_errors(name_or_path):
+        return _source(spark, name_or_path).load(None, None)[0]
 
 
 @dataclass(frozen=True)

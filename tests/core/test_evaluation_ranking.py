@@ -22,7 +22,7 @@ def rank(scores: list[float], target: int) -> int:
     """The definition, item by item."""
     mine = scores[target]
     if math.isnan(mine) or mine == -math.inf:
-        return len(scores)
+        return max(len(scores), AT + 1)
     return sum(math.isnan(s) or s >= mine for s in scores)
 
 

@@ -1,0 +1,250 @@
+"""What an evaluation works on: training sessions, the vocabulary, and the test cases.
+
+The protocol is that of SR-GNN (Wu et al., AAAI 2019), as most session-based work has it: the test comes
+after the training data in time, its items are those of the training data, every proper prefix of a test
+session is a case. Everything is encoded once by one vocabulary, that of all training sessions, whatever
+is pruned later; pruning and training see training sessions only.
+
+The validation split holds out the newest training sessions and is made in the same way from what is left;
+settings are chosen on it, and the test is only reported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from prune_lib.errors import InputError
+from prune_lib.evaluation.cases import Cases
+from prune_lib.sessions.columns import ColumnNames, InputTable, with_columns
+from prune_lib.sessions.encoding import encode
+from prune_lib.sessions.opening import load_table
+from prune_lib.sessions.reading import check_sessions, to_sessions
+from prune_lib.settle import settle
+
+__all__ = ["Split", "fingerprint", "make_split", "read_test"]
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training sessions and test cases in one vocabulary, as files of a folder.
+
+    Attributes:
+        folder: holds `sessions` (Delta: session_id, items ARRAY<BIGINT> of item indices, place BIGINT from
+            old to new), `cases.npz` and `split.json`.
+        n_sessions: training sessions.
+        n_items: size of the vocabulary.
+        n_interactions: training interactions.
+        test_sessions: test sessions with a case.
+        n_cases: test cases.
+        unknown: test interactions left out because training lacks their item.
+        data_hash: of the training sessions; the same rows give the same.
+        cases_hash: of the test cases.
+    """
+
+    folder: Path
+    n_sessions: int
+    n_items: int
+    n_interactions: int
+    test_sessions: int
+    n_cases: int
+    unknown: int
+    data_hash: str
+    cases_hash: str
+
+    @property
+    def sessions(self) -> str:
+        """The Delta table of the training sessions."""
+        return str(self.folder / "sessions")
+
+    @property
+    def cases_file(self) -> Path:
+        """The test cases, for `Cases.load`."""
+        return self.folder / "cases.npz"
+
+    def cases(self) -> Cases:
+        """The test cases."""
+        return Cases.load(self.cases_file)
+
+    def item_sessions(self) -> npt.NDArray[np.int64]:
+        """Training sessions that hold each item, shape (n_items,)."""
+        counts: npt.NDArray[np.int64] = np.load(self.folder / "item_sessions.npy", allow_pickle=False)
+        return counts
+
+
+def make_split(
+    spark: SparkSession,
+    table: InputTable,
+    test: DataFrame | None,
+    folder: Path,
+    *,
+    share: float,
+) -> Split:
+    """Encode the training sessions and the test cases, and write both to a folder.
+
+    Args:
+        spark: the session.
+        table: the input.
+        test: session_id, items of the test; None holds out the newest sessions of the input.
+        folder: where the split is written; what is there of an earlier one is replaced.
+        share: share of the sessions that is held out where there is no test.
+
+    Raises:
+        InputError: the input cannot be used; it has no order and something is to be held out; no case is
+            left.
+    """
+    raw = settle(to_sessions(table))
+    check_sessions(table, raw)
+    if test is None:
+        raw, test = _hold_out(raw, share, table)
+    encoded = encode(raw, seed=0)
+    folder.mkdir(parents=True, exist_ok=True)
+    sessions = encoded.sessions.select(
+        "session_id", F.col("items").cast("array<bigint>").alias("items"), F.col("sid").alias("place")
+    )
+    sessions.write.format("delta").mode("overwrite").option("overwriteSchema", "true").save(
+        str(folder / "sessions")
+    )
+    cases, unknown = _cases(test, encoded.items)
+    if not cases.n_cases:
+        raise InputError(
+            "no test case is left: the test sessions hold fewer than two items that the training data know. "
+            "See that both tables name items in the same way."
+        )
+    cases.save(folder / "cases.npz")
+    np.save(folder / "item_sessions.npy", encoded.item_sessions, allow_pickle=False)
+    split = Split(
+        folder,
+        encoded.n_sessions,
+        encoded.n_items,
+        encoded.n_interactions,
+        cases.n_sessions,
+        cases.n_cases,
+        unknown,
+        fingerprint(sessions, F.col("session_id").cast("string"), F.col("items"), F.col("place")),
+        cases.digest(),
+    )
+    (folder / "split.json").write_text(
+        json.dumps({k: v for k, v in asdict(split).items() if k != "folder"}, indent=2) + "\n"
+    )
+    _LOG.info(
+        "%s training sessions, %s interactions, %s items; %s test cases in %s sessions",
+        *(
+            f"{n:,}"
+            for n in (
+                split.n_sessions,
+                split.n_interactions,
+                split.n_items,
+                split.n_cases,
+                split.test_sessions,
+            )
+        ),
+    )
+    return split
+
+
+def fingerprint(df: DataFrame, *columns: Column) -> str:
+    """A hash of a frame's rows, whatever their order or partitions; 16 hexadecimal digits."""
+    # As decimals: a sum of BIGINT hashes overflows, and under ANSI mode that is an error.
+    row = df.agg(
+        F.sum(F.xxhash64(*columns).cast("decimal(38,0)")).alias("sum"), F.count("*").alias("n")
+    ).first()
+    assert row is not None
+    return hashlib.sha256(f"{row['sum']}/{row['n']}".encode()).hexdigest()[:16]
+
+
+def _hold_out(raw: DataFrame, share: float, table: InputTable) -> tuple[DataFrame, DataFrame]:
+    """The older sessions, and the newest `share` of them as a test."""
+    if "ordering" not in raw.columns:
+        raise InputError(
+            f"the newest sessions of {table.location} are to be held out, and it has neither times nor an "
+            "order. Name a column by --time-column or --order-column, or give a test by --test."
+        )
+    encoded = encode(raw, seed=0)
+    first = encoded.n_sessions - max(1, round(share * encoded.n_sessions))
+    ids = settle(encoded.sessions.select("session_id", (F.col("sid") >= first).alias("newest")))
+    marked = raw.join(ids, "session_id")
+    return (
+        settle(marked.filter(~F.col("newest")).drop("newest")),
+        settle(marked.filter("newest").select("session_id", "items")),
+    )
+
+
+def _cases(test: DataFrame, items: DataFrame) -> tuple[Cases, int]:
+    """Test sessions in the vocabulary's indices, in order of their ids, and how many clicks were unknown."""
+    known = items.select(F.col("item").cast("string").alias("item"), "idx")
+    encoded = (
+        test.select(F.col("session_id").cast("string"), F.posexplode("items").alias("pos", "item"))
+        .withColumn("item", F.col("item").cast("string"))
+        .join(F.broadcast(known), "item", "left")
+        .groupBy("session_id")
+        .agg(F.array_sort(F.collect_list(F.struct("pos", "idx"))).alias("clicks"))
+        .select("session_id", F.col("clicks.idx").alias("items"))
+        .orderBy("session_id")
+    )
+    # A test is small beside the training data, and every target is ranked in a process of this machine.
+    rows = [np.asarray(row, dtype=np.float64) for row in encoded.toPandas()["items"]]
+    unknown = int(sum(np.isnan(row).sum() for row in rows))
+    return Cases.from_sessions([row[~np.isnan(row)].astype(np.int32) for row in rows]), unknown
+
+
+def read_test(spark: SparkSession, name: str, columns: ColumnNames) -> DataFrame:
+    """A test as sessions.
+
+    Args:
+        spark: the session.
+        name: table of sessions, of events, or of rows of `prefix` (array) and `target`, as the field
+            shares its test sets: all proper prefixes of a session in consecutive rows, longest first.
+        columns: names that the user gave for the input; those that the test lacks are found.
+
+    Returns:
+        session_id STRING, items ARRAY.
+
+    Raises:
+        InputError: the table cannot be read, or its prefixes are not all those of sessions.
+    """
+    df = load_table(spark, name)
+    if {"prefix", "target"} <= set(df.columns):
+        return _from_prefixes(df, name)
+    given: dict[str, Any] = {
+        role: getattr(columns, role) if getattr(columns, role) in df.columns else None
+        for role in ("session", "item", "time", "order")
+    }
+    table = with_columns(df, ColumnNames(**given), name, None, "parquet")
+    raw = settle(to_sessions(table))
+    check_sessions(table, raw)
+    return raw.select(F.col("session_id").cast("string").alias("session_id"), "items")
+
+
+def _from_prefixes(df: DataFrame, name: str) -> DataFrame:
+    """Sessions from rows of all their proper prefixes: a row that goes on from none before it is one."""
+    # The id grows with the place in the file, and a test fits one task.
+    in_order = Window.orderBy("__row")
+    sequence = F.concat("prefix", F.array("target"))
+    rows = settle(
+        df.select("prefix", sequence.alias("items"), F.monotonically_increasing_id().alias("__row"))
+        .withColumn("before", F.lag("prefix").over(in_order))
+        .withColumn("number", F.row_number().over(in_order))
+    )
+    first = F.col("before").isNull() | (F.col("items") != F.col("before"))
+    sessions = rows.filter(first).select(F.format_string("%012d", "number").alias("session_id"), "items")
+    held = sessions.agg(F.sum(F.size("items") - 1)).first()
+    there = rows.count()
+    if held is None or held[0] != there:
+        raise InputError(
+            f"the test {name} has {there:,} rows of prefix and target that do not add up to sessions: every "
+            "session must come with all its proper prefixes in consecutive rows, the longest first. Give a "
+            "table of sessions or events by --test instead."
+        )
+    return sessions

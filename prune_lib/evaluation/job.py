@@ -1,0 +1,325 @@
+"""`evaluate`: how much of the performance the kept sessions carry, for every method, ratio and target.
+
+split -> choose how targets are trained, on validation -> prune -> subsets -> train and rank -> tables
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from prune_lib.errors import SettingsError
+from prune_lib.evaluation.cells import CellStore
+from prune_lib.evaluation.data import Split, make_split, read_test
+from prune_lib.evaluation.metrics import value_by_rank
+from prune_lib.evaluation.plan import Candidate, Plan, Row, candidates, chosen
+from prune_lib.evaluation.settings import EvaluateSettings
+from prune_lib.evaluation.subsets import Subset, prune_once, subset_of, write_prefixes
+from prune_lib.evaluation.targets.encoders import NEURAL
+from prune_lib.evaluation.worker import Job, run_cells
+from prune_lib.locations import workspace_folder
+from prune_lib.preflight import make_demo, open_input_of
+from prune_lib.session import check_runtime, get_spark
+from prune_lib.sessions.columns import ColumnNames, InputTable
+from prune_lib.sessions.reading import open_input
+from prune_lib.settings import PruneSettings
+from prune_lib.settings_fields import Method
+from prune_lib.stages import Stages
+
+__all__ = ["Evaluation", "evaluate"]
+
+_LOG = logging.getLogger(__name__)
+
+# The random subset on which, beside all the data, learning rate and length are chosen.
+_TUNING_RATIO = 0.1
+
+
+@dataclass
+class Evaluation:
+    """An evaluation under way: what its steps share.
+
+    Attributes:
+        settings: what was asked for.
+        spark: the session.
+        folder: of this data set's working files; everything in it can be made again.
+        store: results of cells.
+        stages: what the steps took.
+    """
+
+    settings: EvaluateSettings
+    spark: SparkSession
+    folder: Path
+    store: CellStore
+    stages: Stages = field(default_factory=Stages)
+
+    def run(self, plan: Plan, name: str) -> None:
+        """Run what of a plan is not done yet."""
+        missing = self.store.missing(job.cell for job in plan.jobs.values())
+        jobs = [plan.jobs[cell.id] for cell in missing]
+        with self.stages.stage(name) as stage:
+            if len(jobs) < len(plan.jobs):
+                _LOG.info("%d of %d cells are done already", len(plan.jobs) - len(jobs), len(plan.jobs))
+            settings = self.settings
+
+            def nothing(_: Job) -> None:
+                """Results are on disk; the tables are written once all are there."""
+
+            run_cells(jobs, self.store, processes=settings.processes, device=settings.device, on_done=nothing)
+            stage.rows = len(jobs)
+
+    def recall(self, row: Row) -> float:
+        """Recall@20 of a row whose cell is done."""
+        ranks = self.store.get(row.cell).ranks
+        return float(value_by_rank()["recall@20"][ranks.clip(max=21)].mean())
+
+    def full(self, split: Split) -> Subset:
+        """All training sessions of a split."""
+        return subset_of(self.spark, split, None, 1.0, split.folder / "subsets" / "all")
+
+    def pruned(self, split: Split, method: Method, seed: int, ratios: Iterable[float]) -> Pruned:
+        """Subsets of a method at several ratios, from one pruning run at the largest."""
+        ratios = sorted(ratios)
+        name = f"{method}-{seed}"
+        settings = self.settings.prune_settings(
+            method,
+            seed,
+            ratios[-1],
+            split.sessions,
+            str(split.folder / "pruned" / name / "pruned"),
+            str(split.folder / "workspace"),
+        )
+        table, seconds = prune_once(self.spark, settings, split)
+        subsets = {
+            ratio: subset_of(self.spark, split, table, ratio, split.folder / "subsets" / f"{name}-{ratio:g}")
+            for ratio in ratios
+        }
+        return Pruned(method, seed, subsets, sum(seconds.values()))
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What a method keeps under one seed.
+
+    Attributes:
+        method: the method.
+        seed: of the run.
+        subsets: by ratio.
+        seconds: the pruning run took.
+    """
+
+    method: Method
+    seed: int
+    subsets: dict[float, Subset]
+    seconds: float
+
+
+def evaluate(settings: EvaluateSettings, spark: SparkSession | None = None) -> object:
+    """Evaluate pruning on a data set.
+
+    Args:
+        settings: what to compare, on which data, how.
+        spark: the session to use; None takes the running one or builds one.
+
+    Returns:
+        What was found, printable; with `dry_run` the plan.
+
+    Raises:
+        UserError: the settings or the data cannot be used as they are; no table of results was touched.
+    """
+    from prune_lib.evaluation.ablations import check_ablations, run_ablations
+    from prune_lib.evaluation.output import Report, write_results
+
+    check_ablations(settings.ablations)
+    folder = working_folder(settings)
+    spark = spark or get_spark("evaluate")
+    check_runtime(spark)
+    reading = _reading(settings)
+    found = open_input_of(spark, reading)
+    test = None
+    if settings.test is not None:
+        test = read_test(spark, settings.test, _columns(settings))
+    if settings.dry_run:
+        return Report(_plan_in_words(settings, found))
+    folder.mkdir(parents=True, exist_ok=True)
+    run = Evaluation(settings, spark, folder, CellStore(folder / "cells"))
+    started = time.monotonic()
+    table = found or make_demo(spark, reading, run.stages)
+    with run.stages.stage("data") as stage:
+        share = settings.validation_share
+        test_split = make_split(spark, table, test, folder / "test", share=share)
+        stage.rows = test_split.n_sessions
+    tuned = {target for target in settings.targets if target in NEURAL}
+    to_choose = len(candidates(settings)) > 1 and bool(tuned)
+    validation = None
+    if settings.split == "validation" or to_choose:
+        with run.stages.stage("validation data"):
+            again = open_input(
+                spark, test_split.sessions, columns=ColumnNames("session_id", "items", None, "place")
+            )
+            validation = make_split(spark, again, None, folder / "validation", share=share)
+    tuning: list[Row] = []
+    how = dict.fromkeys(tuned, candidates(settings)[0])
+    if to_choose:
+        assert validation is not None
+        how, tuning = _choose(run, validation, sorted(tuned))
+    split = validation if settings.split == "validation" else test_split
+    assert split is not None
+    plan = _compare(run, split, how)
+    run_ablations(run, split, plan, how)
+    run.run(plan, "targets")
+    report = write_results(run, split, plan, validation, tuning, how, time.monotonic() - started)
+    return report
+
+
+def working_folder(settings: EvaluateSettings) -> Path:
+    """Folder of a data set's working files.
+
+    Raises:
+        SettingsError: the workspace is no folder.
+    """
+    folder = workspace_folder(settings.workspace)
+    if folder is None:
+        raise SettingsError(
+            f"the workspace {settings.workspace} is no folder of this machine, and an evaluation trains its "
+            "targets on files. Give a folder (such as a volume's path) by --workspace; the tables of results "
+            "can still go to the catalog by --output."
+        )
+    return folder / "evaluate" / settings.data_set
+
+
+def _reading(settings: EvaluateSettings) -> PruneSettings:
+    """The settings by which pruning would read the same input."""
+    return PruneSettings(
+        ratio=1.0,
+        input=settings.input,
+        workspace=settings.workspace,
+        seed=settings.seed,
+        session_column=settings.session_column,
+        item_column=settings.item_column,
+        time_column=settings.time_column,
+        order_column=settings.order_column,
+        demo=settings.demo,
+    )
+
+
+def _columns(settings: EvaluateSettings) -> ColumnNames:
+    return ColumnNames(
+        session=settings.session_column,
+        item=settings.item_column,
+        time=settings.time_column,
+        order=settings.order_column,
+    )
+
+
+def _choose(run: Evaluation, split: Split, targets: list[str]) -> tuple[dict[str, Candidate], list[Row]]:
+    """Each target's learning rate and length: the best on validation for all data and a random subset."""
+    settings = run.settings
+    with run.stages.stage("validation subsets"):
+        full = run.full(split)
+        random = run.pruned(split, "random", settings.seed, [_TUNING_RATIO]).subsets[_TUNING_RATIO]
+    plan = Plan(settings, split, full)
+    tried = candidates(settings)
+    rows: dict[str, dict[Candidate, list[Row]]] = {}
+    for target in targets:
+        for candidate in tried:
+            rows.setdefault(target, {})[candidate] = [
+                plan.add(
+                    subset,
+                    target,
+                    method=method,
+                    ratio=ratio,
+                    seed=settings.seed,
+                    regime="tuning",
+                    variant=f"lr={candidate.learning_rate:g}, passes={candidate.passes:g}",
+                    candidate=candidate,
+                )
+                for subset, method, ratio in ((full, "all", 1.0), (random, "random", _TUNING_RATIO))
+            ]
+    run.run(plan, "choosing on validation")
+    how = {}
+    for target, by_candidate in rows.items():
+        how[target] = chosen({c: [run.recall(row) for row in found] for c, found in by_candidate.items()})
+        _LOG.info("%s: learning rate %g, %g passes", target, how[target].learning_rate, how[target].passes)
+    return how, plan.rows
+
+
+def _compare(run: Evaluation, split: Split, how: dict[str, Candidate]) -> Plan:
+    """The plan of methods, ratios, targets, regimes and seeds."""
+    settings = run.settings
+    with run.stages.stage("pruning") as stage:
+        full = run.full(split)
+        seeds = range(settings.seed, settings.seed + settings.seeds)
+        kept = [
+            run.pruned(split, method, seed, settings.shares)
+            for method in settings.compared
+            for seed in seeds
+            if settings.shares
+        ]
+        stage.rows = sum(len(pruned.subsets) for pruned in kept)
+    if "prefixes" in settings.samples and how:
+        with run.stages.stage("prefixes"):
+            for subset in [full, *(s for pruned in kept for s in pruned.subsets.values())]:
+                write_prefixes(run.spark, subset, split.n_items)
+    plan = Plan(settings, split, full)
+
+    def add(subset: Subset, method: str, ratio: float, seed: int, seconds: float) -> None:
+        for target in settings.targets:
+            for samples in settings.samples if target in NEURAL else ("positions",):
+                for regime in settings.regimes:
+                    plan.add(
+                        subset,
+                        target,
+                        method=method,
+                        ratio=ratio,
+                        seed=seed,
+                        regime=regime,
+                        samples=samples,
+                        candidate=how.get(target),
+                        prune_seconds=seconds,
+                    )
+
+    for seed in seeds:
+        add(full, "all", 1.0, seed, 0.0)
+    for pruned in kept:
+        for ratio, subset in pruned.subsets.items():
+            add(subset, pruned.method, ratio, pruned.seed, pruned.seconds)
+    return plan
+
+
+def _plan_in_words(settings: EvaluateSettings, table: InputTable | None) -> str:
+    neural = [t for t in settings.targets if t in NEURAL]
+    subsets = len(settings.compared) * len(settings.shares) + 1
+    cells = settings.seeds * subsets * len(settings.regimes) * len(settings.samples) * len(neural)
+    tried = candidates(settings)
+    lines = [
+        "Dry run: nothing was computed and no table was touched.",
+        table.describe()
+        if table
+        else f"input {settings.resolved_input}: not there yet; the demo data set would be made there",
+        f"test: {settings.test or f'the newest {settings.validation_share:g} of the input'}",
+        f"split {settings.split}; results as {settings.data_set!r} in {settings.resolved_output}",
+        f"methods {', '.join(settings.compared)}; ratios {', '.join(f'{r:g}' for r in settings.shares)} and 1",
+        f"targets {', '.join(settings.targets)}; {settings.seeds} seeds; at most {cells:,} trainings of "
+        "neural targets"
+        + (f", after {len(tried) * 2 * len(neural)} on validation" if len(tried) > 1 else ""),
+        f"report: {settings.resolved_document}/results.md",
+    ]
+    return "\n".join(lines)
+
+
+def setting_of(settings: EvaluateSettings) -> dict[str, Any]:
+    """What of the settings decides results, for the record."""
+    return settings.model_dump(
+        mode="json", exclude={"workspace", "output", "document", "verbose", "dry_run", "processes"}
+    )
+
+
+def ablated(settings: PruneSettings, **groups: Any) -> PruneSettings:
+    """A pruning run's settings with some of its groups replaced."""
+    return settings.model_copy(update=groups)

@@ -1,0 +1,218 @@
+"""Subsets to train on: pruned tables, cut at a budget by rank, as the targets' feed.
+
+A method prunes once, at the largest ratio; `prune_rank` gives every smaller one, as it would a user. What
+the targets read is written from the pruned Delta table by Spark: the padded feed for the neural ones, the
+sessions in order of time for the others.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from prune_lib.evaluation.data import Split, fingerprint
+from prune_lib.experts.feed import Feed, write_feed
+from prune_lib.ordering import with_running_total
+from prune_lib.settings import PruneSettings, settings_hash
+
+__all__ = ["Subset", "budget_of", "cut", "prune_once", "subset_of", "write_prefixes", "write_subset"]
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Sessions to train on, as files of a folder.
+
+    Attributes:
+        folder: holds `feed` (see experts.feed), `sessions` (Parquet: items, in order of time),
+            `popularity.npy`, and `prefixes` (a feed) where it was asked for.
+        sessions: how many.
+        interactions: in them.
+        items: distinct items in them.
+        targets: positions with a next item, in the feed.
+        hash: of the rows; the same sessions give the same.
+    """
+
+    folder: Path
+    sessions: int
+    interactions: int
+    items: int
+    targets: int
+    hash: str
+
+    def feed(self, samples: str = "positions") -> Feed:
+        """What a neural target reads: whole sessions, or each prefix as a row of its own."""
+        return Feed(self.folder / ("prefixes" if samples == "prefixes" else "feed"), 0, "train")
+
+
+def load_sessions(folder: Path) -> list[npt.NDArray[np.int32]]:
+    """Sessions of a subset's folder, from old to new."""
+    import pyarrow.parquet as pq
+
+    sessions: list[npt.NDArray[np.int32]] = []
+    for file in sorted((folder / "sessions").glob("*.parquet")):
+        column = pq.read_table(file, columns=["items"])["items"].combine_chunks()
+        flat = column.flatten().to_numpy(zero_copy_only=False).astype(np.int32)
+        lengths = column.value_lengths().to_numpy(zero_copy_only=False)
+        sessions += np.split(flat, np.cumsum(lengths)[:-1]) if len(lengths) else []
+    return sessions
+
+
+def budget_of(ratio: float, interactions: int) -> int:
+    """Interactions that a ratio allows, as pruning counts them.
+
+    >>> budget_of(0.07, 100)
+    7
+    """
+    return int(np.floor(round(ratio * interactions, 6)))
+
+
+def prune_once(spark: SparkSession, settings: PruneSettings, split: Split) -> tuple[str, dict[str, float]]:
+    """Prune the split's training sessions, unless these settings have done so before.
+
+    Returns:
+        The pruned table, and seconds by stage.
+    """
+    from prune_lib.pipeline import prune
+
+    table = settings.resolved_output
+    note = Path(table).parent / "pruned.json"
+    key = f"{split.data_hash}/{settings_hash(settings)}"
+    if note.is_file():
+        done = json.loads(note.read_text())
+        if done["key"] == key:
+            return table, done["seconds"]
+    note.parent.mkdir(parents=True, exist_ok=True)
+    summary = prune(settings, spark)
+    seconds: dict[str, float] = {name: value for name, value, _ in summary.run["stages"]}
+    note.write_text(json.dumps({"key": key, "seconds": seconds}) + "\n")
+    return table, seconds
+
+
+def cut(pruned: DataFrame, budget: int) -> DataFrame:
+    """The first sessions by rank whose interactions fit a budget.
+
+    Args:
+        pruned: session_id, items, prune_rank.
+        budget: interactions.
+
+    Returns:
+        The rows of the longest prefix of ranks that fits.
+    """
+    running = with_running_total(
+        pruned.withColumn("__n", F.size("items")), ["prune_rank"], "__n", "__running"
+    )
+    return running.filter(F.col("__running") <= budget).drop("__n", "__running")
+
+
+def subset_of(spark: SparkSession, split: Split, pruned: str | None, ratio: float, folder: Path) -> Subset:
+    """A share of the training sessions as a subset; what is there already of the same table is taken.
+
+    Args:
+        spark: the session.
+        split: the data.
+        pruned: the pruned table; None for all sessions.
+        ratio: share of the interactions.
+        folder: where the subset is written.
+    """
+    if pruned is None:
+        kept = spark.read.format("delta").load(split.sessions)
+    else:
+        table = spark.read.format("delta").load(pruned).select("session_id", "items", "place", "prune_rank")
+        kept = cut(table, budget_of(ratio, split.n_interactions))
+    return write_subset(kept, split.n_items, folder)
+
+
+def write_subset(kept: DataFrame, n_items: int, folder: Path, max_length: int = 50) -> Subset:
+    """Write a subset's files.
+
+    Args:
+        kept: session_id, items ARRAY<BIGINT> of item indices, place BIGINT.
+        n_items: size of the vocabulary.
+        folder: where to; what is there of the same sessions is kept, of others replaced.
+        max_length: longer sessions are cut to their last items in the feed.
+    """
+    rows = kept.select("session_id", F.col("items").cast("array<int>").alias("items"), "place")
+    digest = fingerprint(rows, F.col("session_id").cast("string"), F.col("items"), F.col("place"))
+    known = _known(folder, digest)
+    if known is not None:
+        return known
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    _write_feed(rows, folder / "feed", n_items, max_length)
+    rows.orderBy("place").select("items").write.parquet(str(folder / "sessions"))
+    counts = (
+        rows.select("place", F.explode("items").alias("item"))
+        .groupBy("item")
+        .agg(F.count_distinct("place").alias("sessions"), F.count("*").alias("interactions"))
+        .toPandas()
+    )
+    popularity = np.zeros(n_items, np.int64)
+    popularity[counts["item"].to_numpy()] = counts["sessions"].to_numpy()
+    np.save(folder / "popularity.npy", popularity, allow_pickle=False)
+    subset = Subset(
+        folder,
+        rows.count(),
+        int(counts["interactions"].sum()),
+        len(counts),
+        Feed(folder / "feed", 0, "train").targets(n_items),
+        digest,
+    )
+    note = {k: v for k, v in asdict(subset).items() if k != "folder"}
+    (folder / "subset.json").write_text(json.dumps(note) + "\n")
+    return subset
+
+
+def write_prefixes(spark: SparkSession, subset: Subset, n_items: int, max_length: int = 50) -> None:
+    """Write each prefix of each session as a row of its own, as the field augments its data."""
+    path = subset.folder / "prefixes"
+    if (path / "_SUCCESS").is_file():
+        return
+    shutil.rmtree(path, ignore_errors=True)
+    sessions = spark.read.parquet(str(subset.folder / "sessions"))
+    lengths = F.sequence(F.lit(2), F.size("items"))
+    prefixes = (
+        sessions.filter(F.size("items") >= 2)
+        .withColumn("place", F.xxhash64("items", F.monotonically_increasing_id()))
+        .select("place", "items", F.explode(lengths).alias("length"))
+        .select(
+            F.concat_ws("#", "place", "length").alias("session_id"),
+            F.slice("items", F.lit(1), F.col("length")).alias("items"),
+            "place",
+        )
+    )
+    _write_feed(prefixes, path, n_items, max_length)
+
+
+def _write_feed(rows: DataFrame, path: Path, n_items: int, max_length: int) -> None:
+    # Targets have no folds: everything is part `train` of fold 0.
+    feed: dict[str, Any] = {"n_items": n_items, "max_length": max_length}
+    write_feed(
+        rows.select(
+            "session_id",
+            F.col("place").alias("sid"),
+            "items",
+            F.lit(0).alias("fold"),
+            F.lit(1).alias("slice"),
+        ),
+        path,
+        **feed,
+    )
+
+
+def _known(folder: Path, digest: str) -> Subset | None:
+    try:
+        note = json.loads((folder / "subset.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return Subset(folder, **note) if note.get("hash") == digest else None

@@ -1,0 +1,183 @@
+"""Cells run side by side, each in a process with one thread of torch's to itself.
+
+The targets are small: two processes with a thread each finish more of them than one with two threads, and
+with one thread the weights do not depend on the machine's cores.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prune_lib.evaluation.cases import Cases
+from prune_lib.evaluation.cells import WORST_RANK, Cell, CellResult, CellStore
+from prune_lib.evaluation.metrics import coverage, mean_popularity
+from prune_lib.evaluation.ranking import Target, rank_cases
+from prune_lib.evaluation.subsets import load_sessions
+from prune_lib.popularity import gini
+
+__all__ = ["Job", "run_cell", "run_cells"]
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell and where its files lie.
+
+    Attributes:
+        cell: what to run.
+        subset: the subset's folder.
+        split: the split's folder.
+        rows: sessions in a training batch, where not by padded positions.
+        label: for the log.
+        weight: what it will cost, in any unit, for the time that is left.
+    """
+
+    cell: Cell
+    subset: Path
+    split: Path
+    rows: int | None
+    label: str
+    weight: float
+
+
+def run_cells(
+    jobs: Sequence[Job], store: CellStore, *, processes: int, device: str, on_done: Callable[[Job], None]
+) -> None:
+    """Run cells, the costly ones first, and keep each result as it comes.
+
+    Args:
+        jobs: what is not done yet.
+        store: where results are kept.
+        processes: side by side; 0 for as many as there are cores.
+        device: auto, cpu or cuda; on a GPU one process.
+        on_done: called after each cell, in this process.
+    """
+    if not jobs:
+        return
+    count = processes or os.cpu_count() or 1
+    if device != "cpu":
+        import torch
+
+        if torch.cuda.is_available():
+            count = 1
+    ordered = sorted(jobs, key=lambda job: -job.weight)
+    # Spawned, not forked: this process holds a JVM's connection and torch's threads.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(count, len(ordered)), mp_context=context, initializer=_one_thread) as pool:
+        running = {pool.submit(run_cell, job, store.folder, device): job for job in ordered}
+        started, all_weight, done_weight = time.monotonic(), sum(j.weight for j in ordered), 0.0
+        try:
+            for n, future in enumerate(as_completed(running), 1):
+                job = running[future]
+                recall, seconds = future.result()
+                done_weight += job.weight
+                left = (time.monotonic() - started) * (all_weight / done_weight - 1)
+                _LOG.info(
+                    "%d of %d: %s: Recall@20 %.1f (%.0f s); about %s left",
+                    n,
+                    len(ordered),
+                    job.label,
+                    100 * recall,
+                    seconds,
+                    f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s",
+                )
+                on_done(job)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(getattr(pool, "_processes", {}).values()):
+                process.terminate()
+            raise
+
+
+def _one_thread() -> None:
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = "1"
+    # A terminal's Ctrl-C reaches this process too; the parent says what happened.
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def run_cell(job: Job, folder: Path, device: str) -> tuple[float, float]:
+    """Train, rank and keep one cell; returns its Recall@20 and seconds."""
+    started = time.perf_counter()
+    model, numbers = _trained(job, device)
+    cases, popularity = _cases(job.split), np.load(job.split / "item_sessions.npy")
+    ranking = time.perf_counter()
+    ranked = rank_cases(model, cases)
+    ranks = np.minimum(ranked.ranks, WORST_RANK).astype(np.uint8)
+    result = CellResult(
+        job.cell.id,
+        ranks,
+        {
+            **numbers,
+            "rank_seconds": time.perf_counter() - ranking,
+            "coverage": coverage(ranked.recommended),
+            "mean_popularity": mean_popularity(ranked.recommended, popularity),
+            "gini": gini(ranked.recommended),
+        },
+    )
+    CellStore(folder).put(result)
+    return float((ranks <= 20).mean()), time.perf_counter() - started
+
+
+@cache
+def _cases(split: Path) -> Cases:
+    return Cases.load(split / "cases.npz")
+
+
+def _trained(job: Job, device: str) -> tuple[Target, dict[str, float]]:
+    cell = job.cell
+    popularity = np.load(job.subset / "popularity.npy")
+    if cell.target in COUNTED:
+        started = time.perf_counter()
+        sessions = load_sessions(job.subset)
+        model = _counted(cell.target, sessions, len(popularity), cell.recipe)
+        return model, {"train_seconds": time.perf_counter() - started}
+    from prune_lib.evaluation.targets.neural import Recipe, fit_neural
+    from prune_lib.experts.feed import Feed
+
+    feed = Feed(job.subset / ("prefixes" if cell.samples == "prefixes" else "feed"), 0, "train")
+    fitted = fit_neural(
+        feed,
+        popularity,
+        Recipe(target=cell.target, device=device, **cell.recipe),
+        steps=cell.steps,
+        seed=cell.seed,
+        rows=job.rows,
+        last_only=cell.samples != "positions",
+    )
+    return fitted.model, {
+        "train_seconds": fitted.seconds,
+        "steps": fitted.steps,
+        "passes": fitted.passes,
+        "learned": fitted.learned,
+        "loss": fitted.loss,
+    }
+
+
+#: Targets that count instead of learning by steps.
+COUNTED = ("item-knn", "session-knn", "markov")
+
+
+def _counted(name: str, sessions: list[Any], n_items: int, recipe: Mapping[str, Any]) -> Target:
+    from prune_lib.evaluation.targets.markov import Markov
+    from prune_lib.evaluation.targets.neighbours import ItemKnn, SessionKnn
+
+    if name == "item-knn":
+        return ItemKnn.fit(sessions, n_items, neighbours=recipe["neighbours"])
+    if name == "session-knn":
+        return SessionKnn.fit(sessions, n_items, neighbours=recipe["neighbours"])
+    return Markov.fit(sessions, n_items)
