@@ -1,8 +1,312 @@
-"""Ablations (filled next)."""
+"""Ablations: the method with one of its pieces taken out, reversed or made stronger.
+
+They share what they can: the input is encoded once a seed, sessions are scored once by each gate, and only
+what a variant changes is computed again. Each gives a Delta table of kept sessions in order of choice, cut
+and trained on as any pruned table.
+"""
 
 from __future__ import annotations
-from typing import Any
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from prune_lib.difficulty import percentile_rank, score_sessions
+from prune_lib.errors import SettingsError
+from prune_lib.evaluation.data import Split
+from prune_lib.evaluation.plan import Candidate, Plan
+from prune_lib.evaluation.subsets import Subset, budget_of, cut, write_subset
+from prune_lib.evaluation.targets.encoders import NEURAL
+from prune_lib.experts.bundle import Bundle
+from prune_lib.experts.settings import EXPERTS
+from prune_lib.graph import SessionGraph, build_graph
+from prune_lib.model_store import ensure_bundle
+from prune_lib.popularity import popularity_bands
+from prune_lib.propagation import propagate
+from prune_lib.sampling.select import first_twin, select_sessions
+from prune_lib.sessions.columns import ColumnNames
+from prune_lib.sessions.encoding import Encoded, encode
+from prune_lib.sessions.reading import open_input, to_sessions
+from prune_lib.settings import PruneSettings
+from prune_lib.settle import settle
+
+if TYPE_CHECKING:
+    from prune_lib.evaluation.job import Evaluation
+
+__all__ = ["ABLATIONS", "Variant", "check_ablations", "run_ablations", "with_gate"]
+
+_LOG = logging.getLogger(__name__)
+
+# So large a weight of target items leaves transitions nothing, and one of 0 leaves items nothing.
+_ITEMS_ONLY = 1e6
+# Ages lie in [0, 1]: with so long a half-life all sessions count alike.
+_NO_RECENCY = 1e6
 
 
-def check_ablations(names: Any) -> None: ...
-def run_ablations(*a: Any) -> None: ...
+@dataclass(frozen=True)
+class Variant:
+    """The method with something changed.
+
+    Attributes:
+        group: what it is about.
+        sampling: settings of the group sampling.
+        propagation: settings of the group propagation.
+        floor: sessions that every item keeps.
+        difficulty: whose score: mixture, uniform, gnn, rnn, transformer (in the gate's place), memory (of
+            the experts that were trained on the session), raw (not adjusted for popularity), shuffled.
+    """
+
+    group: str
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    propagation: Mapping[str, Any] = field(default_factory=dict)
+    floor: int = 0
+    difficulty: str = "mixture"
+
+
+ABLATIONS: dict[str, Variant] = {
+    "kappa=-1": Variant("difficulty", {"kappa": -1.0}),
+    "kappa=-0.5": Variant("difficulty", {"kappa": -0.5}),
+    "kappa=0": Variant("difficulty", {"kappa": 0.0}),
+    "kappa=0.25": Variant("difficulty", {"kappa": 0.25}),
+    "kappa=1": Variant("difficulty", {"kappa": 1.0}),
+    "shuffled": Variant("difficulty", difficulty="shuffled"),
+    "raw": Variant("adjustment", difficulty="raw"),
+    "uniform": Variant("gate", difficulty="uniform"),
+    "gnn": Variant("gate", difficulty="gnn"),
+    "rnn": Variant("gate", difficulty="rnn"),
+    "transformer": Variant("gate", difficulty="transformer"),
+    "no-cross-fitting": Variant("cross-fitting", difficulty="memory"),
+    "propagation=0": Variant("propagation", propagation={"rounds": 0}),
+    "propagation=2": Variant("propagation", propagation={"rounds": 2}),
+    "alpha=0.7": Variant("propagation", propagation={"alpha": 0.7}),
+    "items-only": Variant("patterns", {"lambda_items": _ITEMS_ONLY}),
+    "transitions-only": Variant("patterns", {"lambda_items": 0.0}),
+    "distance=1": Variant("patterns", {"max_distance": 1}),
+    "distance=5": Variant("patterns", {"max_distance": 5}),
+    "item-exponent=0": Variant("weights", {"item_exponent": 0.0}),
+    "item-exponent=0.5": Variant("weights", {"item_exponent": 0.5}),
+    "transition-exponent=0.25": Variant("weights", {"transition_exponent": 0.25}),
+    "transition-exponent=0.75": Variant("weights", {"transition_exponent": 0.75}),
+    "lambda-items=0.5": Variant("weights", {"lambda_items": 0.5}),
+    "lambda-items=2": Variant("weights", {"lambda_items": 2.0}),
+    "no-recency": Variant("recency", {"half_life": _NO_RECENCY}),
+    "half-life=0.2": Variant("recency", {"half_life": 0.2}),
+    "floor=1": Variant("floors", floor=1),
+    "rounds": Variant("sampler", {"sampler": "rounds"}),
+    "rounds, epsilon=0.25": Variant("sampler", {"sampler": "rounds", "epsilon": 0.25}),
+    "rounds, epsilon=1": Variant("sampler", {"sampler": "rounds", "epsilon": 1.0}),
+}
+
+
+def _named(names: Iterable[str]) -> dict[str, Variant]:
+    """Variants by name, by the name of their group, or all of them; in the order of ABLATIONS."""
+    wanted = set(names)
+    return {
+        name: variant
+        for name, variant in ABLATIONS.items()
+        if "all" in wanted or name in wanted or variant.group in wanted
+    }
+
+
+def check_ablations(names: Iterable[str]) -> None:
+    """Refuse names that are none.
+
+    Raises:
+        SettingsError: with those there are.
+    """
+    groups = list(dict.fromkeys(variant.group for variant in ABLATIONS.values()))
+    unknown = [name for name in names if name not in (*ABLATIONS, *groups, "all")]
+    if unknown:
+        raise SettingsError(
+            f"--ablations: {unknown[0]!r} is no ablation. Give `all`, groups ({', '.join(groups)}) or single "
+            f"ones ({', '.join(ABLATIONS)})."
+        )
+
+
+def with_gate(bundle: Bundle, difficulty: str) -> Bundle:
+    """The experts with another gate: uniform, or all weight on one of them; or with the folds swapped.
+
+    Args:
+        bundle: trained experts.
+        difficulty: uniform, gnn, rnn, transformer, or memory (each session is scored by the fold that was
+            trained on it).
+    """
+    import torch
+
+    files = dict(bundle.files)
+    if difficulty == "memory":
+        for part in ("experts", "gate"):
+            names = [f"{part}-fold{fold}.safetensors" for fold in (0, 1)]
+            files[names[0]], files[names[1]] = bundle.files[names[1]], bundle.files[names[0]]
+        return Bundle(files)
+    for fold in (0, 1):
+        mixture = bundle.mixture(fold)
+        last = mixture.gate.last
+        with torch.no_grad():
+            last.weight.zero_()
+            # e^-50 is nothing beside 1, and nothing is lost to rounding.
+            last.bias.copy_(torch.tensor([50.0 if e == difficulty else 0.0 for e in EXPERTS]))
+        files[f"experts-fold{fold}.safetensors"], files[f"gate-fold{fold}.safetensors"] = mixture.to_bytes()
+    return Bundle(files)
+
+
+class _Bench:
+    """What the variants of one seed share: the encoded input, experts, scores, the graph."""
+
+    def __init__(self, run: Evaluation, split: Split, settings: PruneSettings) -> None:
+        self.run = run
+        self.split = split
+        self.settings = settings
+        columns = ColumnNames("session_id", "items", None, "place")
+        self.table = open_input(run.spark, split.sessions, columns=columns)
+
+    @cached_property
+    def encoded(self) -> Encoded:
+        return encode(settle(to_sessions(self.table)), self.settings.seed)
+
+    @cached_property
+    def bundle(self) -> Bundle:
+        return ensure_bundle(self.settings, self.table, self.encoded, self.run.stages)
+
+    @cached_property
+    def twins(self) -> DataFrame:
+        return settle(first_twin(self.encoded.sessions))
+
+    @cached_property
+    def _graphs(self) -> dict[str, SessionGraph]:
+        return {}
+
+    @cached_property
+    def _ranks(self) -> dict[str, DataFrame]:
+        return {}
+
+    def graph(self, sampling: Any) -> SessionGraph:
+        """The graph of some sampling settings; kappa and the sampler do not change it."""
+        fields = ("item_exponent", "transition_exponent", "half_life", "lambda_items", "max_distance")
+        key = str([getattr(sampling, name) for name in fields])
+        if key not in self._graphs:
+            self._graphs[key] = build_graph(self.encoded, sampling)
+        return self._graphs[key]
+
+    def rank(self, difficulty: str) -> DataFrame:
+        """Sid, q of a kind of difficulty; scored once and kept on disk beside the split."""
+        if difficulty == "shuffled":
+            drawn = self.encoded.sessions.select(
+                "sid", F.xxhash64(F.lit("shuffled"), "tie").cast("double").alias("difficulty")
+            )
+            return settle(percentile_rank(drawn, "difficulty").select("sid", "q"))
+        if difficulty not in self._ranks:
+            source = "mixture" if difficulty == "raw" else difficulty
+            column = "raw_difficulty" if difficulty == "raw" else "difficulty"
+            scores = self._scores(source)
+            self._ranks[difficulty] = settle(percentile_rank(scores, column).select("sid", "q"))
+        return self._ranks[difficulty]
+
+    def _scores(self, source: str) -> DataFrame:
+        bundle = self.bundle if source == "mixture" else with_gate(self.bundle, source)
+        place = str(self.split.folder / "scores" / f"{source}-{bundle.version}")
+        spark = self.run.spark
+        if not (Path(place) / "_SUCCESS").is_file():
+            settings = self.settings
+            scored = score_sessions(
+                self.encoded, bundle, batch_size=settings.batch_size, device=settings.device
+            )
+            scored.scores.select("sid", "difficulty", "raw_difficulty").write.mode("overwrite").parquet(place)
+            scored.unpersist()
+        return spark.read.parquet(place)
+
+    def choose(self, variant: Variant, ratio: float) -> DataFrame:
+        """Kept sessions: session_id, items, place, prune_rank."""
+        sampling = self.settings.sampling.model_copy(update=dict(variant.sampling))
+        spreading = self.settings.propagation.model_copy(update=dict(variant.propagation))
+        graph = self.graph(sampling)
+        q = (
+            self.encoded.sessions.select("sid")
+            .join(self.rank(variant.difficulty), "sid", "left")
+            .select("sid", F.coalesce("q", F.lit(0.5)).alias("x"))
+        )
+        x = propagate(graph, settle(q), spreading.alpha, spreading.rounds)
+        bands = popularity_bands(self.encoded.item_sessions)
+        selection = select_sessions(
+            self.encoded,
+            graph,
+            x,
+            self.twins,
+            budget=budget_of(ratio, self.split.n_interactions),
+            cost="n",
+            floor=variant.floor,
+            cold=bands.cold(self.encoded.item_sessions),
+            settings=sampling,
+        )
+        chosen = selection.ranked.join(self.encoded.sessions.select("sid", "session_id"), "sid")
+        rows = self.run.spark.read.format("delta").load(self.split.sessions)
+        return rows.join(chosen.select("session_id", F.col("rank").alias("prune_rank")), "session_id")
+
+
+def run_ablations(run: Evaluation, split: Split, plan: Plan, how: Mapping[str, Candidate]) -> None:
+    """Add the ablations that the settings name to a plan: regime steps, all positions.
+
+    Args:
+        run: the evaluation.
+        split: what it works on.
+        plan: gets a row for every variant, ratio, target and seed.
+        how: each neural target's learning rate and length.
+    """
+    settings = run.settings
+    variants = _named(settings.ablations)
+    if not variants or not settings.shares:
+        return
+    with run.stages.stage("ablations") as stage:
+        for seed in range(settings.seed, settings.seed + settings.seeds):
+            pruning = settings.prune_settings(
+                "graph",
+                seed,
+                settings.shares[-1],
+                split.sessions,
+                str(split.folder / "pruned" / f"ablations-{seed}" / "pruned"),
+                str(split.folder / "workspace"),
+            )
+            bench = _Bench(run, split, pruning)
+            for name, variant in variants.items():
+                subsets = _subsets(
+                    split,
+                    name,
+                    seed,
+                    settings.shares,
+                    lambda: bench.choose(variant, settings.shares[-1]),  # noqa: B023
+                )
+                for ratio, subset in subsets.items():
+                    for target in settings.targets:
+                        plan.add(
+                            subset,
+                            target,
+                            method="graph",
+                            variant=name,
+                            ratio=ratio,
+                            seed=seed,
+                            regime="steps",
+                            candidate=how.get(target) if target in NEURAL else None,
+                        )
+        stage.rows = len(variants)
+
+
+def _subsets(
+    split: Split, name: str, seed: int, ratios: Iterable[float], choose: Callable[[], DataFrame]
+) -> dict[float, Subset]:
+    _LOG.info("ablation %s, seed %d", name, seed)
+    kept = settle(choose())
+    slug = "".join(c if c.isalnum() or c in "-.=" else "_" for c in name)
+    return {
+        ratio: write_subset(
+            cut(kept, budget_of(ratio, split.n_interactions)),
+            split.n_items,
+            split.folder / "subsets" / f"ablation-{slug}-{seed}-{ratio:g}",
+        )
+        for ratio in ratios
+    }

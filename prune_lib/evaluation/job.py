@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from prune_lib.evaluation.plan import Candidate, Plan, Row, candidates, chosen
 from prune_lib.evaluation.settings import EvaluateSettings
 from prune_lib.evaluation.subsets import Subset, prune_once, subset_of, write_prefixes
 from prune_lib.evaluation.targets.encoders import NEURAL
-from prune_lib.evaluation.worker import Job, run_cells
+from prune_lib.evaluation.worker import run_cells
 from prune_lib.locations import workspace_folder
 from prune_lib.preflight import make_demo, open_input_of
 from prune_lib.session import check_runtime, get_spark
@@ -66,11 +66,7 @@ class Evaluation:
             if len(jobs) < len(plan.jobs):
                 _LOG.info("%d of %d cells are done already", len(plan.jobs) - len(jobs), len(plan.jobs))
             settings = self.settings
-
-            def nothing(_: Job) -> None:
-                """Results are on disk; the tables are written once all are there."""
-
-            run_cells(jobs, self.store, processes=settings.processes, device=settings.device, on_done=nothing)
+            run_cells(jobs, self.store, processes=settings.processes, device=settings.device)
             stage.rows = len(jobs)
 
     def recall(self, row: Row) -> float:
@@ -164,7 +160,7 @@ def evaluate(settings: EvaluateSettings, spark: SparkSession | None = None) -> o
             )
             validation = make_split(spark, again, None, folder / "validation", share=share)
     tuning: list[Row] = []
-    how = dict.fromkeys(tuned, candidates(settings)[0])
+    how: dict[str, Candidate] = dict.fromkeys(tuned, candidates(settings)[0])
     if to_choose:
         assert validation is not None
         how, tuning = _choose(run, validation, sorted(tuned))
@@ -304,7 +300,7 @@ def _plan_in_words(settings: EvaluateSettings, table: InputTable | None) -> str:
         else f"input {settings.resolved_input}: not there yet; the demo data set would be made there",
         f"test: {settings.test or f'the newest {settings.validation_share:g} of the input'}",
         f"split {settings.split}; results as {settings.data_set!r} in {settings.resolved_output}",
-        f"methods {', '.join(settings.compared)}; ratios {', '.join(f'{r:g}' for r in settings.shares)} and 1",
+        f"methods {', '.join(settings.compared)}; ratios {', '.join(map(str, settings.shares))} and 1",
         f"targets {', '.join(settings.targets)}; {settings.seeds} seeds; at most {cells:,} trainings of "
         "neural targets"
         + (f", after {len(tried) * 2 * len(neural)} on validation" if len(tried) > 1 else ""),
@@ -318,8 +314,3 @@ def setting_of(settings: EvaluateSettings) -> dict[str, Any]:
     return settings.model_dump(
         mode="json", exclude={"workspace", "output", "document", "verbose", "dry_run", "processes"}
     )
-
-
-def ablated(settings: PruneSettings, **groups: Any) -> PruneSettings:
-    """A pruning run's settings with some of its groups replaced."""
-    return settings.model_copy(update=groups)

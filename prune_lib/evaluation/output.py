@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from prune_lib.evaluation.data import Split
 from prune_lib.evaluation.plan import Candidate, Plan, Row
-from prune_lib.evaluation.results import KEYS, metric_rows, summarise
+from prune_lib.evaluation.results import metric_rows, summarise
 
 if TYPE_CHECKING:
     from prune_lib.evaluation.job import Evaluation
@@ -47,9 +45,9 @@ def write_results(
             continue
         common = common_of(run, part)
         frames.append(metric_rows(rows, run.store, part.cases(), part.item_sessions(), common))
-    rows = pd.concat(frames, ignore_index=True)
+    values = pd.concat(frames, ignore_index=True)
     summary = summarise(plan.rows, run.store, split.cases(), split.item_sessions(), common_of(run, split))
-    rows.to_parquet(run.folder / "rows.parquet")
+    values.to_parquet(run.folder / "rows.parquet")
     summary.to_parquet(run.folder / "summary.parquet")
     return Report(summary.to_string())
 

@@ -78,7 +78,8 @@ def metric_rows(
             {**head, "band": "all", "metric": name, "value": float(numbers[name]), "n_cases": cases.n_cases}
             for name in _OTHERS
         ]
-    return pd.DataFrame(out)
+    frame: pd.DataFrame = pd.DataFrame(out)
+    return frame
 
 
 def summarise(
@@ -155,7 +156,8 @@ def summarise(
                 share = relative(counts, mine, everything)
                 line |= {"share_of_all": share.mean, "share_low": share.low, "share_high": share.high}
             out.append(line)
-    return pd.DataFrame(out)
+    frame: pd.DataFrame = pd.DataFrame(out)
+    return frame
 
 
 def _key(method: str, ratio: float, rest: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ import logging
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache
@@ -52,9 +52,7 @@ class Job:
     weight: float
 
 
-def run_cells(
-    jobs: Sequence[Job], store: CellStore, *, processes: int, device: str, on_done: Callable[[Job], None]
-) -> None:
+def run_cells(jobs: Sequence[Job], store: CellStore, *, processes: int, device: str) -> None:
     """Run cells, the costly ones first, and keep each result as it comes.
 
     Args:
@@ -62,7 +60,6 @@ def run_cells(
         store: where results are kept.
         processes: side by side; 0 for as many as there are cores.
         device: auto, cpu or cuda; on a GPU one process.
-        on_done: called after each cell, in this process.
     """
     if not jobs:
         return
@@ -93,7 +90,6 @@ def run_cells(
                     seconds,
                     f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s",
                 )
-                on_done(job)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in list(getattr(pool, "_processes", {}).values()):

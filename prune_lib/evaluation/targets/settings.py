@@ -27,10 +27,10 @@ class FitSettings(BaseModel):
         default=0.5, ge=0, lt=1, description="Dropout on the embedded inputs and on the final states."
     )
     negatives: int = Field(
-        default=512, ge=1, description="Negative items drawn per batch and shared by its positions."
+        default=1024, ge=1, description="Negative items drawn per batch and shared by its positions."
     )
     negative_power: float = Field(
-        default=0.75,
+        default=0.5,
         ge=0,
         le=1,
         description="Negatives are drawn in proportion to popularity to this power (0: uniformly).",
@@ -60,10 +60,10 @@ class FitSettings(BaseModel):
         "cold item is touched a few times only.",
     )
     candidates: Distinct[_LearningRate] = Field(
-        default=(1e-3, 3e-3), min_length=1, description="Learning rates tried on validation."
+        default=(2e-3, 5e-3), min_length=1, description="Learning rates tried on validation."
     )
     epochs_tried: Distinct[_Epochs] = Field(
-        default=(3.0, 6.0),
+        default=(4.0, 8.0),
         min_length=1,
         description="Lengths of training tried on validation, in passes over the full data.",
     )
