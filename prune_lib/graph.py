@@ -81,25 +81,30 @@ def message_unit(max_distance: int) -> int:
     return lcm(*range(1, max_distance + 1))
 
 
-def _raw_edges(sessions: DataFrame, n_items: int, max_distance: int) -> DataFrame:
+def _raw_edges(sessions: DataFrame, n_items: int, max_distance: int, last_only: bool) -> DataFrame:
     """Edges before pruning: sid, age, code BIGINT, message INT; one row a session and pattern.
 
-    A target item v has code v, a transition (i, j) code n_items + i * n_items + j: a pattern's name
+    With `last_only`, only patterns that end at the session's last item: what a sample of one target
+    teaches. A target item v has code v, a transition (i, j) code n_items + i * n_items + j: a pattern's name
     without a dictionary. Rows of a session stay in its partition, so the sum needs no shuffle.
     """
     unit = message_unit(max_distance)
     width = F.lit(n_items).cast("bigint")
 
+    length = F.size("items")
+    first_target = F.greatest(length, F.lit(2)) if last_only else F.lit(2)
+
     def pairs(d: int) -> Column:
-        size = F.greatest(F.col("n") - d, F.lit(0))
+        start = F.greatest(first_target - d, F.lit(1))
+        size = F.greatest(length - d - start + 1, F.lit(0))
         return F.zip_with(
-            F.slice("items", F.lit(1), size),
-            F.slice("items", F.lit(1 + d), size),
+            F.slice("items", start, size),
+            F.slice("items", start + d, size),
             lambda i, j: F.struct((width + i * width + j).alias("code"), F.lit(unit // d).alias("message")),
         )
 
     targets = F.transform(
-        F.array_distinct(F.slice("items", F.lit(2), F.greatest(F.col("n") - 1, F.lit(0)))),
+        F.array_distinct(F.slice("items", first_target, F.greatest(length - first_target + 1, F.lit(0)))),
         lambda i: F.struct(i.cast("bigint").alias("code"), F.lit(unit).alias("message")),
     )
     every = F.concat(targets, *[pairs(d) for d in range(1, max_distance + 1)])
@@ -110,7 +115,7 @@ def _raw_edges(sessions: DataFrame, n_items: int, max_distance: int) -> DataFram
     )
 
 
-def build_graph(encoded: Encoded, settings: SamplingSettings) -> SessionGraph:
+def build_graph(encoded: Encoded, settings: SamplingSettings, *, last_only: bool = False) -> SessionGraph:
     """Build the session-pattern graph of an encoded input.
 
     The weight of a target item is r^item_exponent, of a transition
@@ -121,6 +126,11 @@ def build_graph(encoded: Encoded, settings: SamplingSettings) -> SessionGraph:
 
     Cost: linear in interactions; two shuffles of the edges, one of the patterns; one array of the size of
     the patterns on the driver.
+
+    Args:
+        encoded: the input.
+        settings: exponents, half-life, largest distance.
+        last_only: the rows are samples of one target, their last item: only patterns that end there.
 
     Raises:
         SettingsError: more patterns than `max_patterns`, whose state could not be broadcast.
@@ -133,7 +143,7 @@ def build_graph(encoded: Encoded, settings: SamplingSettings) -> SessionGraph:
         else F.lit(_RECENCY_UNIT)
     )
     edges = settle(
-        _raw_edges(sessions, n_items, settings.max_distance)
+        _raw_edges(sessions, n_items, settings.max_distance, last_only)
         .withColumn("recency", recency.cast("bigint"))
         .repartition("code")
     )

@@ -31,6 +31,7 @@ __all__ = [
     "check_output",
     "pruned_frame",
     "read_table",
+    "replace_table",
     "table_version",
     "unusual_names",
     "write_tables",
@@ -262,6 +263,21 @@ def write_tables(
         for former in reversed(begun):
             _undo(spark, former)
         raise
+
+
+def replace_table(spark: SparkSession, frame: DataFrame, name: str, comment: str) -> None:
+    """Write a frame as a Delta table in one commit; what was there stays in the table's history.
+
+    Args:
+        spark: the session.
+        frame: the rows; its columns' comments are its fields' metadata.
+        name: a name or a location.
+        comment: of the table.
+    """
+    writer = frame.writeTo(_identifier(spark, name)).using("delta").tableProperty("comment", comment)
+    for key, value in _PROPERTIES.items():
+        writer = writer.tableProperty(key, value)
+    writer.createOrReplace()
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ and trained on as any pruned table.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from prune_lib.experts.bundle import Bundle
 from prune_lib.experts.settings import EXPERTS
 from prune_lib.graph import SessionGraph, build_graph
 from prune_lib.model_store import ensure_bundle
+from prune_lib.ordering import with_dense_index
 from prune_lib.popularity import popularity_bands
 from prune_lib.propagation import propagate
 from prune_lib.sampling.select import first_twin, select_sessions
@@ -60,6 +61,8 @@ class Variant:
         floor: sessions that every item keeps.
         difficulty: whose score: mixture, uniform, gnn, rnn, transformer (in the gate's place), memory (of
             the experts that were trained on the session), raw (not adjusted for popularity), shuffled.
+        unit: session; or prefix: every prefix is a sample of its own, with the patterns that end at its
+            target, at a cost of 1, and is chosen or left by itself.
     """
 
     group: str
@@ -67,6 +70,7 @@ class Variant:
     propagation: Mapping[str, Any] = field(default_factory=dict)
     floor: int = 0
     difficulty: str = "mixture"
+    unit: str = "session"
 
 
 ABLATIONS: dict[str, Variant] = {
@@ -98,6 +102,7 @@ ABLATIONS: dict[str, Variant] = {
     "no-recency": Variant("recency", {"half_life": _NO_RECENCY}),
     "half-life=0.2": Variant("recency", {"half_life": 0.2}),
     "floor=1": Variant("floors", floor=1),
+    "unit=prefix": Variant("unit", unit="prefix"),
     "rounds": Variant("sampler", {"sampler": "rounds"}),
     "rounds, epsilon=0.25": Variant("sampler", {"sampler": "rounds", "epsilon": 0.25}),
     "rounds, epsilon=1": Variant("sampler", {"sampler": "rounds", "epsilon": 1.0}),
@@ -223,6 +228,8 @@ class _Bench:
 
     def choose(self, variant: Variant, ratio: float) -> DataFrame:
         """Kept sessions: session_id, items, place, prune_rank."""
+        if variant.unit == "prefix":
+            return self._choose_prefixes(variant, ratio)
         sampling = self.settings.sampling.model_copy(update=dict(variant.sampling))
         spreading = self.settings.propagation.model_copy(update=dict(variant.propagation))
         graph = self.graph(sampling)
@@ -245,8 +252,78 @@ class _Bench:
             settings=sampling,
         )
         chosen = selection.ranked.join(self.encoded.sessions.select("sid", "session_id"), "sid")
-        rows = self.run.spark.read.format("delta").load(self.split.sessions)
+        rows: DataFrame = self.run.spark.read.format("delta").load(self.split.sessions)
         return rows.join(chosen.select("session_id", F.col("rank").alias("prune_rank")), "session_id")
+
+    def _choose_prefixes(self, variant: Variant, ratio: float) -> DataFrame:
+        """Kept prefixes; a prefix's difficulty is that of its session."""
+        prefixes = self.prefixes
+        graph = build_graph(prefixes, self.settings.sampling, last_only=True)
+        x = (
+            prefixes.sessions.select("sid", "whole")
+            .join(self.rank(variant.difficulty).withColumnRenamed("sid", "whole"), "whole", "left")
+            .select("sid", F.coalesce("q", F.lit(0.5)).alias("x"))
+        )
+        bands = popularity_bands(self.encoded.item_sessions)
+        selection = select_sessions(
+            prefixes,
+            graph,
+            settle(x),
+            settle(first_twin(prefixes.sessions)),
+            budget=budget_of(ratio, prefixes.n_sessions),
+            cost="one",
+            floor=0,
+            cold=bands.cold(self.encoded.item_sessions),
+            settings=self.settings.sampling,
+        )
+        return _prefix_rows(prefixes, selection.ranked.withColumnRenamed("rank", "prune_rank"))
+
+    def random_prefixes(self) -> DataFrame:
+        """All prefixes in the order of a hash."""
+        drawn = self.prefixes.sessions.select(
+            "sid", F.xxhash64(F.lit(self.settings.seed), "tie").alias("draw")
+        )
+        return _prefix_rows(self.prefixes, with_dense_index(drawn, ["draw", "sid"], "prune_rank", start=1))
+
+    @cached_property
+    def prefixes(self) -> Encoded:
+        """Every proper prefix with its target as a session of its own."""
+        return prefixes_of(self.encoded)
+
+
+def prefixes_of(encoded: Encoded) -> Encoded:
+    """Every proper prefix with its target as a session of its own.
+
+    Returns:
+        An encoding over the same items: `sid` names session and length, `whole` is the session's sid,
+        `session_id` STRING; n = 1, the cost of a sample.
+    """
+    lengths = F.sequence(F.lit(2), F.size("items"))
+    rows = settle(
+        encoded.sessions.filter(F.size("items") >= 2)
+        .select("*", F.explode(lengths).alias("length"))
+        .select(
+            # No session comes near 2^20 interactions, nor their number 2^43.
+            (F.col("sid") * F.lit(2**20) + F.col("length")).alias("sid"),
+            F.col("sid").alias("whole"),
+            F.concat_ws("#", F.col("session_id").cast("string"), "length").alias("session_id"),
+            F.slice("items", F.lit(1), F.col("length")).alias("items"),
+            F.lit(1).alias("n"),
+            "age",
+            "fold",
+            "slice",
+            F.xxhash64("tie", "length").alias("tie"),
+        )
+    )
+    samples = encoded.n_interactions - encoded.n_sessions
+    return replace(encoded, sessions=rows, n_sessions=samples, n_interactions=samples)
+
+
+def _prefix_rows(prefixes: Encoded, ranked: DataFrame) -> DataFrame:
+    """Session_id, items, place, prune_rank of ranked prefixes (sid, prune_rank)."""
+    return prefixes.sessions.join(ranked.select("sid", "prune_rank"), "sid").select(
+        "session_id", "items", F.col("sid").alias("place"), "prune_rank"
+    )
 
 
 def run_ablations(run: Evaluation, split: Split, plan: Plan, how: Mapping[str, Candidate]) -> None:
@@ -274,14 +351,12 @@ def run_ablations(run: Evaluation, split: Split, plan: Plan, how: Mapping[str, C
             )
             bench = _Bench(run, split, pruning)
             for name, variant in variants.items():
-                subsets = _subsets(
-                    split,
-                    name,
-                    seed,
-                    settings.shares,
-                    lambda: bench.choose(variant, settings.shares[-1]),  # noqa: B023
-                )
-                for ratio, subset in subsets.items():
+                if variant.unit == "prefix":
+                    _add_prefixes(run, split, plan, how, bench, name, variant, seed)
+                    continue
+                kept = bench.choose(variant, settings.shares[-1])
+                for ratio in settings.shares:
+                    subset = _subset(split, "graph", name, seed, ratio, kept, variant.unit)
                     for target in settings.targets:
                         plan.add(
                             subset,
@@ -290,23 +365,52 @@ def run_ablations(run: Evaluation, split: Split, plan: Plan, how: Mapping[str, C
                             variant=name,
                             ratio=ratio,
                             seed=seed,
-                            regime="steps",
-                            candidate=how.get(target) if target in NEURAL else None,
+                            regime=settings.regimes[0],
+                            candidate=how.get(target),
                         )
         stage.rows = len(variants)
 
 
-def _subsets(
-    split: Split, name: str, seed: int, ratios: Iterable[float], choose: Callable[[], DataFrame]
-) -> dict[float, Subset]:
-    _LOG.info("ablation %s, seed %d", name, seed)
-    kept = settle(choose())
+def _add_prefixes(
+    run: Evaluation,
+    split: Split,
+    plan: Plan,
+    how: Mapping[str, Candidate],
+    bench: _Bench,
+    name: str,
+    variant: Variant,
+    seed: int,
+) -> None:
+    """Prefixes chosen one by one, by the graph and at random, for targets that learn by samples."""
+    settings = run.settings
+    chosen = {"graph": bench.choose(variant, settings.shares[-1]), "random": bench.random_prefixes()}
+    for method, kept in chosen.items():
+        for ratio in settings.shares:
+            subset = _subset(split, method, name, seed, ratio, kept, variant.unit)
+            for target in (t for t in settings.targets if t in NEURAL):
+                plan.add(
+                    subset,
+                    target,
+                    method=method,
+                    variant=name,
+                    ratio=ratio,
+                    seed=seed,
+                    regime=settings.regimes[0],
+                    samples="last",
+                    candidate=how.get(target),
+                )
+
+
+def _subset(
+    split: Split, method: str, name: str, seed: int, ratio: float, kept: DataFrame, unit: str
+) -> Subset:
+    """The part of a ranking that fits a ratio: of the interactions, or of all prefixes."""
+    _LOG.info("ablation %s %g, seed %d", name, ratio, seed)
+    if unit == "session":
+        cost, total = F.size("items"), split.n_interactions
+    else:
+        cost, total = F.lit(1), split.n_interactions - split.n_sessions
+    budget = budget_of(ratio, total)
     slug = "".join(c if c.isalnum() or c in "-.=" else "_" for c in name)
-    return {
-        ratio: write_subset(
-            cut(kept, budget_of(ratio, split.n_interactions)),
-            split.n_items,
-            split.folder / "subsets" / f"ablation-{slug}-{seed}-{ratio:g}",
-        )
-        for ratio in ratios
-    }
+    folder = split.folder / "subsets" / f"ablation-{method}-{slug}-{seed}-{ratio:g}"
+    return write_subset(cut(kept, budget, cost), split.n_items, folder)

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pyspark.sql import SparkSession
 
@@ -18,7 +17,7 @@ from prune_lib.errors import SettingsError
 from prune_lib.evaluation.cells import CellStore
 from prune_lib.evaluation.data import Split, make_split, read_test
 from prune_lib.evaluation.metrics import value_by_rank
-from prune_lib.evaluation.plan import Candidate, Plan, Row, candidates, chosen
+from prune_lib.evaluation.plan import TUNING_RATIO, Candidate, Plan, Row, candidates, chosen, for_a_tenth
 from prune_lib.evaluation.settings import EvaluateSettings
 from prune_lib.evaluation.subsets import Subset, prune_once, subset_of, write_prefixes
 from prune_lib.evaluation.targets.encoders import NEURAL
@@ -35,9 +34,6 @@ from prune_lib.stages import Stages
 __all__ = ["Evaluation", "evaluate"]
 
 _LOG = logging.getLogger(__name__)
-
-# The random subset on which, beside all the data, learning rate and length are chosen.
-_TUNING_RATIO = 0.1
 
 
 @dataclass
@@ -129,7 +125,7 @@ def evaluate(settings: EvaluateSettings, spark: SparkSession | None = None) -> o
         UserError: the settings or the data cannot be used as they are; no table of results was touched.
     """
     from prune_lib.evaluation.ablations import check_ablations, run_ablations
-    from prune_lib.evaluation.output import Report, write_results
+    from prune_lib.evaluation.output import Report, cells_file, import_cells, write_results
 
     check_ablations(settings.ablations)
     folder = working_folder(settings)
@@ -144,6 +140,7 @@ def evaluate(settings: EvaluateSettings, spark: SparkSession | None = None) -> o
         return Report(_plan_in_words(settings, found))
     folder.mkdir(parents=True, exist_ok=True)
     run = Evaluation(settings, spark, folder, CellStore(folder / "cells"))
+    import_cells(run.store, cells_file(settings))
     started = time.monotonic()
     table = found or make_demo(spark, reading, run.stages)
     with run.stages.stage("data") as stage:
@@ -169,8 +166,8 @@ def evaluate(settings: EvaluateSettings, spark: SparkSession | None = None) -> o
     plan = _compare(run, split, how)
     run_ablations(run, split, plan, how)
     run.run(plan, "targets")
-    report = write_results(run, split, plan, validation, tuning, how, time.monotonic() - started)
-    return report
+    tuned_on = (validation, tuning) if validation is not None and tuning else None
+    return write_results(run, split, plan, tuned_on, how, time.monotonic() - started)
 
 
 def working_folder(settings: EvaluateSettings) -> Path:
@@ -218,30 +215,33 @@ def _choose(run: Evaluation, split: Split, targets: list[str]) -> tuple[dict[str
     settings = run.settings
     with run.stages.stage("validation subsets"):
         full = run.full(split)
-        random = run.pruned(split, "random", settings.seed, [_TUNING_RATIO]).subsets[_TUNING_RATIO]
+        tenth = run.pruned(split, "random", settings.seed, [TUNING_RATIO]).subsets[TUNING_RATIO]
     plan = Plan(settings, split, full)
     tried = candidates(settings)
-    rows: dict[str, dict[Candidate, list[Row]]] = {}
-    for target in targets:
-        for candidate in tried:
-            rows.setdefault(target, {})[candidate] = [
-                plan.add(
-                    subset,
-                    target,
-                    method=method,
-                    ratio=ratio,
-                    seed=settings.seed,
-                    regime="tuning",
-                    variant=f"lr={candidate.learning_rate:g}, passes={candidate.passes:g}",
-                    candidate=candidate,
-                )
-                for subset, method, ratio in ((full, "all", 1.0), (random, "random", _TUNING_RATIO))
-            ]
+
+    def add(target: str, candidate: Candidate, subset: Subset, method: str, ratio: float) -> Row:
+        length = f"passes={candidate.passes:g}" if candidate.passes else f"steps={candidate.steps}"
+        return plan.add(
+            subset,
+            target,
+            method=method,
+            ratio=ratio,
+            seed=settings.seed,
+            regime="tuning",
+            variant=f"lr={candidate.learning_rate:g}, {length}",
+            candidate=candidate,
+        )
+
+    on_all = {t: {c: add(t, c, full, "all", 1.0) for c in tried} for t in targets}
+    on_tenth = {t: {c: add(t, c, tenth, "random", TUNING_RATIO) for c in for_a_tenth(tried)} for t in targets}
     run.run(plan, "choosing on validation")
     how = {}
-    for target, by_candidate in rows.items():
-        how[target] = chosen({c: [run.recall(row) for row in found] for c, found in by_candidate.items()})
-        _LOG.info("%s: learning rate %g, %g passes", target, how[target].learning_rate, how[target].passes)
+    for target in targets:
+        how[target] = chosen(
+            {c: run.recall(row) for c, row in on_all[target].items()},
+            {c: run.recall(row) for c, row in on_tenth[target].items()},
+        )
+        _LOG.info("%s: %s", target, how[target])
     return how, plan.rows
 
 
@@ -303,14 +303,7 @@ def _plan_in_words(settings: EvaluateSettings, table: InputTable | None) -> str:
         f"methods {', '.join(settings.compared)}; ratios {', '.join(map(str, settings.shares))} and 1",
         f"targets {', '.join(settings.targets)}; {settings.seeds} seeds; at most {cells:,} trainings of "
         "neural targets"
-        + (f", after {len(tried) * 2 * len(neural)} on validation" if len(tried) > 1 else ""),
+        + (f", after {(2 * len(tried) + 2) * len(neural)} on validation" if len(tried) > 1 else ""),
         f"report: {settings.resolved_document}/results.md",
     ]
     return "\n".join(lines)
-
-
-def setting_of(settings: EvaluateSettings) -> dict[str, Any]:
-    """What of the settings decides results, for the record."""
-    return settings.model_dump(
-        mode="json", exclude={"workspace", "output", "document", "verbose", "dry_run", "processes"}
-    )

@@ -1,21 +1,39 @@
-"""Where results go: Delta tables, MLflow, the document."""
+"""Where results go: Delta tables that accumulate over data sets, MLflow, the document."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
+from pyspark.sql import SparkSession
 
+from prune_lib.evaluation.cells import CellResult, CellStore
 from prune_lib.evaluation.data import Split
+from prune_lib.evaluation.document import Prices, write_document
 from prune_lib.evaluation.plan import Candidate, Plan, Row
-from prune_lib.evaluation.results import metric_rows, summarise
+from prune_lib.evaluation.results import KEYS, metric_rows, summarise
+from prune_lib.evaluation.schemas import COMMENTS, EVALUATION
+from prune_lib.evaluation.settings import EvaluateSettings
+from prune_lib.tables import read_table, replace_table, table_version
+from prune_lib.tracking import tracked_run
 
 if TYPE_CHECKING:
     from prune_lib.evaluation.job import Evaluation
 
-__all__ = ["Report", "write_results"]
+__all__ = ["Report", "export_cells", "import_cells", "merged", "place_of", "write_results"]
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,25 +51,236 @@ def write_results(
     run: Evaluation,
     split: Split,
     plan: Plan,
-    validation: Split | None,
-    tuning: Sequence[Row],
-    how: dict[str, Candidate],
+    tuned: tuple[Split, Sequence[Row]] | None,
+    how: Mapping[str, Candidate],
     seconds: float,
 ) -> Report:
-    """Write the tables."""
-    frames = []
-    for part, rows in ((split, plan.rows), (validation, tuning)):
-        if part is None or not rows:
-            continue
-        common = common_of(run, part)
-        frames.append(metric_rows(rows, run.store, part.cases(), part.item_sessions(), common))
-    values = pd.concat(frames, ignore_index=True)
-    summary = summarise(plan.rows, run.store, split.cases(), split.item_sessions(), common_of(run, split))
-    values.to_parquet(run.folder / "rows.parquet")
-    summary.to_parquet(run.folder / "summary.parquet")
-    return Report(summary.to_string())
+    """Write the tables, the document and the MLflow runs of an evaluation whose cells are done.
+
+    Args:
+        run: the evaluation.
+        split: what was evaluated.
+        plan: its rows.
+        tuned: the validation split and its rows, where something was chosen on it.
+        how: how each neural target was trained.
+        seconds: of the whole run.
+    """
+    settings = run.settings
+    values = _values(run, split, plan.rows)
+    if tuned is not None:
+        values = pd.concat([values, _values(run, *tuned)], ignore_index=True)
+    summary = summarise(plan.rows, run.store, split.cases(), split.item_sessions(), _common(run, split))
+    record = pd.DataFrame([_run_row(run, split, how, seconds)])
+    frames: dict[str, pd.DataFrame] = {}
+    for kind, new in (("values", values), ("summary", summary), ("runs", record)):
+        former = _former(run.spark, place_of(settings, kind))
+        frames[kind] = merged(former, new, _identity(kind))
+    for kind, frame in frames.items():
+        _replace(run.spark, frame, kind, place_of(settings, kind))
+    document = write_document(
+        frames["values"],
+        frames["summary"],
+        frames["runs"],
+        Path(settings.resolved_document),
+        prices=Prices(settings.watts, settings.price_per_kwh, settings.price_per_hour),
+    )
+    export_cells(run.store, sorted(set(values["cell"])), cells_file(settings))
+    _track(settings, summary, how, document, seconds)
+    return Report(_in_words(settings, summary, document))
 
 
-def common_of(run: Evaluation, split: Split) -> dict[str, Any]:
-    """Columns that all rows of a split share."""
+def place_of(settings: EvaluateSettings, kind: str) -> str:
+    """Name or location of one of the evaluation's tables."""
+    suffix = "" if kind == "values" else f"_{kind}"
+    output = settings.resolved_output.rstrip("/")
+    return output[:-1] + suffix + "`" if output.endswith("`") else output + suffix
+
+
+def merged(former: pd.DataFrame | None, new: pd.DataFrame, identity: list[str]) -> pd.DataFrame:
+    """What was there and what is new, which replaces rows of the same identity and of former data.
+
+    Args:
+        former: rows of earlier evaluations; None where there were none.
+        new: rows of this one, of one data set.
+        identity: columns that name a row.
+
+    >>> old = pd.DataFrame({"data_set": ["a", "b"], "split": "test", "data_hash": "1", "x": [1, 2]})
+    >>> new = pd.DataFrame({"data_set": ["a"], "split": "test", "data_hash": "2", "x": [3]})
+    >>> merged(old, new, ["data_set", "split"])["x"].tolist()
+    [2, 3]
+    """
+    if former is None or former.empty:
+        return new
+    hashes = new[["data_set", "split", "data_hash"]].drop_duplicates()
+    known = former.merge(hashes, on=["data_set", "split"], how="left", suffixes=("", "_new"))
+    stale = known["data_hash_new"].notna() & (known["data_hash"] != known["data_hash_new"])
+    kept = former[~stale.to_numpy()]
+    replaced = kept.merge(new[identity].drop_duplicates(), on=identity, how="left", indicator=True)
+    kept = kept[(replaced["_merge"] == "left_only").to_numpy()]
+    frame: pd.DataFrame = pd.concat([kept, new], ignore_index=True) if len(kept) else new
+    return frame
+
+
+def cells_file(settings: EvaluateSettings) -> Path:
+    """Parquet file of a data set's finished cells, beside the document."""
+    return Path(settings.resolved_document) / "cells" / f"{settings.data_set}.parquet"
+
+
+def export_cells(store: CellStore, cells: Sequence[str], file: Path) -> None:
+    """Write cells' results to a file by which another machine can go on; what it has already stays."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    import_cells(store, file)
+    known = set(pd.read_parquet(file, columns=["cell"])["cell"]) if file.is_file() else set()
+    rows = [
+        {
+            "cell": name,
+            "numbers": json.dumps(dict(found.numbers), sort_keys=True),
+            "ranks": found.ranks.tobytes(),
+        }
+        for name in sorted(known | set(cells))
+        for found in [store.get(name)]
+    ]
+    part = file.with_suffix(".part")
+    pd.DataFrame(rows).to_parquet(part, compression="zstd", index=False)
+    part.replace(file)
+
+
+def import_cells(store: CellStore, file: Path) -> None:
+    """Take over cells that were run elsewhere."""
+    if not file.is_file():
+        return
+    table = pd.read_parquet(file)
+    for name, ranks, numbers in zip(table["cell"], table["ranks"], table["numbers"], strict=True):
+        if name not in store:
+            store.put(CellResult(name, np.frombuffer(ranks, np.uint8), json.loads(numbers)))
+
+
+def _values(run: Evaluation, split: Split, rows: Sequence[Row]) -> pd.DataFrame:
+    return metric_rows(rows, run.store, split.cases(), split.item_sessions(), _common(run, split))
+
+
+def _common(run: Evaluation, split: Split) -> dict[str, Any]:
     return {"data_set": run.settings.data_set, "split": split.folder.name, "data_hash": split.data_hash}
+
+
+def _identity(kind: str) -> list[str]:
+    if kind == "runs":
+        return ["data_set", "split"]
+    names = ["data_set", "split", *KEYS, "band", "metric"]
+    return [*names, "seed"] if kind == "values" else names
+
+
+def _run_row(run: Evaluation, split: Split, how: Mapping[str, Candidate], seconds: float) -> dict[str, Any]:
+    counts = ("n_sessions", "n_items", "n_interactions", "test_sessions", "n_cases", "unknown")
+    return {
+        **_common(run, split),
+        **{name: getattr(split, name) for name in counts},
+        "settings": run.settings.settings_json(),
+        "chosen": json.dumps({target: asdict(choice) for target, choice in sorted(how.items())}),
+        # The arguments only: where the environment lies says nothing.
+        "command": shlex.join([run.settings.job.script, *sys.argv[1:]]),
+        "seconds": round(seconds, 1),
+        "finished_at": datetime.now(timezone.utc).replace(tzinfo=None),
+        "versions": json.dumps(_versions()),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {"cpus": str(os.cpu_count())}
+    for name in ("prune-lib", "torch", "numpy", "pyspark", "ir-measures"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _former(spark: SparkSession, place: str) -> pd.DataFrame | None:
+    if table_version(spark, place) is None:
+        return None
+    frame: pd.DataFrame = read_table(spark, place).toPandas()
+    return frame
+
+
+def _replace(spark: SparkSession, frame: pd.DataFrame, kind: str, place: str) -> None:
+    from pyspark.sql import functions as F
+
+    columns = EVALUATION[kind]
+    given = frame.reindex(columns=[c.name for c in columns])
+    # NaN is a number to Spark; a value that is not there is NULL.
+    rows = given.astype(object).where(given.notna(), None)
+    schema = ", ".join(f"`{c.name}` {c.type}" for c in columns)
+    typed = spark.createDataFrame(_native(rows, columns), schema)
+    named = [F.col(c.name).alias(c.name, metadata={"comment": c.comment}) for c in columns]
+    replace_table(spark, typed.coalesce(1).select(*named), place, COMMENTS[kind])
+
+
+_NATIVE: Mapping[str, Any] = {"string": str, "bigint": int, "double": float}
+
+
+def _native(rows: pd.DataFrame, columns: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Rows in Python's own types: Spark takes no numpy numbers."""
+    return [
+        tuple(
+            value if value is None or c.type not in _NATIVE else _NATIVE[c.type](value)
+            for value, c in zip(row, columns, strict=True)
+        )
+        for row in rows.itertuples(index=False)
+    ]
+
+
+def _track(
+    settings: EvaluateSettings,
+    summary: pd.DataFrame,
+    how: Mapping[str, Candidate],
+    document: Path,
+    seconds: float,
+) -> None:
+    """One MLflow run for each method, variant, ratio and regime: metrics by target; the document with all."""
+    name = f"evaluate {settings.data_set}"
+    common = {"data_set": settings.data_set, "split": settings.split, "seeds": settings.seeds}
+    groups = summary.groupby(["method", "variant", "ratio", "regime", "samples"], sort=False)
+    for key, group in groups:
+        named = dict(zip(("method", "variant", "ratio", "regime", "samples"), key, strict=True))
+        title = " ".join(str(v) for v in key if v != "")
+        with tracked_run(settings.workspace, name, title, {**common, **named}) as tracker:
+            lines = zip(group["target"], group["band"], group["metric"], group["mean"], strict=True)
+            tracker.metrics({f"{t}/{_metric_name(band, m)}": float(mean) for t, band, m, mean in lines})
+    chosen = {target: asdict(choice) for target, choice in how.items()}
+    with tracked_run(settings.workspace, name, "results", {**common, "chosen": chosen}) as tracker:
+        tracker.metrics({"seconds": seconds})
+        tracker.artifact(document)
+        for figure in sorted(document.parent.glob("*.svg")):
+            tracker.artifact(figure)
+
+
+def _metric_name(band: str, metric: str) -> str:
+    name = metric.replace("@", "_at_")
+    return name if band == "all" else f"{band}_{name}"
+
+
+def _in_words(settings: EvaluateSettings, summary: pd.DataFrame, document: Path) -> str:
+    """Recall@20 of every method beside random and all the data, and where to look further."""
+    found = summary[
+        (summary["metric"] == "recall@20") & (summary["band"] == "all") & (summary["variant"] == "")
+    ]
+    lines = [
+        f"Evaluated {settings.data_set} ({settings.split}): Recall@20 in percent, mean of {settings.seeds} "
+        f"seed{'s' if settings.seeds > 1 else ''}",
+        "",
+    ]
+    for (regime, samples), part in found.groupby(["regime", "samples"], sort=False):
+        wide = part.assign(
+            column=[
+                m if m == "all" else f"{m} {100 * r:g} %"
+                for m, r in zip(part["method"], part["ratio"], strict=True)
+            ]
+        )
+        order = wide.sort_values(["ratio", "method"], ascending=[False, True])["column"].unique()
+        table = wide.pivot_table(index="target", columns="column", values="mean", sort=False)[list(order)]
+        lines += [f"regime {regime}, samples {samples}", (100 * table).round(1).to_string(), ""]
+    lines += [
+        f"tables: {place_of(settings, 'values')}, with _summary and _runs",
+        f"report: {document}",
+    ]
+    return "\n".join(lines)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from prune_lib.evaluation.cells import Cell
@@ -13,23 +14,44 @@ from prune_lib.evaluation.subsets import Subset
 from prune_lib.evaluation.targets.encoders import NEURAL
 from prune_lib.evaluation.worker import Job
 
-__all__ = ["Candidate", "Plan", "Row", "candidates"]
+__all__ = ["TUNING_RATIO", "Candidate", "Plan", "Row", "candidates", "chosen", "for_a_tenth"]
+
+#: The random subset on which, beside all the data, learning rate and length are chosen.
+TUNING_RATIO = 0.1
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """How long and how fast a neural target is trained: what validation chooses.
+    """How fast and how long a neural target is trained; validation chooses among candidates.
+
+    Lengths are in passes over all the training sessions, also where it is a subset that is trained on:
+    4 passes of a tenth of the data are as many steps as 4 passes of all the data, 40 passes of its own.
 
     Attributes:
         learning_rate: the network's.
-        passes: passes over all training sessions; every subset takes as many steps (regime `steps`) or
-            as many passes (`epochs`).
-        steps: on all training sessions, where they were given instead of passes.
+        passes: of the regimes `steps` and `epochs`: good for all the data and for a random tenth together.
+        longest: best for all the data alone: the regime `tuned` at ratio 1.
+        shortest: best for a random tenth alone: the regime `tuned` at that ratio; between the two, and
+            beyond, in proportion to the logarithms.
+        steps: of every regime, where they were given instead of passes.
     """
 
     learning_rate: float
     passes: float
+    longest: float = 0.0
+    shortest: float = 0.0
     steps: int | None = None
+
+    def passes_at(self, ratio: float) -> float:
+        """Passes of the regime `tuned`.
+
+        >>> round(Candidate(1e-3, 4, longest=8, shortest=2).passes_at(0.1), 6)
+        2.0
+        """
+        if not self.longest or not self.shortest:
+            return self.passes
+        slope = math.log(self.longest / self.shortest) / math.log(1 / TUNING_RATIO)
+        return self.longest * math.exp(slope * math.log(ratio))
 
 
 def candidates(settings: EvaluateSettings) -> list[Candidate]:
@@ -37,8 +59,18 @@ def candidates(settings: EvaluateSettings) -> list[Candidate]:
     fit = settings.fit
     rates = [fit.learning_rate] if fit.learning_rate else list(fit.candidates)
     if fit.steps:
-        return [Candidate(rate, 0.0, fit.steps) for rate in rates]
+        return [Candidate(rate, 0.0, steps=fit.steps) for rate in rates]
     return [Candidate(rate, passes) for rate in rates for passes in fit.epochs_tried]
+
+
+def for_a_tenth(tried: Sequence[Candidate]) -> list[Candidate]:
+    """What is tried on the random tenth: it may want fewer steps than any that suits all the data."""
+    shortest = min(candidate.passes for candidate in tried)
+    if not shortest:
+        return list(tried)
+    rates = dict.fromkeys(candidate.learning_rate for candidate in tried)
+    fewer = [Candidate(rate, shortest / part) for rate in rates for part in (4, 2)]
+    return [*fewer, *tried]
 
 
 @dataclass(frozen=True)
@@ -49,7 +81,7 @@ class Row:
         method: graph, a baseline, or `all` for all the data.
         variant: the ablation; empty for the method as it is.
         ratio: share of the interactions.
-        regime: steps, epochs, or tuning.
+        regime: steps, epochs, tuned, or tuning.
         samples: positions, prefixes or last.
         target: the recommender.
         seed: of pruning and training.
@@ -111,7 +143,7 @@ class Plan:
             method: who chose the subset.
             ratio: share of the interactions.
             seed: of the training.
-            regime: steps, epochs or tuning.
+            regime: steps, epochs, tuned or tuning.
             samples: positions, prefixes or last.
             variant: the ablation.
             candidate: learning rate and length of a neural target.
@@ -123,7 +155,7 @@ class Plan:
             assert candidate is not None
             recipe = _recipe(settings, candidate)
             rows = self._rows_per_batch if samples != "positions" else None
-            steps = self._steps(subset, candidate, regime, samples, rows)
+            steps = self._steps(subset, candidate, regime, samples, rows, ratio)
         elif target != "markov":
             recipe = {"neighbours": settings.fit.neighbours}
         cell = Cell(
@@ -171,20 +203,27 @@ class Plan:
         return row
 
     def _steps(
-        self, subset: Subset, candidate: Candidate, regime: str, samples: str, rows: int | None
+        self,
+        subset: Subset,
+        candidate: Candidate,
+        regime: str,
+        samples: str,
+        rows: int | None,
+        ratio: float,
     ) -> int:
-        """Steps of a cell: those of all the data, or as many passes as they are there."""
-        all_steps = candidate.steps or max(1, round(candidate.passes * self._batches[self._full.hash]))
+        """Steps of a cell: those of all the data, or as many passes as there, or what suits the ratio."""
+        one_pass = self._batches[self._full.hash]
+        passes = candidate.passes_at(ratio) if regime == "tuned" else candidate.passes
+        steps = candidate.steps or max(1, round(passes * one_pass))
         if regime != "epochs":
-            return all_steps
-        passes = all_steps / self._batches[self._full.hash]
+            return steps
         if samples == "positions":
             batches = self._batches.setdefault(
                 subset.hash, subset.feed().batch_count(self._settings.fit.batch_size)
             )
         else:
             batches = subset.feed(samples).batch_count(self._settings.fit.batch_size, rows=rows)
-        return max(1, round(passes * batches))
+        return max(1, round(steps / one_pass * batches))
 
 
 def _recipe(settings: EvaluateSettings, candidate: Candidate) -> dict[str, Any]:
@@ -220,20 +259,28 @@ def _weight(cell: Cell, subset: Subset, split: Split, rows: int | None) -> float
     return ranking + cell.steps * 0.02 * _PACE[cell.target] * (1 if rows is None else 3)
 
 
-def chosen(scores: Mapping[Candidate, Sequence[float]]) -> Candidate:
-    """The candidate with the best mean share of the best Recall@20 on each training set.
+def chosen(on_all: Mapping[Candidate, float], on_tenth: Mapping[Candidate, float]) -> Candidate:
+    """The choice among candidates by their Recall@20 on validation.
 
     Args:
-        scores: Recall@20 of each candidate on the same training sets, in the same order.
+        on_all: of each candidate, trained on all the data.
+        on_tenth: of each of them and of some shorter ones, trained on a random tenth.
 
-    >>> a, b = Candidate(1e-3, 3), Candidate(3e-3, 3)
-    >>> chosen({a: (0.50, 0.20), b: (0.49, 0.25)}) == b
-    True
+    Returns:
+        The learning rate and the length with the best mean share of the best Recall on either, and beside
+        them the lengths that are best for each alone at that learning rate.
+
+    >>> a, b = Candidate(1e-3, 4), Candidate(1e-3, 8)
+    >>> chosen({a: 0.48, b: 0.50}, {a: 0.30, b: 0.20})
+    Candidate(learning_rate=0.001, passes=4, longest=8, shortest=4, steps=None)
     """
-    best = [max(column) for column in zip(*scores.values(), strict=True)]
+    best_all, best_tenth = max(on_all.values()), max(on_tenth.values())
 
     def share(candidate: Candidate) -> float:
-        parts = [s / b for s, b in zip(scores[candidate], best, strict=True) if b > 0]
-        return sum(parts) / len(parts) if parts else 0.0
+        return on_all[candidate] / (best_all or 1.0) + on_tenth[candidate] / (best_tenth or 1.0)
 
-    return max(scores, key=share)
+    both = max(on_all, key=share)
+    same_rate = {c: r for c, r in on_tenth.items() if c.learning_rate == both.learning_rate}
+    longest = max((c for c in on_all if c in same_rate), key=on_all.__getitem__)
+    shortest = max(same_rate, key=same_rate.__getitem__)
+    return replace(both, longest=longest.passes, shortest=shortest.passes)

@@ -29,7 +29,7 @@ from prune_lib.settings_rules import evaluate_rules
 __all__ = ["EvaluateSettings", "FitSettings", "Regime", "Samples", "Target"]
 
 Target = Literal["gru4rec", "sasrec", "srgnn", "narm", "stamp", "hstu", "item-knn", "session-knn", "markov"]
-Regime = Literal["steps", "epochs"]
+Regime = Literal["steps", "epochs", "tuned"]
 Samples = Literal["positions", "prefixes", "last"]
 _Name = Annotated[str, Field(min_length=1)]
 
@@ -91,7 +91,9 @@ class EvaluateSettings(JobSettings):
         default=("steps", "epochs"),
         min_length=1,
         description="How long a target is trained on a share of the data: steps, as many batches as on all "
-        "the data (what pruning does to quality); epochs, as many passes (what it does to the cost).",
+        "the data; epochs, as many passes (what pruning does to the cost); tuned, as many batches as suit a "
+        "random subset of that share, all the data included (what it does to quality). The same for all "
+        "methods, whichever.",
     )
     samples: Distinct[Samples] = Field(
         default=("positions",),

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from prune_lib.evaluation.data import Split, fingerprint
@@ -99,18 +99,22 @@ def prune_once(spark: SparkSession, settings: PruneSettings, split: Split) -> tu
     return table, seconds
 
 
-def cut(pruned: DataFrame, budget: int) -> DataFrame:
-    """The first sessions by rank whose interactions fit a budget.
+def cut(pruned: DataFrame, budget: int, cost: Column | None = None) -> DataFrame:
+    """The first sessions by rank whose cost fits a budget.
 
     Args:
         pruned: session_id, items, prune_rank.
-        budget: interactions.
+        budget: in the unit of the cost.
+        cost: of a row; its interactions where absent.
 
     Returns:
         The rows of the longest prefix of ranks that fits.
     """
     running = with_running_total(
-        pruned.withColumn("__n", F.size("items")), ["prune_rank"], "__n", "__running"
+        pruned.withColumn("__n", F.size("items") if cost is None else cost),
+        ["prune_rank"],
+        "__n",
+        "__running",
     )
     return running.filter(F.col("__running") <= budget).drop("__n", "__running")
 
