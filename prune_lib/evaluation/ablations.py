@@ -19,10 +19,10 @@ from pyspark.sql import functions as F
 
 from prune_lib.difficulty import percentile_rank, score_sessions
 from prune_lib.errors import SettingsError
-from prune_lib.evaluation.data import Split
+from prune_lib.evaluation.files import Split, Subset, budget_of
 from prune_lib.evaluation.plan import Candidate, Plan
-from prune_lib.evaluation.subsets import Subset, budget_of, cut, write_subset
-from prune_lib.evaluation.targets.encoders import NEURAL
+from prune_lib.evaluation.subsets import cut, write_subset
+from prune_lib.evaluation.targets.settings import NEURAL
 from prune_lib.experts.bundle import Bundle
 from prune_lib.experts.settings import EXPERTS
 from prune_lib.graph import SessionGraph, build_graph

@@ -11,15 +11,16 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
-__all__ = ["Cell", "CellResult", "CellStore", "WORST_RANK"]
+__all__ = ["Cell", "CellResult", "CellStore", "WORST_RANK", "export_cells", "import_cells"]
 
 #: Raised when the same cell would give another result.
 FORMAT = 1
@@ -112,3 +113,32 @@ class CellStore:
 
     def _file(self, cell_id: str) -> Path:
         return self.folder / cell_id
+
+
+def export_cells(store: CellStore, cells: Sequence[str], file: Path) -> None:
+    """Write cells' results to a file by which another machine can go on; what it has already stays."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    import_cells(store, file)
+    known = set(pd.read_parquet(file, columns=["cell"])["cell"]) if file.is_file() else set()
+    rows = [
+        {
+            "cell": name,
+            "numbers": json.dumps(dict(found.numbers), sort_keys=True),
+            "ranks": found.ranks.tobytes(),
+        }
+        for name in sorted(known | set(cells))
+        for found in [store.get(name)]
+    ]
+    part = file.with_suffix(".part")
+    pd.DataFrame(rows).to_parquet(part, compression="zstd", index=False)
+    part.replace(file)
+
+
+def import_cells(store: CellStore, file: Path) -> None:
+    """Take over cells that were run elsewhere."""
+    if not file.is_file():
+        return
+    table = pd.read_parquet(file)
+    for name, ranks, numbers in zip(table["cell"], table["ranks"], table["numbers"], strict=True):
+        if name not in store:
+            store.put(CellResult(name, np.frombuffer(ranks, np.uint8), json.loads(numbers)))

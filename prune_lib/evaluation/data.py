@@ -14,73 +14,26 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from prune_lib.errors import InputError
 from prune_lib.evaluation.cases import Cases
+from prune_lib.evaluation.files import Split
 from prune_lib.sessions.columns import ColumnNames, InputTable, with_columns
 from prune_lib.sessions.encoding import encode
 from prune_lib.sessions.opening import load_table
 from prune_lib.sessions.reading import check_sessions, to_sessions
 from prune_lib.settle import settle
 
-__all__ = ["Split", "fingerprint", "make_split", "read_test"]
+__all__ = ["fingerprint", "make_split", "read_test"]
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Split:
-    """Training sessions and test cases in one vocabulary, as files of a folder.
-
-    Attributes:
-        folder: holds `sessions` (Delta: session_id, items ARRAY<BIGINT> of item indices, place BIGINT from
-            old to new), `cases.npz` and `split.json`.
-        n_sessions: training sessions.
-        n_items: size of the vocabulary.
-        n_interactions: training interactions.
-        test_sessions: test sessions with a case.
-        n_cases: test cases.
-        unknown: test interactions left out because training lacks their item.
-        data_hash: of the training sessions; the same rows give the same.
-        cases_hash: of the test cases.
-    """
-
-    folder: Path
-    n_sessions: int
-    n_items: int
-    n_interactions: int
-    test_sessions: int
-    n_cases: int
-    unknown: int
-    data_hash: str
-    cases_hash: str
-
-    @property
-    def sessions(self) -> str:
-        """The Delta table of the training sessions."""
-        return str(self.folder / "sessions")
-
-    @property
-    def cases_file(self) -> Path:
-        """The test cases, for `Cases.load`."""
-        return self.folder / "cases.npz"
-
-    def cases(self) -> Cases:
-        """The test cases."""
-        return Cases.load(self.cases_file)
-
-    def item_sessions(self) -> npt.NDArray[np.int64]:
-        """Training sessions that hold each item, shape (n_items,)."""
-        counts: npt.NDArray[np.int64] = np.load(self.folder / "item_sessions.npy", allow_pickle=False)
-        return counts
 
 
 def make_split(

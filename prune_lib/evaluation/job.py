@@ -14,13 +14,14 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from prune_lib.errors import SettingsError
-from prune_lib.evaluation.cells import CellStore
-from prune_lib.evaluation.data import Split, make_split, read_test
+from prune_lib.evaluation.cells import CellStore, import_cells
+from prune_lib.evaluation.data import make_split, read_test
+from prune_lib.evaluation.files import Split, Subset
 from prune_lib.evaluation.metrics import value_by_rank
 from prune_lib.evaluation.plan import TUNING_RATIO, Candidate, Plan, Row, candidates, chosen, for_a_tenth
 from prune_lib.evaluation.settings import EvaluateSettings
-from prune_lib.evaluation.subsets import Subset, prune_once, subset_of, write_prefixes
-from prune_lib.evaluation.targets.encoders import NEURAL
+from prune_lib.evaluation.subsets import prune_once, subset_of, write_prefixes
+from prune_lib.evaluation.targets.settings import NEURAL
 from prune_lib.evaluation.worker import run_cells
 from prune_lib.locations import workspace_folder
 from prune_lib.preflight import make_demo, open_input_of
@@ -125,7 +126,7 @@ def evaluate(settings: EvaluateSettings, spark: SparkSession | None = None) -> o
         UserError: the settings or the data cannot be used as they are; no table of results was touched.
     """
     from prune_lib.evaluation.ablations import check_ablations, run_ablations
-    from prune_lib.evaluation.output import Report, cells_file, import_cells, write_results
+    from prune_lib.evaluation.output import Report, cells_file, write_results
 
     check_ablations(settings.ablations)
     folder = working_folder(settings)

@@ -14,13 +14,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 from pyspark.sql import SparkSession
 
-from prune_lib.evaluation.cells import CellResult, CellStore
-from prune_lib.evaluation.data import Split
+from prune_lib.evaluation.cells import export_cells
 from prune_lib.evaluation.document import Prices, write_document
+from prune_lib.evaluation.files import Split
 from prune_lib.evaluation.plan import Candidate, Plan, Row
 from prune_lib.evaluation.results import KEYS, metric_rows, summarise
 from prune_lib.evaluation.schemas import COMMENTS, EVALUATION
@@ -31,7 +30,7 @@ from prune_lib.tracking import tracked_run
 if TYPE_CHECKING:
     from prune_lib.evaluation.job import Evaluation
 
-__all__ = ["Report", "export_cells", "import_cells", "merged", "place_of", "write_results"]
+__all__ = ["Report", "cells_file", "merged", "place_of", "write_results"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -124,35 +123,6 @@ def merged(former: pd.DataFrame | None, new: pd.DataFrame, identity: list[str]) 
 def cells_file(settings: EvaluateSettings) -> Path:
     """Parquet file of a data set's finished cells, beside the document."""
     return Path(settings.resolved_document) / "cells" / f"{settings.data_set}.parquet"
-
-
-def export_cells(store: CellStore, cells: Sequence[str], file: Path) -> None:
-    """Write cells' results to a file by which another machine can go on; what it has already stays."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    import_cells(store, file)
-    known = set(pd.read_parquet(file, columns=["cell"])["cell"]) if file.is_file() else set()
-    rows = [
-        {
-            "cell": name,
-            "numbers": json.dumps(dict(found.numbers), sort_keys=True),
-            "ranks": found.ranks.tobytes(),
-        }
-        for name in sorted(known | set(cells))
-        for found in [store.get(name)]
-    ]
-    part = file.with_suffix(".part")
-    pd.DataFrame(rows).to_parquet(part, compression="zstd", index=False)
-    part.replace(file)
-
-
-def import_cells(store: CellStore, file: Path) -> None:
-    """Take over cells that were run elsewhere."""
-    if not file.is_file():
-        return
-    table = pd.read_parquet(file)
-    for name, ranks, numbers in zip(table["cell"], table["ranks"], table["numbers"], strict=True):
-        if name not in store:
-            store.put(CellResult(name, np.frombuffer(ranks, np.uint8), json.loads(numbers)))
 
 
 def _values(run: Evaluation, split: Split, rows: Sequence[Row]) -> pd.DataFrame:

@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from prune_lib.evaluation.cells import Cell
-from prune_lib.evaluation.data import Split
+from prune_lib.evaluation.files import Split, Subset
 from prune_lib.evaluation.settings import EvaluateSettings
-from prune_lib.evaluation.subsets import Subset
-from prune_lib.evaluation.targets.encoders import NEURAL
+from prune_lib.evaluation.targets.settings import NEURAL
 from prune_lib.evaluation.worker import Job
 
 __all__ = ["TUNING_RATIO", "Candidate", "Plan", "Row", "candidates", "chosen", "for_a_tenth"]

@@ -10,71 +10,23 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from prune_lib.evaluation.data import Split, fingerprint
+from prune_lib.evaluation.data import fingerprint
+from prune_lib.evaluation.files import Split, Subset, budget_of
 from prune_lib.experts.feed import Feed, write_feed
 from prune_lib.ordering import with_running_total
 from prune_lib.settings import PruneSettings, settings_hash
 
-__all__ = ["Subset", "budget_of", "cut", "prune_once", "subset_of", "write_prefixes", "write_subset"]
+__all__ = ["cut", "prune_once", "subset_of", "write_prefixes", "write_subset"]
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Subset:
-    """Sessions to train on, as files of a folder.
-
-    Attributes:
-        folder: holds `feed` (see experts.feed), `sessions` (Parquet: items, in order of time),
-            `popularity.npy`, and `prefixes` (a feed) where it was asked for.
-        sessions: how many.
-        interactions: in them.
-        items: distinct items in them.
-        targets: positions with a next item, in the feed.
-        hash: of the rows; the same sessions give the same.
-    """
-
-    folder: Path
-    sessions: int
-    interactions: int
-    items: int
-    targets: int
-    hash: str
-
-    def feed(self, samples: str = "positions") -> Feed:
-        """What a neural target reads: whole sessions, or each prefix as a row of its own."""
-        return Feed(self.folder / ("prefixes" if samples == "prefixes" else "feed"), 0, "train")
-
-
-def load_sessions(folder: Path) -> list[npt.NDArray[np.int32]]:
-    """Sessions of a subset's folder, from old to new."""
-    import pyarrow.parquet as pq
-
-    sessions: list[npt.NDArray[np.int32]] = []
-    for file in sorted((folder / "sessions").glob("*.parquet")):
-        column = pq.read_table(file, columns=["items"])["items"].combine_chunks()
-        flat = column.flatten().to_numpy(zero_copy_only=False).astype(np.int32)
-        lengths = column.value_lengths().to_numpy(zero_copy_only=False)
-        sessions += np.split(flat, np.cumsum(lengths)[:-1]) if len(lengths) else []
-    return sessions
-
-
-def budget_of(ratio: float, interactions: int) -> int:
-    """Interactions that a ratio allows, as pruning counts them.
-
-    >>> budget_of(0.07, 100)
-    7
-    """
-    return int(np.floor(round(ratio * interactions, 6)))
 
 
 def prune_once(spark: SparkSession, settings: PruneSettings, split: Split) -> tuple[str, dict[str, float]]:

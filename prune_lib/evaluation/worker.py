@@ -21,9 +21,10 @@ import numpy as np
 
 from prune_lib.evaluation.cases import Cases
 from prune_lib.evaluation.cells import WORST_RANK, Cell, CellResult, CellStore
+from prune_lib.evaluation.files import load_sessions
 from prune_lib.evaluation.metrics import coverage, mean_popularity
 from prune_lib.evaluation.ranking import Target, rank_cases
-from prune_lib.evaluation.subsets import load_sessions
+from prune_lib.evaluation.targets.settings import COUNTED
 from prune_lib.popularity import gini
 
 __all__ = ["Job", "run_cell", "run_cells"]
@@ -162,10 +163,6 @@ def _trained(job: Job, device: str) -> tuple[Target, dict[str, float]]:
         "learned": fitted.learned,
         "loss": fitted.loss,
     }
-
-
-#: Targets that count instead of learning by steps.
-COUNTED = ("item-knn", "session-knn", "markov")
 
 
 def _counted(name: str, sessions: list[Any], n_items: int, recipe: Mapping[str, Any]) -> Target:

@@ -24,11 +24,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from prune_lib.evaluation.targets.settings import NEURAL
 from prune_lib.experts.models import GnnEncoder, RnnEncoder, TransformerEncoder
 
-__all__ = ["NEURAL", "HstuEncoder", "NarmEncoder", "SasRecEncoder", "StampEncoder", "make_encoder"]
-
-NEURAL = ("gru4rec", "sasrec", "srgnn", "narm", "stamp", "hstu")
+__all__ = ["HstuEncoder", "NarmEncoder", "SasRecEncoder", "StampEncoder", "make_encoder"]
 
 
 def _causal(length: int, x: Tensor) -> Tensor:

@@ -8,7 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from prune_lib.settings_fields import Distinct
 
-__all__ = ["FitSettings"]
+__all__ = ["COUNTED", "NEURAL", "FitSettings"]
+
+#: Targets that learn by steps (see `encoders`), and targets that count.
+NEURAL = ("gru4rec", "sasrec", "srgnn", "narm", "stamp", "hstu")
+COUNTED = ("item-knn", "session-knn", "markov")
 
 _LearningRate = Annotated[float, Field(gt=0, le=1)]
 _Epochs = Annotated[float, Field(gt=0, le=1000)]

@@ -1,0 +1,1 @@
+"""Sections of the document: what an evaluation's tables say, as Markdown and figures."""
