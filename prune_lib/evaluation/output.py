@@ -7,7 +7,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -185,7 +185,12 @@ def _replace(spark: SparkSession, frame: pd.DataFrame, kind: str, place: str) ->
     replace_table(spark, typed.coalesce(1).select(*named), place, COMMENTS[kind])
 
 
-_NATIVE: Mapping[str, Any] = {"string": str, "bigint": int, "double": float}
+_NATIVE: Mapping[str, Callable[[Any], Any]] = {
+    "string": str,
+    "bigint": int,
+    "double": float,
+    "timestamp": lambda value: pd.Timestamp(value).to_pydatetime(),
+}
 
 
 def _native(rows: pd.DataFrame, columns: Sequence[Any]) -> list[tuple[Any, ...]]:

@@ -92,8 +92,10 @@ def run_cells(jobs: Sequence[Job], store: CellStore, *, processes: int, device: 
                     f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s",
                 )
         except BaseException:
+            # Nothing waits for the other cells; the pool forgets its processes as it shuts down.
+            processes_now = list((getattr(pool, "_processes", None) or {}).values())
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in list(getattr(pool, "_processes", {}).values()):
+            for process in processes_now:
                 process.terminate()
             raise
 

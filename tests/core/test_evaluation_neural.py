@@ -156,6 +156,12 @@ def test_the_last_position_alone_gives_one_target_a_row(feed):
     assert fitted.learned in (320, 312)  # the last batch of a pass has 24 rows
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 9])
+def test_a_handful_of_steps_is_a_training(feed, steps):
+    fitted = fit_neural(feed, POPULARITY, recipe("stamp"), steps=steps, seed=0)
+    assert fitted.steps == steps and np.isfinite(fitted.loss)
+
+
 def test_batches_are_counted_as_they_come(feed):
     for rows in (None, 7):
         assert feed.batch_count(128, rows=rows) == len(list(feed.batches(128, seed=0, rows=rows)))

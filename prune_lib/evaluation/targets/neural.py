@@ -202,7 +202,7 @@ def fit_neural(
             batch = Batch.of(items, sampler, recipe.negatives, n_items, device, last_only=last_only)
             loss = learner.step(batch, _rate(step, total))
             learned += len(batch.targets_at)
-            if step >= 0.9 * total:
+            if step >= int(0.9 * total):
                 tail.append(loss)
             if on_step is not None:
                 on_step(step + 1, total)

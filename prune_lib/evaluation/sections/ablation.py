@@ -1,0 +1,99 @@
+"""Ablations: the method with a piece taken out, beside the method as it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from prune_lib.evaluation.sections.part import RECALL, Part
+from prune_lib.evaluation.sections.text import BLANK, join, kept, percent, points, table
+
+__all__ = ["ablations"]
+
+# A table with more columns of results than this does not fit a page, and is split by ratio.
+_COLUMNS = 9
+# Metric, band and name of what the last columns show the mean difference of.
+_MEANS = ((RECALL, "all", "mean"), ("mrr@20", "all", "mean MRR@20"), (RECALL, "cold", "mean cold Recall@20"))
+
+_Cells = Sequence[tuple[float, str]]
+
+
+def ablations(part: Part) -> str:
+    """Recall@20 of every variant, and its difference to the method as it is."""
+    blocks = []
+    groups = _groups(part)
+    for regime in part.regimes() if groups else []:
+        for group, variants in groups.items():
+            here = {"method": "graph", "variant": tuple(variants), "regime": regime, "metric": RECALL}
+            ratios = part.names("ratio", **here)
+            cells = [(r, t) for r in ratios for t in part.names("target", **here, ratio=r)]
+            split = [cells] if len(cells) <= _COLUMNS else [[c for c in cells if c[0] == r] for r in ratios]
+            tables = [_table(part, regime, variants, some) for some in split]
+            if any(tables):
+                blocks.append(join([f"*{group}* ({regime})", *tables]))
+    if not blocks:
+        return ""
+    intro = (
+        f"On the {part.split} split. Recall@20 in percent, in brackets the difference to the method as it "
+        "is, in points; the last columns are mean differences over the others. " + _noise(part)
+    )
+    return join([intro.strip(), *blocks])
+
+
+def _groups(part: Part) -> dict[str, list[str]]:
+    """Variants by what they are about, in the order of the ablations; a unit of pruning is none of them."""
+    there = [v for v in part.names("variant", method="graph") if v and not v.startswith("unit=")]
+    if not there:
+        return {}
+    # It needs Spark, and a document without ablations does not.
+    from prune_lib.evaluation.ablations import ABLATIONS
+
+    order = {name: (i, variant.group) for i, (name, variant) in enumerate(ABLATIONS.items())}
+    groups: dict[str, list[str]] = {}
+    for name in sorted(there, key=lambda name: order.get(name, (len(order), ""))):
+        groups.setdefault(order.get(name, (0, "others"))[1], []).append(name)
+    return groups
+
+
+def _noise(part: Part) -> str:
+    """How much the method as it is varies over seeds: differences below that say little."""
+    sd = [
+        found.sd
+        for key, found in part.found.items()
+        if key.method == "graph" and not key.variant and key.metric == RECALL and key.band == "all"
+    ]
+    known = [x for x in sd if not math.isnan(x)]
+    if not known:
+        return "One seed: differences under a point can be noise."
+    mean = percent(sum(known) / len(known))
+    return f"Standard deviation over seeds of the method as it is: {mean} on average."
+
+
+def _table(part: Part, regime: str, variants: Sequence[str], cells: _Cells) -> str:
+    rows = [_row(part, regime, "graph", "", cells), _row(part, regime, "random", "", cells)]
+    rows[0][0], rows[1][0] = "as it is", "random"
+    rows += [_row(part, regime, "graph", variant, cells) for variant in variants]
+    if not any(cell != BLANK for row in rows[2:] for cell in row[1:]):
+        return ""
+    one_ratio = len({ratio for ratio, _ in cells}) == 1
+    first = f"kept {kept(cells[0][0])}" if one_ratio else "variant"
+    names = [target if one_ratio else f"{target} {kept(ratio)}" for ratio, target in cells]
+    return table([first, *names, *(name for _, _, name in _MEANS)], rows, left=1)
+
+
+def _row(part: Part, regime: str, method: str, variant: str, cells: _Cells) -> list[str]:
+    reference = method == "graph" and not variant
+    row = [variant]
+    for ratio, target in cells:
+        value = part.mean(method, ratio, regime, target, variant=variant)
+        gap = value - part.mean("graph", ratio, regime, target)
+        row.append(percent(value) + ("" if reference or math.isnan(gap) else f" ({points(gap)})"))
+    for metric, band, _ in _MEANS:
+        gaps = [
+            part.mean(method, r, regime, t, metric, band=band, variant=variant)
+            - part.mean("graph", r, regime, t, metric, band=band)
+            for r, t in cells
+        ]
+        known = [gap for gap in gaps if not math.isnan(gap)]
+        row.append(BLANK if reference or not known else points(sum(known) / len(known)))
+    return row

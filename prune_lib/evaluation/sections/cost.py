@@ -1,0 +1,231 @@
+"""What pruning and training cost beside training on all the data, in seconds, energy and money."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prune_lib.evaluation.sections.part import Part
+from prune_lib.evaluation.sections.text import (
+    BLANK,
+    details,
+    join,
+    kept,
+    percent,
+    seconds,
+    significant,
+    table,
+)
+
+__all__ = ["Prices", "cost"]
+
+# A search over hyper-parameters, small as they are, trains so often; the data are pruned once.
+_MANY = 10
+_JOULES_PER_KWH = 3.6e6
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What a second of the machine costs; None for what is not known.
+
+    Attributes:
+        watts: power that it draws.
+        price_per_kwh: of energy; needs the power.
+        price_per_hour: of the machine.
+    """
+
+    watts: float | None = None
+    price_per_kwh: float | None = None
+    price_per_hour: float | None = None
+
+    def kwh(self, duration: float) -> float:
+        """Energy of so many seconds; NaN where the power is not known.
+
+        >>> Prices(watts=100).kwh(36_000)
+        1.0
+        """
+        return math.nan if self.watts is None else duration * self.watts / _JOULES_PER_KWH
+
+    def money(self, duration: float) -> float:
+        """Price of so many seconds, energy and machine together; NaN where no price is known.
+
+        >>> Prices(watts=100, price_per_kwh=0.3, price_per_hour=2).money(36_000)
+        20.3
+        """
+        energy = math.nan if self.price_per_kwh is None else self.kwh(duration) * self.price_per_kwh
+        hours = math.nan if self.price_per_hour is None else duration / 3600 * self.price_per_hour
+        known = [price for price in (energy, hours) if not math.isnan(price)]
+        return sum(known) if known else math.nan
+
+
+@dataclass(frozen=True)
+class _Line:
+    """Seconds of a target, or of several, at a ratio, in the regime epochs.
+
+    Attributes:
+        ratio: share of the interactions.
+        pruning: the pruning run, at its largest ratio.
+        training: on what is kept.
+        everything: training on all the data.
+    """
+
+    ratio: float
+    pruning: float
+    training: float
+    everything: float
+
+    def pays(self, trainings: int) -> bool:
+        """Whether pruning once and training so often takes less than training on all the data."""
+        return self.pruning + trainings * self.training < trainings * self.everything
+
+    @property
+    def pays_from(self) -> str:
+        """Number of trainings from which pruning pays."""
+        saved = self.everything - self.training
+        if math.isnan(saved + self.pruning):
+            return BLANK
+        return f"{math.floor(self.pruning / saved) + 1:,}" if saved > 0 else "never"
+
+
+def cost(part: Part, prices: Prices) -> str:
+    """Seconds by target and ratio, and from which ratio on pruning pays.
+
+    Args:
+        part: the numbers.
+        prices: what a second costs.
+    """
+    regimes = part.regimes()
+    cells = list(dict.fromkeys(cell for regime in regimes for cell in part.cells(regime)))
+    lines: dict[str, list[_Line]] = {}
+    for ratio, target in cells:
+        line = _line(part, ratio, target)
+        if line:
+            lines.setdefault(target, []).append(line)
+    whole = _seconds_table(part, regimes, cells, prices)
+    if not whole:
+        return ""
+    return join([_intro(part, bool(lines)), _payback(part, lines), details("every target and ratio", whole)])
+
+
+def _intro(part: Part, passes: bool) -> str:
+    text = (
+        "Seconds, means over seeds. Training: one thread, the test not included. Pruning: wall time of the "
+        "whole job on all cores, at the largest ratio; smaller budgets are cuts of it and cost nothing more."
+    )
+    if passes:
+        text += (
+            " With the same number of passes a smaller set takes less time: *pays from* is the number of "
+            "trainings, after one pruning, from which both together take less than as many on all the data."
+        )
+    return text
+
+
+def _line(part: Part, ratio: float, target: str) -> _Line | None:
+    mine = part.get("graph", ratio, "epochs", target)
+    everything = part.get("all", 1.0, "epochs", target)
+    if mine is None or everything is None or math.isnan(mine.train_seconds + everything.train_seconds):
+        return None
+    return _Line(ratio, mine.prune_seconds, mine.train_seconds, everything.train_seconds)
+
+
+def _payback(part: Part, lines: dict[str, list[_Line]]) -> str:
+    """The largest ratio at which pruning pays, for each target and for all of the neural ones together."""
+    rows = [
+        [target, _largest(of_target, 1), _largest(of_target, _MANY), seconds(of_target[0].everything)]
+        for target, of_target in lines.items()
+    ]
+    together = _together({t: of for t, of in lines.items() if t not in part.counted})
+    if together:
+        rows.append(
+            [
+                "all that are trained, one pruning",
+                _largest(together, 1),
+                _largest(together, _MANY),
+                seconds(together[0].everything),
+            ]
+        )
+    shown = table(
+        ["target", "one training", f"{_MANY} trainings", "training on all the data (s)"], rows, left=1
+    )
+    return join(
+        [
+            "The largest ratio at which pruning and training take less time than training on all the data:",
+            shown,
+        ]
+        if shown
+        else []
+    )
+
+
+def _together(lines: dict[str, list[_Line]]) -> list[_Line]:
+    """Targets that are trained on one pruned table; only ratios that all of them have."""
+    if len(lines) < 2:
+        return []
+    by_ratio = [{line.ratio: line for line in of_target} for of_target in lines.values()]
+    common = [ratio for ratio in by_ratio[0] if all(ratio in other for other in by_ratio)]
+    return [
+        _Line(
+            ratio,
+            max(of[ratio].pruning for of in by_ratio),
+            sum(of[ratio].training for of in by_ratio),
+            sum(of[ratio].everything for of in by_ratio),
+        )
+        for ratio in common
+    ]
+
+
+def _largest(lines: Sequence[_Line], trainings: int) -> str:
+    return kept(max(found)) if (found := [line.ratio for line in lines if line.pays(trainings)]) else "none"
+
+
+def _seconds_table(
+    part: Part, regimes: Sequence[str], cells: Sequence[tuple[float, str]], prices: Prices
+) -> str:
+    others = [regime for regime in regimes if regime != "epochs"]
+    rows = []
+    for target in dict.fromkeys(target for _, target in cells):
+        for ratio in [*(ratio for ratio, t in cells if t == target), 1.0]:
+            method = "all" if ratio == 1.0 else "graph"
+            trained = {
+                regime: found.train_seconds if found else math.nan
+                for regime in (*others, "epochs")
+                for found in [part.get(method, ratio, regime, target)]
+            }
+            line = _line(part, ratio, target)
+            pruning = _pruning(part, ratio, target, regimes)
+            total = (
+                line.pruning + line.training if line else trained["epochs"] if method == "all" else math.nan
+            )
+            rows.append(
+                [
+                    target,
+                    kept(ratio),
+                    seconds(pruning),
+                    seconds(trained["epochs"]),
+                    seconds(total),
+                    percent(total / line.everything) if line and line.everything else BLANK,
+                    line.pays_from if line else BLANK,
+                    significant(prices.kwh(total)),
+                    significant(prices.money(total)),
+                    *(seconds(trained[regime]) for regime in others),
+                ]
+            )
+    header = [
+        "target",
+        "kept",
+        "pruning",
+        "training, same passes",
+        "together",
+        "% of all",
+        "pays from",
+        "kWh",
+        "price",
+        *(f"training, {'same steps' if regime == 'steps' else regime}" for regime in others),
+    ]
+    return table(header, rows, left=2)
+
+
+def _pruning(part: Part, ratio: float, target: str, regimes: Sequence[str]) -> float:
+    found = [part.get("graph", ratio, regime, target) for regime in regimes]
+    return next((f.prune_seconds for f in found if f and not math.isnan(f.prune_seconds)), math.nan)

@@ -1,0 +1,272 @@
+"""The evaluation's protocol on small data: nothing leaks, subsets are what pruning keeps, runs resume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pyspark.sql import SparkSession
+
+from prune_lib.errors import InputError, SettingsError
+from prune_lib.evaluation.ablations import ABLATIONS, check_ablations
+from prune_lib.evaluation.data import make_split, read_test
+from prune_lib.evaluation.files import Split, load_sessions
+from prune_lib.evaluation.job import evaluate
+from prune_lib.evaluation.settings import EvaluateSettings
+from prune_lib.evaluation.subsets import cut, prune_once, subset_of, write_prefixes
+from prune_lib.sessions.columns import ColumnNames
+from prune_lib.sessions.reading import open_input
+from tests.spark.sessions import random_sessions
+
+NAMED = ColumnNames("session_id", "items", None, "day")
+
+
+@pytest.fixture(scope="module")
+def sessions() -> list[list[int]]:
+    return random_sessions(5, n=400, items=60)
+
+
+@pytest.fixture(scope="module")
+def table(spark: SparkSession, sessions: list[list[int]], tmp_path_factory: pytest.TempPathFactory) -> str:
+    place = str(tmp_path_factory.mktemp("shop") / "sessions")
+    rows = [(f"s{k:04d}", items, k) for k, items in enumerate(sessions)]
+    frame = spark.createDataFrame(rows, "session_id string, items array<bigint>, day int")
+    frame.repartition(3).write.parquet(place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def split(spark: SparkSession, table: str, tmp_path_factory: pytest.TempPathFactory) -> Split:
+    """The newest tenth held out."""
+    folder = tmp_path_factory.mktemp("split") / "test"
+    return make_split(spark, open_input(spark, table, columns=NAMED), None, folder, share=0.1)
+
+
+def test_the_newest_sessions_are_held_out_and_nothing_of_them_is_trained_on(
+    spark: SparkSession, split: Split, sessions: list[list[int]]
+) -> None:
+    rows = spark.read.format("delta").load(split.sessions).orderBy("place").collect()
+    assert [row["session_id"] for row in rows] == [f"s{k:04d}" for k in range(360)]
+    # Back from indices to items: each index stands for one item, in training and in the test alike.
+    item_of: dict[int, int] = {}
+    for row, items in zip(rows, sessions, strict=False):
+        for index, item in zip(row["items"], items, strict=True):
+            assert item_of.setdefault(index, item) == item
+    assert len(set(item_of.values())) == len(item_of) == split.n_items
+    known = set(item_of.values())
+    expected = [[i for i in items if i in known] for items in sessions[360:]]
+    cases = split.cases()
+    found = [[item_of[int(i)] for i in s] for s in cases.sessions(0, cases.n_sessions)]
+    assert found == [items for items in expected if len(items) > 1]
+    assert split.n_interactions == sum(map(len, sessions[:360]))
+    assert split.unknown == sum(i not in known for items in sessions[360:] for i in items)
+
+
+def test_the_split_is_the_same_whatever_the_partitions(
+    spark: SparkSession, split: Split, table: str, tmp_path: Path
+) -> None:
+    before = spark.conf.get("spark.sql.shuffle.partitions")
+    spark.conf.set("spark.sql.shuffle.partitions", "7")
+    try:
+        again = make_split(
+            spark, open_input(spark, table, columns=NAMED), None, tmp_path / "again", share=0.1
+        )
+    finally:
+        spark.conf.set("spark.sql.shuffle.partitions", before)
+    assert (again.data_hash, again.cases_hash) == (split.data_hash, split.cases_hash)
+
+
+def test_rows_of_prefixes_are_put_together_to_sessions(spark: SparkSession, tmp_path: Path) -> None:
+    """As the field shares its tests: all proper prefixes of a session, longest first."""
+    whole = [[1, 2, 3], [3, 2], [1, 2, 3], [5, 5, 5, 5], [5, 5]]
+    rows = [(s[:t], s[t]) for s in whole for t in range(len(s) - 1, 0, -1)]
+    spark.createDataFrame(rows, "prefix array<bigint>, target bigint").coalesce(1).write.parquet(
+        str(tmp_path / "test")
+    )
+    found = read_test(spark, str(tmp_path / "test"), ColumnNames()).orderBy("session_id").collect()
+    assert [row["items"] for row in found] == whole
+    spark.createDataFrame(rows[1:], "prefix array<bigint>, target bigint").coalesce(1).write.parquet(
+        str(tmp_path / "broken")
+    )
+    assert read_test(spark, str(tmp_path / "broken"), ColumnNames()).count() == 5  # [1, 2] is a session too
+    odd = [([1, 2], 3), ([4, 5, 6], 7), ([4], 5)]
+    spark.createDataFrame(odd, "prefix array<bigint>, target bigint").coalesce(1).write.parquet(
+        str(tmp_path / "odd")
+    )
+    with pytest.raises(InputError, match="do not add up to sessions"):
+        read_test(spark, str(tmp_path / "odd"), ColumnNames())
+
+
+def test_a_test_that_shares_no_item_is_refused(spark: SparkSession, table: str, tmp_path: Path) -> None:
+    strange = spark.createDataFrame([("t", [1001, 1002])], "session_id string, items array<bigint>")
+    with pytest.raises(InputError, match="no test case is left"):
+        make_split(spark, open_input(spark, table, columns=NAMED), strange, tmp_path / "x", share=0.1)
+
+
+def test_without_an_order_nothing_can_be_held_out(spark: SparkSession, table: str, tmp_path: Path) -> None:
+    unordered = open_input(spark, table, columns=ColumnNames("session_id", "items"))
+    with pytest.raises(InputError, match="held out.*--order-column"):
+        make_split(spark, unordered, None, tmp_path / "x", share=0.1)
+
+
+@pytest.mark.parametrize("method", ["graph", "random"])
+def test_a_cut_by_rank_is_what_pruning_at_that_ratio_keeps(
+    spark: SparkSession, split: Split, tmp_path: Path, method: str
+) -> None:
+    """So that one pruning run serves every smaller ratio."""
+    settings = EvaluateSettings(training={"epochs": 1})
+
+    def pruned(ratio: float) -> str:
+        place = str(tmp_path / f"{ratio}" / "pruned")
+        workspace = str(split.folder / "workspace")
+        return prune_once(
+            spark, settings.prune_settings(method, 0, ratio, split.sessions, place, workspace), split
+        )[0]  # type: ignore[arg-type]
+
+    large = spark.read.format("delta").load(pruned(0.5))
+    for ratio in (0.1, 0.3):
+        small = spark.read.format("delta").load(pruned(ratio)).select("session_id").toPandas()
+        budget = int(ratio * split.n_interactions)
+        kept = cut(large.select("session_id", "items", "prune_rank"), budget).select("session_id").toPandas()
+        assert set(kept["session_id"]) == set(small["session_id"])
+        assert len(kept) > 5
+
+
+def test_a_subset_on_disk_is_what_was_kept(spark: SparkSession, split: Split, tmp_path: Path) -> None:
+    subset = subset_of(spark, split, None, 1.0, tmp_path / "all")
+    rows = spark.read.format("delta").load(split.sessions).orderBy("place").collect()
+    assert [s.tolist() for s in load_sessions(subset.folder)] == [row["items"] for row in rows]
+    assert subset.sessions == 360
+    assert subset.interactions == split.n_interactions
+    # A session of one click has nothing to predict, and is in the data all the same.
+    assert subset.targets == sum(len(row["items"]) - 1 for row in rows)
+    np.testing.assert_array_equal(np.load(subset.folder / "popularity.npy"), split.item_sessions())
+    assert subset_of(spark, split, None, 1.0, tmp_path / "all") == subset
+
+
+def test_prefixes_are_rows_of_their_own(spark: SparkSession, split: Split, tmp_path: Path) -> None:
+    subset = subset_of(spark, split, None, 1.0, tmp_path / "all")
+    write_prefixes(spark, subset, split.n_items)
+    feed = subset.feed("prefixes")
+    assert feed.sessions() == subset.targets
+
+    def rows(batches: Any) -> list[tuple[int, ...]]:
+        return sorted(tuple(int(i) for i in row if i != split.n_items) for b in batches for row in b)
+
+    expected = [
+        tuple(int(i) for i in s[:t]) for s in load_sessions(subset.folder) for t in range(2, len(s) + 1)
+    ]
+    assert rows(feed.batches(64)) == sorted(expected)
+
+
+def test_names_that_are_no_ablation_are_refused() -> None:
+    check_ablations(["all", "difficulty", "kappa=0"])
+    with pytest.raises(SettingsError, match="'kapa'.*kappa=0"):
+        check_ablations(["kapa"])
+
+
+def small(table: str, workspace: Path, **more: Any) -> EvaluateSettings:
+    values: dict[str, Any] = {
+        "input": table,
+        "order_column": "day",
+        "workspace": str(workspace),
+        "ratios": (0.2, 0.4, 1.0),
+        "targets": ("gru4rec", "session-knn"),
+        "seeds": 1,
+        "regimes": ("steps",),
+        "training": {"epochs": 1},
+        "fit": {"dim": 8, "steps": 10, "learning_rate": 0.005},
+        "processes": 1,
+        "device": "cpu",
+        **more,
+    }
+    return EvaluateSettings(**values)
+
+
+def test_an_evaluation_from_sessions_to_tables_and_again(
+    spark: SparkSession, table: str, tmp_path: Path
+) -> None:
+    workspace = tmp_path / "ws"
+    text = str(evaluate(small(table, workspace, name="shop"), spark))
+    assert "graph 20 %" in text and "random 40 %" in text and "session-knn" in text
+    values = spark.read.format("delta").load(str(workspace / "evaluation")).toPandas()
+    assert {r.name for r in (workspace / "evaluate" / "shop" / "cells").iterdir()} == set(values["cell"])
+    recall = values[(values["metric"] == "recall@20") & (values["band"] == "all")]
+    # Two methods, two ratios and all of it, for each of two targets.
+    assert len(recall) == 10
+    assert recall["value"].between(0, 1).all()
+    assert set(values["split"]) == {"test"}
+    budget = values["ratio"] * values.loc[values["method"] == "all", "interactions"].iloc[0]
+    assert (values["interactions"] <= budget).all()
+    summary = spark.read.format("delta").load(str(workspace / "evaluation_summary")).toPandas()
+    one = summary.query("method == 'graph' and ratio == 0.2 and metric == 'recall@20' and band == 'all'")
+    assert one["over_random"].notna().all()
+    assert (workspace / "evaluation_report" / "results.md").is_file()
+
+    # Once more with another target: what is done is not run again, and stays in the tables.
+    before = {f: f.stat().st_mtime_ns for f in (workspace / "evaluate" / "shop" / "cells").iterdir()}
+    evaluate(small(table, workspace, name="shop", targets=("markov",)), spark)
+    again = spark.read.format("delta").load(str(workspace / "evaluation")).toPandas()
+    assert set(again["target"]) == {"gru4rec", "session-knn", "markov"}
+    assert {f: f.stat().st_mtime_ns for f in before} == before
+    old = again[again["target"] != "markov"].drop(columns=["prune_seconds"])
+    key = ["method", "ratio", "target", "band", "metric"]
+    same = old.sort_values(key, ignore_index=True)[[*key, "value", "cell"]]
+    assert same.equals(values.sort_values(key, ignore_index=True)[[*key, "value", "cell"]])
+    assert (again.groupby([*key, "seed", "regime", "samples"]).size() == 1).all()
+
+
+def test_validation_chooses_and_samples_and_ablations_run(
+    spark: SparkSession, table: str, tmp_path: Path
+) -> None:
+    """On the validation split, with everything that can be asked for in small."""
+    fit = {"dim": 8, "candidates": (0.005, 0.001), "epochs_tried": (1.0,)}
+    settings = small(
+        table,
+        tmp_path / "ws",
+        name="shop",
+        split="validation",
+        fit=fit,
+        ratios=(0.3,),
+        samples=("positions", "prefixes", "last"),
+        ablations=("kappa=0", "uniform", "no-cross-fitting", "raw", "shuffled", "items-only", "unit=prefix"),
+    )
+    evaluate(settings, spark)
+    values = spark.read.format("delta").load(str(tmp_path / "ws" / "evaluation")).toPandas()
+    assert set(values["split"]) == {"validation"}
+    tuning = values[values["regime"] == "tuning"]
+    # Two learning rates on all the data; on the random tenth at a quarter and half the length, too.
+    assert len(tuning["variant"].unique()) == 6
+    rows = values[
+        (values["metric"] == "recall@20") & (values["band"] == "all") & (values["regime"] == "steps")
+    ]
+    assert set(rows["samples"]) == {"positions", "prefixes", "last"}
+    of_graph = rows[(rows["method"] == "graph") & (rows["target"] == "gru4rec")]
+    cells = of_graph[of_graph["samples"] == "positions"].set_index("variant")["cell"]
+    assert set(cells.index) == {"", *settings.ablations} - {"unit=prefix"}
+    # Each changes what is kept; but on so little data the gate has hardly left the uniform mixture.
+    assert len(set(cells[["", "kappa=0", "shuffled", "items-only", "no-cross-fitting"]])) == 5
+    prefix = rows[rows["variant"] == "unit=prefix"]
+    assert set(prefix["method"]) == {"graph", "random"}
+    assert set(prefix["samples"]) == {"last"}
+    targets = sum(map(len, load_sessions(tmp_path / "ws/evaluate/shop/validation/subsets/all"))) - 324
+    assert (prefix["sessions"] == int(0.3 * targets)).all()
+
+
+def test_every_ablation_differs_from_the_method_in_its_settings() -> None:
+    method = EvaluateSettings().prune_settings("graph", 0, 0.1, "/a/x", "/a/y", "/a")
+    for name, variant in ABLATIONS.items():
+        changed = method.sampling.model_copy(update=dict(variant.sampling)) != method.sampling
+        spread = method.propagation.model_copy(update=dict(variant.propagation)) != method.propagation
+        other = (variant.floor, variant.difficulty, variant.unit) != (0, "mixture", "session")
+        assert changed or spread or other, name
+        assert set(variant.sampling) <= set(type(method.sampling).model_fields)
+        assert set(variant.propagation) <= set(type(method.propagation).model_fields)
+
+
+def test_a_dry_run_computes_nothing(spark: SparkSession, table: str, tmp_path: Path) -> None:
+    text = str(evaluate(small(table, tmp_path / "ws", dry_run=True), spark))
+    assert "nothing was computed" in text and "gru4rec" in text
+    assert not (tmp_path / "ws").exists()
