@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 unexport SPARK_HOME SPARK_CONF_DIR PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON PYSPARK_SUBMIT_ARGS PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help setup prune test lint lock clean
+.PHONY: help setup prune evaluate results test lint lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -27,6 +27,24 @@ setup: ## Make the environment in VENV (.venv): packages, jars, Spark's settings
 
 prune: setup ## Keep a tenth of the data: of your own with ARGS="--input …", else of a demo
 	"$(BIN)/spark-submit" jobs/prune.py --ratio 0.1 $(ARGS)
+
+evaluate: setup ## What pruning costs in quality, in minutes: on your data with ARGS="--input … --test …"
+	"$(BIN)/spark-submit" jobs/evaluate.py --quick $(ARGS)
+
+# Two public data sets, which are not part of the project: yoochoose100k and diginetica.
+DATA ?= ../shared/data
+YOOCHOOSE := --name yoochoose --input "$(DATA)/yoochoose100k/events.parquet" \
+	--test "$(DATA)/yoochoose100k/events_test.parquet"
+DIGINETICA := --name diginetica --input "$(DATA)/diginetica/sessions_train.parquet" \
+	--order-column session_id --test "$(DATA)/diginetica/test.parquet"
+EVALUATE := "$(BIN)/spark-submit" jobs/evaluate.py --document docs $(ARGS)
+
+results: setup ## Regenerate docs/results.md from the data sets in DATA: hours; goes on where it stopped
+	$(EVALUATE) $(YOOCHOOSE) --regimes steps,epochs,tuned
+	$(EVALUATE) $(YOOCHOOSE) --split validation --ablations all --ratios 0.1,0.3 --regimes tuned
+	$(EVALUATE) $(YOOCHOOSE) --ratios 0.1,0.3 --samples positions,prefixes,last --regimes steps \
+	  --targets gru4rec,sasrec,srgnn --ablations unit
+	$(EVALUATE) $(DIGINETICA) --fit-epochs-tried 4 --regimes steps,epochs
 
 test: setup ## Run every test, those without Spark first
 	"$(BIN)/python" -m pytest --doctest-modules scripts/environment tests/core

@@ -6,8 +6,8 @@ SPARK = ["pyspark==3.5.*", "delta-spark==3.3.*", "graphframes-py>=0.12,<0.13"]
 # Petastorm calls parts of pyarrow that version 15 removed, numpy 1's names, and pkg_resources.
 EXPERTS = ["torch", "safetensors", "petastorm==0.13.*", "pyarrow<15", "numpy<2", "setuptools<70"]
 TRACKING = ["mlflow>=3,<4"]
-# scipy 1.15 names the bootstrap's generator `rng`.
-EVALUATION = ["ir-measures>=0.4", "scipy>=1.15", "matplotlib"]
+# scipy 1.15 names the bootstrap's generator `rng`; tabulate writes the document's Markdown tables.
+EVALUATION = ["ir-measures>=0.4", "scipy>=1.15", "matplotlib", "tabulate"]
 DEV = [
     "deltalake",
     "hypothesis",
@@ -18,6 +18,7 @@ DEV = [
     "ruff",
     "scipy",
     "types-PyYAML",
+    "types-tabulate",
     "types-tqdm",
 ]
 

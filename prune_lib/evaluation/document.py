@@ -84,7 +84,7 @@ def write_document(
         "# What is kept of the performance",
         _INTRO,
         _data(runs),
-        _section("## Protocol", join([_protocol(list(regimes))])),
+        _section("## Protocol", _protocol(list(regimes))),
         _section("## How it was run", _commands(runs)),
         _section("## What was learned", learned),
         _section("## At a glance", _overview(parts)),
@@ -124,24 +124,29 @@ def _data(runs: pd.DataFrame) -> str:
 
 def _commands(runs: pd.DataFrame) -> str:
     """The commands, and folded the settings and the software behind each."""
-    blocks = []
+    commands, behind = [], []
     for run in runs.to_dict("records"):
         if not isinstance(run.get("command"), str):
             continue
-        versions = _json(run.get("versions"))
-        software = ", ".join(f"{name} {version}" for name, version in versions.items() if name != "cpus")
-        cpus = f", on {versions['cpus']} CPUs" if "cpus" in versions else ""
-        settings = "\n".join(
-            f"{name}: {json.dumps(value)}"
-            for name, value in _json(run.get("settings")).items()
-            if name not in _PLACES and value is not None
-        )
-        blocks += [
-            f"{run['data_set']}, {run['split']} split{cpus}" + (f" ({software}):" if software else ":"),
-            f"```\n{run['command'].replace(' --', _CONTINUED)}\n```",
-            details("all settings", f"```\n{settings}\n```") if settings else "",
+        name = f"{run['data_set']}, {run['split']} split"
+        commands.append(f"# {name}\n{run['command'].replace(' --', _CONTINUED)}")
+        known = {**_json(run.get("versions")), **_json(run.get("settings"))}
+        lines = [
+            f"{key}: {value if isinstance(value, str) else json.dumps(value)}"
+            for key, value in known.items()
+            if key not in _PLACES and value is not None
         ]
-    return join(blocks)
+        behind += ["\n".join([f"# {name}", *lines])] if lines else []
+    return join(
+        [
+            _block("bash", commands),
+            details("settings and software behind each", _block("yaml", behind)),
+        ]
+    )
+
+
+def _block(language: str, texts: Sequence[str]) -> str:
+    return "\n".join([f"```{language}", "\n\n".join(texts), "```"]) if texts else ""
 
 
 _CONTINUED = " \\\n  --"

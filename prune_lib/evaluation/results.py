@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import pandas as pd
 
 from prune_lib.evaluation.cases import Cases
 from prune_lib.evaluation.cells import CellStore
-from prune_lib.evaluation.intervals import across_seeds, difference, interval, relative
+from prune_lib.evaluation.intervals import Interval, across_seeds, difference, interval, relative
 from prune_lib.evaluation.metrics import METRICS, SessionSums, session_sums
 from prune_lib.evaluation.plan import Row
 from prune_lib.popularity import popularity_bands
@@ -109,6 +109,13 @@ def summarise(
         key = tuple(getattr(row, name) for name in KEYS)
         groups.setdefault(key, {})[row.seed] = row.cell
     cells: dict[tuple[str, str], SessionSums] = {}
+    # Targets that count are the same under every regime: their intervals are not worth a second bootstrap.
+    known: dict[tuple[Any, ...], Interval] = {}
+
+    def once(make: Callable[..., Interval], named: Any, *sums: npt.NDArray[Any]) -> Interval:
+        if named not in known:
+            known[named] = make(*sums)
+        return known[named]
 
     def sums_of(cell: str, band: str) -> SessionSums:
         if (cell, band) not in cells:
@@ -130,7 +137,8 @@ def summarise(
             assert mine is not None
             values = [sums_of(cell, band).mean(metric) for cell in seeds.values()]
             mean, sd = across_seeds(values)
-            around = interval(counts, mine)
+            mine_of = (band, metric, tuple(seeds.values()))
+            around = once(interval, mine_of, counts, mine)
             line = {
                 **common,
                 **named,
@@ -145,7 +153,8 @@ def summarise(
             rest = {k: named[k] for k in ("regime", "samples", "target")}
             random = stacked(_key("random", named["ratio"], rest), band, metric)
             if named["method"] not in ("random", "all") and random is not None:
-                gap = difference(counts, mine, random)
+                other = tuple(groups[_key("random", named["ratio"], rest)].values())
+                gap = once(difference, ("-", *mine_of, other), counts, mine, random)
                 line |= {
                     "over_random": gap.mean,
                     "over_random_low": gap.low,
@@ -153,7 +162,8 @@ def summarise(
                 }
             everything = stacked(_key("all", 1.0, rest), band, metric)
             if named["method"] != "all" and everything is not None:
-                share = relative(counts, mine, everything)
+                whole = tuple(groups[_key("all", 1.0, rest)].values())
+                share = once(relative, ("/", *mine_of, whole), counts, mine, everything)
                 line |= {"share_of_all": share.mean, "share_low": share.low, "share_high": share.high}
             out.append(line)
     frame: pd.DataFrame = pd.DataFrame(out)

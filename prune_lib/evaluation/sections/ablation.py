@@ -22,7 +22,7 @@ def ablations(part: Part) -> str:
     """Recall@20 of every variant, and its difference to the method as it is."""
     blocks = []
     groups = _groups(part)
-    for regime in part.regimes() if groups else []:
+    for regime in part.names("regime", variant=tuple(v for of in groups.values() for v in of)):
         for group, variants in groups.items():
             here = {"method": "graph", "variant": tuple(variants), "regime": regime, "metric": RECALL}
             ratios = part.names("ratio", **here)

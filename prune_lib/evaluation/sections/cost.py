@@ -96,19 +96,41 @@ def cost(part: Part, prices: Prices) -> str:
         prices: what a second costs.
     """
     regimes = part.regimes()
-    cells = list(dict.fromkeys(cell for regime in regimes for cell in part.cells(regime)))
+    cells = [
+        cell
+        for cell in dict.fromkeys(cell for regime in regimes for cell in part.cells(regime))
+        if cell[1] not in part.counted
+    ]
     lines: dict[str, list[_Line]] = {}
     for ratio, target in cells:
         line = _line(part, ratio, target)
         if line:
             lines.setdefault(target, []).append(line)
     whole = _seconds_table(part, regimes, cells, prices)
+    counted = _counted(part)
     if not whole:
+        return counted
+    folded = details("every target and ratio", whole)
+    return join([_intro(bool(lines), prices), _payback(lines), folded, counted])
+
+
+def _counted(part: Part) -> str:
+    """A sentence on targets whose training is no cost."""
+    took = {
+        target: found.train_seconds
+        for target in part.names("target", variant="")
+        if target in part.counted and (found := part.get("all", 1.0, part.first, target))
+    }
+    known = [x for x in took.values() if not math.isnan(x)]
+    if not known:
         return ""
-    return join([_intro(part, bool(lines)), _payback(part, lines), details("every target and ratio", whole)])
+    return (
+        f"Targets that count ({', '.join(took)}) are made in {seconds(max(known))} s at most on all the "
+        "data: pruning spares them no time worth the name."
+    )
 
 
-def _intro(part: Part, passes: bool) -> str:
+def _intro(passes: bool, prices: Prices) -> str:
     text = (
         "Seconds, means over seeds. Training: one thread, the test not included. Pruning: wall time of the "
         "whole job on all cores, at the largest ratio; smaller budgets are cuts of it and cost nothing more."
@@ -118,7 +140,14 @@ def _intro(part: Part, passes: bool) -> str:
             " With the same number of passes a smaller set takes less time: *pays from* is the number of "
             "trainings, after one pruning, from which both together take less than as many on all the data."
         )
-    return text
+    rates = [] if prices.watts is None else [f"{prices.watts:g} W"]
+    if rates and prices.price_per_kwh is not None:
+        rates.append(f"{prices.price_per_kwh:g} a kWh")
+    if prices.price_per_hour is not None:
+        rates.append(f"{prices.price_per_hour:g} an hour")
+    return text + (
+        f" Energy and price are of pruning and training together, at {', '.join(rates)}." if rates else ""
+    )
 
 
 def _line(part: Part, ratio: float, target: str) -> _Line | None:
@@ -129,17 +158,17 @@ def _line(part: Part, ratio: float, target: str) -> _Line | None:
     return _Line(ratio, mine.prune_seconds, mine.train_seconds, everything.train_seconds)
 
 
-def _payback(part: Part, lines: dict[str, list[_Line]]) -> str:
-    """The largest ratio at which pruning pays, for each target and for all of the neural ones together."""
+def _payback(lines: dict[str, list[_Line]]) -> str:
+    """The largest ratio at which pruning pays, for each target and for all of them together."""
     rows = [
         [target, _largest(of_target, 1), _largest(of_target, _MANY), seconds(of_target[0].everything)]
         for target, of_target in lines.items()
     ]
-    together = _together({t: of for t, of in lines.items() if t not in part.counted})
+    together = _together(lines)
     if together:
         rows.append(
             [
-                "all that are trained, one pruning",
+                "all of them, one pruning",
                 _largest(together, 1),
                 _largest(together, _MANY),
                 seconds(together[0].everything),
@@ -204,8 +233,9 @@ def _seconds_table(
                     seconds(pruning),
                     seconds(trained["epochs"]),
                     seconds(total),
-                    percent(total / line.everything) if line and line.everything else BLANK,
+                    f"{100 * total / line.everything:,.0f}" if line and line.everything else BLANK,
                     line.pays_from if line else BLANK,
+                    _recall(part, ratio, target) if line else BLANK,
                     significant(prices.kwh(total)),
                     significant(prices.money(total)),
                     *(seconds(trained[regime]) for regime in others),
@@ -219,6 +249,7 @@ def _seconds_table(
         "together",
         "% of all",
         "pays from",
+        "Recall@20, % of all",
         "kWh",
         "price",
         *(f"training, {'same steps' if regime == 'steps' else regime}" for regime in others),
@@ -229,3 +260,9 @@ def _seconds_table(
 def _pruning(part: Part, ratio: float, target: str, regimes: Sequence[str]) -> float:
     found = [part.get("graph", ratio, regime, target) for regime in regimes]
     return next((f.prune_seconds for f in found if f and not math.isnan(f.prune_seconds)), math.nan)
+
+
+def _recall(part: Part, ratio: float, target: str) -> str:
+    """What is kept of the performance in the regime epochs, beside what is paid."""
+    everything = part.mean("all", 1.0, "epochs", target)
+    return percent(part.mean("graph", ratio, "epochs", target) / everything) if everything else BLANK

@@ -57,7 +57,9 @@ def _of(frame: pd.DataFrame, data_set: object, split: object) -> pd.DataFrame:
 def _part(data_set: str, split: str, values: pd.DataFrame, summary: pd.DataFrame) -> Part:
     steps = _numbers(values, ["steps"])["steps"].groupby(values["target"]).max()
     counted = frozenset(str(target) for target in steps.index[steps == 0])
-    regimes = set(values["regime"]) | set(summary["regime"])
+    # Ablations are made in a regime that the methods may not have been compared in.
+    regimes = {r for of in (values, summary) for r in of.loc[of["variant"] == "", "regime"]}
+    regimes = regimes or {*values["regime"], *summary["regime"]}
     first = min(regimes, key=lambda r: (ORDER["regime"] + (r,)).index(r), default="")
     values, summary = _in_one_regime(values, counted, first), _in_one_regime(summary, counted, first)
     found = _from_values(values)

@@ -33,8 +33,8 @@ _METHODS = ("random", "graph", "all")
 _NAMES = {"random": "random", "graph": "ours", "all": "all"}
 
 
-def recall(part: Part, regime: str) -> str:
-    """Verdict and table of Recall@20 in a regime."""
+def recall(part: Part, regime: str, picture: str = "") -> str:
+    """Verdict, picture and table of Recall@20 in a regime."""
     rows = []
     for ratio, target in part.cells(regime):
         gap = part.over_random(ratio, regime, target)
@@ -61,6 +61,7 @@ def recall(part: Part, regime: str) -> str:
         [
             sentence(verdict(part, regime), "Recall@20"),
             sentence(cold, "On cold targets", brief=True),
+            picture,
             table(header, rows, left=2),
         ]
     )

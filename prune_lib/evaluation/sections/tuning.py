@@ -35,19 +35,22 @@ def tuning(values: pd.DataFrame, runs: pd.DataFrame) -> str:
         for run in runs.to_dict("records")
         for target, choice in _chosen(run.get("chosen")).items()
     ]
-    rows = [
-        [data_set, split, target, *(_number(choice.get(name)) for name in _FIELDS)]
-        for data_set, split, target, choice in choices
-    ]
-    shown = table(["data set", "of split", "target", *_FIELDS.values()], rows, left=3)
+    # Runs of two splits mostly share their choices.
+    splits: dict[tuple[str, ...], list[str]] = {}
+    for data_set, split, target, choice in choices:
+        line = (data_set, target, *(_number(choice.get(name)) for name in _FIELDS))
+        splits.setdefault(line, []).append(split)
+    rows = [[line[0], ", ".join(of), *line[1:]] for line, of in splits.items()]
+    shown = table(["data set", "results on", "target", *_FIELDS.values()], rows, left=3)
     tried = _candidates(values, choices)
     if not shown and not tried:
         return ""
-    intro = (
-        "Learning rate and length of training of each neural target are those with the best mean share of "
-        "the best Recall@20 on all the data and on a random tenth of the validation split, and the same for "
-        "all methods. Passes are over all the data."
-    )
+    intro = "The same for all methods; passes are over all the data."
+    if tried:
+        intro = (
+            "Learning rate and length of training of a neural target are those with the best mean share of "
+            "the best Recall@20 on all the data and on a random tenth of the validation split. " + intro
+        )
     return join([intro, shown, details("every candidate", tried)])
 
 

@@ -10,7 +10,7 @@ from prune_lib.evaluation.intervals import Interval
 from prune_lib.evaluation.sections.part import RECALL, Part
 from prune_lib.evaluation.sections.text import BLANK, difference, kept, percent
 
-__all__ = ["Verdict", "mark", "overview_row", "sentence", "verdict"]
+__all__ = ["OVERVIEW", "Verdict", "mark", "overview_row", "sentence", "verdict"]
 
 # Goals are set at these ratios; where they are missing, the smallest and the largest there is.
 _GAIN_AT, _SHARE_AT = 0.1, 0.3
@@ -101,9 +101,11 @@ def sentence(found: Verdict | None, what: str, *, brief: bool = False) -> str:
     return text
 
 
+#: Names of the overview's columns.
 OVERVIEW = (
     "data",
     "regime",
+    "seeds",
     "cells",
     "above random",
     "clearly",
@@ -126,6 +128,7 @@ def overview_row(part: Part, regime: str) -> tuple[str, ...] | None:
     return (
         part.title,
         regime,
+        str(max(found.seeds for key, found in part.found.items() if key.regime == regime)),
         str(found.cells),
         str(found.above),
         str(found.clear),

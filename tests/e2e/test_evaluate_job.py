@@ -1,0 +1,110 @@
+"""The evaluation as a user runs it: `spark-submit jobs/evaluate.py`, killed on the way and run again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from deltalake import DeltaTable
+
+from prune_lib.evaluation.schemas import EVALUATION
+
+ROOT = Path(__file__).resolve().parents[2]
+FLAGS = (
+    "--quick",
+    *("--demo-sessions", "800", "--training-epochs", "1", "--fit-steps", "60"),
+    *("--targets", "gru4rec,stamp,session-knn,markov", "--processes", "1"),
+)
+
+
+def start(*flags: str, cwd: Path) -> subprocess.Popen[str]:
+    """The job by the environment's own spark-submit, in a process group of its own."""
+    command = [str(Path(sys.executable).with_name("spark-submit")), "--master", "local[2]"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYSPARK", "SPARK"))}
+    return subprocess.Popen(
+        [*command, str(ROOT / "jobs" / "evaluate.py"), *flags],
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def killed_after_a_cell(folder: Path) -> dict[str, int]:
+    """Start an evaluation, kill all of it once a cell is done, and give what was done by then."""
+    job = start(*FLAGS, cwd=folder)
+    cells = folder / "workspace" / "evaluate" / "workspace" / "cells"
+    deadline = time.monotonic() + 600
+    while not (cells.is_dir() and [f for f in cells.iterdir() if not f.name.startswith(".")]):
+        assert job.poll() is None and time.monotonic() < deadline, job.communicate()[0]
+        time.sleep(0.05)
+    os.killpg(job.pid, signal.SIGKILL)
+    job.communicate()
+    return {f.name: f.stat().st_mtime_ns for f in cells.iterdir() if not f.name.startswith(".")}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, int], str]:
+    """The workspace, what was done when the first run was killed, and what the second one said."""
+    folder = tmp_path_factory.mktemp("user")
+    done = killed_after_a_cell(folder)
+    job = start(*FLAGS, cwd=folder)
+    output = job.communicate(timeout=900)[0]
+    assert job.returncode == 0, output
+    return folder / "workspace", done, output
+
+
+def test_a_killed_evaluation_goes_on_where_it_was(finished: tuple[Path, dict[str, int], str]) -> None:
+    workspace, done, output = finished
+    assert done
+    cells = workspace / "evaluate" / "workspace" / "cells"
+    assert {name: (cells / name).stat().st_mtime_ns for name in done} == done
+    assert "cells are done already" in output
+
+
+def test_every_table_is_there_with_its_columns_and_their_meaning(
+    finished: tuple[Path, dict[str, int], str],
+) -> None:
+    workspace, _, output = finished
+    for kind, columns in EVALUATION.items():
+        table = DeltaTable(str(workspace / ("evaluation" if kind == "values" else f"evaluation_{kind}")))
+        fields = {f.name: f for f in table.schema().fields}
+        assert list(fields) == [c.name for c in columns]
+        assert all(fields[c.name].metadata.get("comment") == c.comment for c in columns)
+    values = DeltaTable(str(workspace / "evaluation")).to_pandas()
+    recall = values[(values["metric"] == "recall@20") & (values["band"] == "all")]
+    assert set(recall["method"]) == {"all", "graph", "random"}
+    assert set(recall["target"]) == {"gru4rec", "stamp", "session-knn", "markov"}
+    assert len(recall) == 12
+    # On the demo's planted patterns all the data beat a tenth of them, whoever chooses.
+    best = recall.pivot_table(index="target", columns="method", values="value")
+    assert (best["all"] > best["random"]).loc[["session-knn", "markov"]].all()
+    run = DeltaTable(str(workspace / "evaluation_runs")).to_pandas().iloc[0]
+    assert json.loads(run["settings"])["quick"] is True
+    assert run["command"].startswith("jobs/evaluate.py --quick")
+    assert "Recall@20 in percent" in output
+
+
+def test_the_report_and_the_cells_lie_beside_each_other(finished: tuple[Path, dict[str, int], str]) -> None:
+    report = finished[0] / "evaluation_report"
+    assert "session-knn" in (report / "results.md").read_text()
+    cells = pd.read_parquet(report / "cells" / "workspace.parquet")
+    assert len(cells) == 12
+    assert list(report.glob("*.svg"))
+
+
+def test_a_mistake_ends_with_exit_code_2(tmp_path: Path) -> None:
+    job = start("--targets", "gru", "--ratios", "1.5", cwd=tmp_path)
+    output = job.communicate(timeout=120)[0]
+    assert job.returncode == 2
+    assert "Did you mean gru4rec?" in output and "Traceback" not in output
+    assert not (tmp_path / "workspace").exists()
