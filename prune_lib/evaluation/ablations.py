@@ -8,8 +8,7 @@ and trained on as any pruned table.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +17,12 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from prune_lib.difficulty import percentile_rank, score_sessions
-from prune_lib.errors import SettingsError
 from prune_lib.evaluation.files import Split, Subset, budget_of
 from prune_lib.evaluation.plan import Candidate, Plan
+from prune_lib.evaluation.prefixes import prefix_rows, prefixes_of
 from prune_lib.evaluation.subsets import cut, write_subset
 from prune_lib.evaluation.targets.settings import NEURAL
+from prune_lib.evaluation.variants import Variant, named
 from prune_lib.experts.bundle import Bundle
 from prune_lib.experts.settings import EXPERTS
 from prune_lib.graph import SessionGraph, build_graph
@@ -40,98 +40,9 @@ from prune_lib.settle import settle
 if TYPE_CHECKING:
     from prune_lib.evaluation.job import Evaluation
 
-__all__ = ["ABLATIONS", "Variant", "check_ablations", "run_ablations", "with_gate"]
+__all__ = ["run_ablations", "with_gate"]
 
 _LOG = logging.getLogger(__name__)
-
-# So large a weight of target items leaves transitions nothing, and one of 0 leaves items nothing.
-_ITEMS_ONLY = 1e6
-# Ages lie in [0, 1]: with so long a half-life all sessions count alike.
-_NO_RECENCY = 1e6
-
-
-@dataclass(frozen=True)
-class Variant:
-    """The method with something changed.
-
-    Attributes:
-        group: what it is about.
-        sampling: settings of the group sampling.
-        propagation: settings of the group propagation.
-        floor: sessions that every item keeps.
-        difficulty: whose score: mixture, uniform, gnn, rnn, transformer (in the gate's place), memory (of
-            the experts that were trained on the session), raw (not adjusted for popularity), shuffled.
-        unit: session; or prefix: every prefix is a sample of its own, with the patterns that end at its
-            target, at a cost of 1, and is chosen or left by itself.
-    """
-
-    group: str
-    sampling: Mapping[str, Any] = field(default_factory=dict)
-    propagation: Mapping[str, Any] = field(default_factory=dict)
-    floor: int = 0
-    difficulty: str = "mixture"
-    unit: str = "session"
-
-
-ABLATIONS: dict[str, Variant] = {
-    "kappa=-1": Variant("difficulty", {"kappa": -1.0}),
-    "kappa=-0.5": Variant("difficulty", {"kappa": -0.5}),
-    "kappa=0": Variant("difficulty", {"kappa": 0.0}),
-    "kappa=0.25": Variant("difficulty", {"kappa": 0.25}),
-    "kappa=1": Variant("difficulty", {"kappa": 1.0}),
-    "shuffled": Variant("difficulty", difficulty="shuffled"),
-    "raw": Variant("adjustment", difficulty="raw"),
-    "uniform": Variant("gate", difficulty="uniform"),
-    "gnn": Variant("gate", difficulty="gnn"),
-    "rnn": Variant("gate", difficulty="rnn"),
-    "transformer": Variant("gate", difficulty="transformer"),
-    "no-cross-fitting": Variant("cross-fitting", difficulty="memory"),
-    "propagation=0": Variant("propagation", propagation={"rounds": 0}),
-    "propagation=2": Variant("propagation", propagation={"rounds": 2}),
-    "alpha=0.7": Variant("propagation", propagation={"alpha": 0.7}),
-    "items-only": Variant("patterns", {"lambda_items": _ITEMS_ONLY}),
-    "transitions-only": Variant("patterns", {"lambda_items": 0.0}),
-    "distance=1": Variant("patterns", {"max_distance": 1}),
-    "distance=5": Variant("patterns", {"max_distance": 5}),
-    "item-exponent=0": Variant("weights", {"item_exponent": 0.0}),
-    "item-exponent=0.5": Variant("weights", {"item_exponent": 0.5}),
-    "transition-exponent=0.25": Variant("weights", {"transition_exponent": 0.25}),
-    "transition-exponent=0.75": Variant("weights", {"transition_exponent": 0.75}),
-    "lambda-items=0.5": Variant("weights", {"lambda_items": 0.5}),
-    "lambda-items=2": Variant("weights", {"lambda_items": 2.0}),
-    "no-recency": Variant("recency", {"half_life": _NO_RECENCY}),
-    "half-life=0.2": Variant("recency", {"half_life": 0.2}),
-    "floor=1": Variant("floors", floor=1),
-    "unit=prefix": Variant("unit", unit="prefix"),
-    "rounds": Variant("sampler", {"sampler": "rounds"}),
-    "rounds, epsilon=0.25": Variant("sampler", {"sampler": "rounds", "epsilon": 0.25}),
-    "rounds, epsilon=1": Variant("sampler", {"sampler": "rounds", "epsilon": 1.0}),
-}
-
-
-def _named(names: Iterable[str]) -> dict[str, Variant]:
-    """Variants by name, by the name of their group, or all of them; in the order of ABLATIONS."""
-    wanted = set(names)
-    return {
-        name: variant
-        for name, variant in ABLATIONS.items()
-        if "all" in wanted or name in wanted or variant.group in wanted
-    }
-
-
-def check_ablations(names: Iterable[str]) -> None:
-    """Refuse names that are none.
-
-    Raises:
-        SettingsError: with those there are.
-    """
-    groups = list(dict.fromkeys(variant.group for variant in ABLATIONS.values()))
-    unknown = [name for name in names if name not in (*ABLATIONS, *groups, "all")]
-    if unknown:
-        raise SettingsError(
-            f"--ablations: {unknown[0]!r} is no ablation. Give `all`, groups ({', '.join(groups)}) or single "
-            f"ones ({', '.join(ABLATIONS)})."
-        )
 
 
 def with_gate(bundle: Bundle, difficulty: str) -> Bundle:
@@ -276,54 +187,19 @@ class _Bench:
             cold=bands.cold(self.encoded.item_sessions),
             settings=self.settings.sampling,
         )
-        return _prefix_rows(prefixes, selection.ranked.withColumnRenamed("rank", "prune_rank"))
+        return prefix_rows(prefixes, selection.ranked.withColumnRenamed("rank", "prune_rank"))
 
     def random_prefixes(self) -> DataFrame:
         """All prefixes in the order of a hash."""
         drawn = self.prefixes.sessions.select(
             "sid", F.xxhash64(F.lit(self.settings.seed), "tie").alias("draw")
         )
-        return _prefix_rows(self.prefixes, with_dense_index(drawn, ["draw", "sid"], "prune_rank", start=1))
+        return prefix_rows(self.prefixes, with_dense_index(drawn, ["draw", "sid"], "prune_rank", start=1))
 
     @cached_property
     def prefixes(self) -> Encoded:
         """Every proper prefix with its target as a session of its own."""
         return prefixes_of(self.encoded)
-
-
-def prefixes_of(encoded: Encoded) -> Encoded:
-    """Every proper prefix with its target as a session of its own.
-
-    Returns:
-        An encoding over the same items: `sid` names session and length, `whole` is the session's sid,
-        `session_id` STRING; n = 1, the cost of a sample.
-    """
-    lengths = F.sequence(F.lit(2), F.size("items"))
-    rows = settle(
-        encoded.sessions.filter(F.size("items") >= 2)
-        .select("*", F.explode(lengths).alias("length"))
-        .select(
-            # No session comes near 2^20 interactions, nor their number 2^43.
-            (F.col("sid") * F.lit(2**20) + F.col("length")).alias("sid"),
-            F.col("sid").alias("whole"),
-            F.concat_ws("#", F.col("session_id").cast("string"), "length").alias("session_id"),
-            F.slice("items", F.lit(1), F.col("length")).alias("items"),
-            F.lit(1).alias("n"),
-            "age",
-            "fold",
-            "slice",
-            F.xxhash64("tie", "length").alias("tie"),
-        )
-    )
-    samples = encoded.n_interactions - encoded.n_sessions
-    return replace(encoded, sessions=rows, n_sessions=samples, n_interactions=samples)
-
-
-def _prefix_rows(prefixes: Encoded, ranked: DataFrame) -> DataFrame:
-    """Session_id, items, place, prune_rank of ranked prefixes (sid, prune_rank)."""
-    return prefixes.sessions.join(ranked.select("sid", "prune_rank"), "sid").select(
-        "session_id", "items", F.col("sid").alias("place"), "prune_rank"
-    )
 
 
 def run_ablations(run: Evaluation, split: Split, plan: Plan, how: Mapping[str, Candidate]) -> None:
@@ -336,7 +212,7 @@ def run_ablations(run: Evaluation, split: Split, plan: Plan, how: Mapping[str, C
         how: each neural target's learning rate and length.
     """
     settings = run.settings
-    variants = _named(settings.ablations)
+    variants = named(settings.ablations)
     if not variants or not settings.shares:
         return
     with run.stages.stage("ablations") as stage:

@@ -22,6 +22,7 @@ from prune_lib.evaluation.plan import TUNING_RATIO, Candidate, Plan, Row, candid
 from prune_lib.evaluation.settings import EvaluateSettings
 from prune_lib.evaluation.subsets import prune_once, subset_of, write_prefixes
 from prune_lib.evaluation.targets.settings import NEURAL
+from prune_lib.evaluation.variants import check_ablations
 from prune_lib.evaluation.worker import run_cells
 from prune_lib.locations import workspace_folder
 from prune_lib.preflight import make_demo, open_input_of
@@ -125,7 +126,7 @@ def evaluate(settings: EvaluateSettings, spark: SparkSession | None = None) -> o
     Raises:
         UserError: the settings or the data cannot be used as they are; no table of results was touched.
     """
-    from prune_lib.evaluation.ablations import check_ablations, run_ablations
+    from prune_lib.evaluation.ablations import run_ablations
     from prune_lib.evaluation.output import Report, cells_file, write_results
 
     check_ablations(settings.ablations)

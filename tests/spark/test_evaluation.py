@@ -10,12 +10,12 @@ import pytest
 from pyspark.sql import SparkSession
 
 from prune_lib.errors import InputError, SettingsError
-from prune_lib.evaluation.ablations import ABLATIONS, check_ablations
 from prune_lib.evaluation.data import make_split, read_test
 from prune_lib.evaluation.files import Split, load_sessions
 from prune_lib.evaluation.job import evaluate
 from prune_lib.evaluation.settings import EvaluateSettings
 from prune_lib.evaluation.subsets import cut, prune_once, subset_of, write_prefixes
+from prune_lib.evaluation.variants import ABLATIONS, check_ablations
 from prune_lib.sessions.columns import ColumnNames
 from prune_lib.sessions.reading import open_input
 from tests.spark.sessions import random_sessions

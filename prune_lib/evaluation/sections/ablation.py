@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from prune_lib.evaluation.sections.part import RECALL, Part
 from prune_lib.evaluation.sections.text import BLANK, join, kept, percent, points, table
+from prune_lib.evaluation.variants import ABLATIONS
 
 __all__ = ["ablations"]
 
@@ -45,9 +46,6 @@ def _groups(part: Part) -> dict[str, list[str]]:
     there = [v for v in part.names("variant", method="graph") if v and not v.startswith("unit=")]
     if not there:
         return {}
-    # It needs Spark, and a document without ablations does not.
-    from prune_lib.evaluation.ablations import ABLATIONS
-
     order = {name: (i, variant.group) for i, (name, variant) in enumerate(ABLATIONS.items())}
     groups: dict[str, list[str]] = {}
     for name in sorted(there, key=lambda name: order.get(name, (len(order), ""))):
