@@ -24,8 +24,8 @@ __all__ = ["Cell", "CellResult", "CellStore", "WORST_RANK", "export_cells", "imp
 
 #: Raised when the same cell would give another result.
 FORMAT = 1
-#: Ranks are kept in a byte: this one stands for itself and all behind it.
-WORST_RANK = 255
+#: This rank stands for itself and all behind it: no metric at a cut-off of 20 tells them apart.
+WORST_RANK = 21
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class CellStore:
     def put(self, result: CellResult) -> None:
         """Keep a result; another process may do the same at the same time."""
         head = json.dumps(dict(result.numbers), sort_keys=True).encode()
-        body = zlib.compress(np.ascontiguousarray(result.ranks, np.uint8).tobytes(), 9)
+        body = zlib.compress(np.minimum(result.ranks, WORST_RANK).astype(np.uint8).tobytes(), 9)
         part = self.folder / f".{result.id}.{os.getpid()}"
         part.write_bytes(len(head).to_bytes(4, "little") + head + body)
         part.replace(self._file(result.id))
@@ -124,7 +124,7 @@ def export_cells(store: CellStore, cells: Sequence[str], file: Path) -> None:
         {
             "cell": name,
             "numbers": json.dumps(dict(found.numbers), sort_keys=True),
-            "ranks": found.ranks.tobytes(),
+            "ranks": np.minimum(found.ranks, WORST_RANK).tobytes(),
         }
         for name in sorted(known | set(cells))
         for found in [store.get(name)]

@@ -1,0 +1,94 @@
+"""From ranks to tables: values by band, means over seeds, differences on the same test sessions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from prune_lib.evaluation.cases import Cases
+from prune_lib.evaluation.cells import CellResult, CellStore
+from prune_lib.evaluation.files import Subset
+from prune_lib.evaluation.plan import Row
+from prune_lib.evaluation.results import band_masks, metric_rows, summarise
+
+N_ITEMS = 40
+#: Sessions that hold each item: a head of 5, a middle, a tail of items in one session.
+POPULARITY = np.array([60] * 5 + [12] * 15 + [1] * 20, dtype=np.int64)
+NUMBERS = {"coverage": 0.5, "mean_popularity": 0.7, "gini": 0.6, "train_seconds": 2.0, "rank_seconds": 1.0}
+
+
+@pytest.fixture(scope="module")
+def cases() -> Cases:
+    rng = np.random.default_rng(0)
+    return Cases.from_sessions([rng.integers(0, N_ITEMS, rng.integers(2, 8)) for _ in range(150)])
+
+
+def row(method: str, ratio: float, seed: int, cell: str, regime: str = "steps") -> Row:
+    subset = Subset(Path("nowhere"), 10, 40, 20, 30, "h")
+    return Row(method, "", ratio, regime, "positions", "gru4rec", seed, cell, subset, 100, 0.01, 5.0)
+
+
+def test_bands_part_the_cases_by_their_targets_popularity(cases: Cases) -> None:
+    masks = band_masks(cases, POPULARITY)
+    assert masks["all"].all()
+    np.testing.assert_array_equal(
+        masks["cold"].astype(int) + masks["mid"].astype(int) + masks["popular"].astype(int), 1
+    )
+    sessions = POPULARITY[cases.targets]
+    assert sessions[masks["cold"]].max() < sessions[masks["mid"]].min()
+    assert sessions[masks["mid"]].max() < sessions[masks["popular"]].min()
+
+
+def test_planted_ranks_come_out_as_planted_metrics(cases: Cases, tmp_path: Path) -> None:
+    """Cold targets first, mid second, popular missed."""
+    store, masks = CellStore(tmp_path), band_masks(cases, POPULARITY)
+    ranks = np.where(masks["cold"], 1, np.where(masks["mid"], 2, 21)).astype(np.uint8)
+    store.put(CellResult("a", ranks, NUMBERS))
+    frame = metric_rows([row("graph", 0.1, 0, "a")], store, cases, POPULARITY, {"data_set": "x"})
+    found = frame.set_index(["band", "metric"])["value"]
+    assert found["cold", "mrr@20"] == 1.0
+    assert found["mid", "mrr@20"] == 0.5
+    assert found["popular", "recall@20"] == 0.0
+    assert found["all", "recall@20"] == pytest.approx((masks["cold"] | masks["mid"]).mean())
+    assert found["mid", "ndcg@20"] == pytest.approx(1 / np.log2(3))
+    assert found["all", "coverage"] == 0.5
+    assert frame.loc[frame["band"] == "cold", "n_cases"].unique().tolist() == [int(masks["cold"].sum())]
+    assert (frame["data_set"] == "x").all()
+
+
+def test_the_summary_pairs_methods_on_the_same_sessions(cases: Cases, tmp_path: Path) -> None:
+    """Ours finds all that random finds and a fifth more: a difference without doubt, whatever the level."""
+    store, rng = CellStore(tmp_path), np.random.default_rng(3)
+    rows = []
+    for seed in (0, 1):
+        draw = rng.random(cases.n_cases)
+        for method, ratio, share in (("all", 1.0, 0.8), ("graph", 0.1, 0.5), ("random", 0.1, 0.3)):
+            cell = f"{method}{seed}"
+            store.put(CellResult(cell, np.where(draw < share, 1, 255).astype(np.uint8), NUMBERS))
+            rows.append(row(method, ratio, seed, cell))
+            rows.append(row(method, ratio, seed, cell, "epochs"))
+    table = summarise(rows, store, cases, POPULARITY, {"data_set": "x"})
+    found = table.query("band == 'all' and metric == 'recall@20' and regime == 'steps'").set_index("method")
+    ours, random, full = found.loc["graph"], found.loc["random"], found.loc["all"]
+    assert ours["seeds"] == 2
+    assert ours["low"] < ours["mean"] < ours["high"]
+    assert ours["over_random"] == pytest.approx(ours["mean"] - random["mean"])
+    assert 0 < ours["over_random_low"] < ours["over_random"] < ours["over_random_high"]
+    # Paired: narrower than the two intervals side by side.
+    assert ours["over_random_high"] - ours["over_random_low"] < ours["high"] - ours["low"]
+    assert ours["share_of_all"] == pytest.approx(ours["mean"] / full["mean"])
+    assert np.isnan(random["over_random"]) and np.isnan(full["share_of_all"])
+    assert not np.isnan(random["share_of_all"])
+    # The same cells under another regime: the same numbers.
+    other = table.query("band == 'all' and metric == 'recall@20' and regime == 'epochs'").set_index("method")
+    assert other.loc["graph", "over_random_low"] == ours["over_random_low"]
+
+
+def test_what_is_chosen_on_validation_has_no_summary(cases: Cases, tmp_path: Path) -> None:
+    store = CellStore(tmp_path)
+    store.put(CellResult("a", np.ones(cases.n_cases, np.uint8), NUMBERS))
+    rows = [row("random", 0.1, 0, "a", "tuning"), row("random", 0.1, 0, "a")]
+    assert set(summarise(rows, store, cases, POPULARITY, {})["regime"]) == {"steps"}
+    assert set(metric_rows(rows, store, cases, POPULARITY, {})["regime"]) == {"steps", "tuning"}
