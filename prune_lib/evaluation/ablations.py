@@ -17,10 +17,11 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from prune_lib.difficulty import percentile_rank, score_sessions
+from prune_lib.errors import SettingsError
 from prune_lib.evaluation.files import Split, Subset, budget_of
 from prune_lib.evaluation.plan import Candidate, Plan
 from prune_lib.evaluation.prefixes import prefix_rows, prefixes_of
-from prune_lib.evaluation.subsets import cut, write_subset
+from prune_lib.evaluation.subsets import cut, experts_folder, write_subset
 from prune_lib.evaluation.targets.settings import NEURAL
 from prune_lib.evaluation.variants import Variant, named
 from prune_lib.experts.bundle import Bundle
@@ -79,7 +80,7 @@ class _Bench:
         self.run = run
         self.split = split
         self.settings = settings
-        columns = ColumnNames("session_id", "items", None, "place")
+        columns = ColumnNames("session_id", "items", None, "place" if split.has_order else None)
         self.table = open_input(run.spark, split.sessions, columns=columns)
 
     @cached_property
@@ -223,16 +224,23 @@ def run_ablations(run: Evaluation, split: Split, plan: Plan, how: Mapping[str, C
                 settings.shares[-1],
                 split.sessions,
                 str(split.folder / "pruned" / f"ablations-{seed}" / "pruned"),
-                str(split.folder / "workspace"),
+                experts_folder(split),
+                has_order=split.has_order,
             )
             bench = _Bench(run, split, pruning)
             for name, variant in variants.items():
                 if variant.unit == "prefix":
                     _add_prefixes(run, split, plan, how, bench, name, variant, seed)
                     continue
-                kept = bench.choose(variant, settings.shares[-1])
+                try:
+                    kept = bench.choose(variant, settings.shares[-1])
+                except SettingsError as error:  # a floor that the budget does not hold
+                    run.stages.warn(f"ablation {name} is left out: {error}")
+                    continue
                 for ratio in settings.shares:
-                    subset = _subset(split, "graph", name, seed, ratio, kept, variant.unit)
+                    subset = _subset(
+                        split, "graph", name, seed, ratio, kept, variant.unit, settings.fit.max_length
+                    )
                     for target in settings.targets:
                         plan.add(
                             subset,
@@ -262,7 +270,7 @@ def _add_prefixes(
     chosen = {"graph": bench.choose(variant, settings.shares[-1]), "random": bench.random_prefixes()}
     for method, kept in chosen.items():
         for ratio in settings.shares:
-            subset = _subset(split, method, name, seed, ratio, kept, variant.unit)
+            subset = _subset(split, method, name, seed, ratio, kept, variant.unit, settings.fit.max_length)
             for target in (t for t in settings.targets if t in NEURAL):
                 plan.add(
                     subset,
@@ -278,15 +286,23 @@ def _add_prefixes(
 
 
 def _subset(
-    split: Split, method: str, name: str, seed: int, ratio: float, kept: DataFrame, unit: str
+    split: Split,
+    method: str,
+    name: str,
+    seed: int,
+    ratio: float,
+    kept: DataFrame,
+    unit: str,
+    max_length: int,
 ) -> Subset:
     """The part of a ranking that fits a ratio: of the interactions, or of all prefixes."""
     _LOG.info("ablation %s %g, seed %d", name, ratio, seed)
     if unit == "session":
-        cost, total = F.size("items"), split.n_interactions
+        cost, total, session = F.size("items"), split.n_interactions, None
     else:
         cost, total = F.lit(1), split.n_interactions - split.n_sessions
+        session = F.shiftright("place", 20)  # see `prefixes_of`
     budget = budget_of(ratio, total)
     slug = "".join(c if c.isalnum() or c in "-.=" else "_" for c in name)
     folder = split.folder / "subsets" / f"ablation-{method}-{slug}-{seed}-{ratio:g}"
-    return write_subset(cut(kept, budget, cost), split.n_items, folder)
+    return write_subset(cut(kept, budget, cost), split.n_items, folder, max_length, session=session)

@@ -40,17 +40,19 @@ def make_split(
     spark: SparkSession,
     table: InputTable,
     test: DataFrame | None,
-    folder: Path,
+    parent: Path,
     *,
+    name: str,
     share: float,
 ) -> Split:
-    """Encode the training sessions and the test cases, and write both to a folder.
+    """Encode the training sessions and the test cases, and write both to a folder of their own.
 
     Args:
         spark: the session.
         table: the input.
         test: session_id, items of the test; None holds out the newest sessions of the input.
-        folder: where the split is written; what is there of an earlier one is replaced.
+        parent: the folder that gets the split's.
+        name: test or validation.
         share: share of the sessions that is held out where there is no test.
 
     Raises:
@@ -62,12 +64,8 @@ def make_split(
     if test is None:
         raw, test = _hold_out(raw, share, table)
     encoded = encode(raw, seed=0)
-    folder.mkdir(parents=True, exist_ok=True)
     sessions = encoded.sessions.select(
         "session_id", F.col("items").cast("array<bigint>").alias("items"), F.col("sid").alias("place")
-    )
-    sessions.write.format("delta").mode("overwrite").option("overwriteSchema", "true").save(
-        str(folder / "sessions")
     )
     cases, unknown = _cases(test, encoded.items)
     if not cases.n_cases:
@@ -75,22 +73,35 @@ def make_split(
             "no test case is left: the test sessions hold fewer than two items that the training data know. "
             "See that both tables name items in the same way."
         )
-    cases.save(folder / "cases.npz")
-    np.save(folder / "item_sessions.npy", encoded.item_sessions, allow_pickle=False)
+    data_hash = fingerprint(sessions, F.col("session_id").cast("string"), F.col("items"), F.col("place"))
+    cases_hash = cases.digest()
+    folder = parent / f"{name}-{data_hash[:8]}-{cases_hash[:8]}"
     split = Split(
         folder,
+        name,
+        encoded.has_order,
         encoded.n_sessions,
         encoded.n_items,
         encoded.n_interactions,
         cases.n_sessions,
         cases.n_cases,
         unknown,
-        fingerprint(sessions, F.col("session_id").cast("string"), F.col("items"), F.col("place")),
-        cases.digest(),
+        data_hash,
+        cases_hash,
     )
-    (folder / "split.json").write_text(
-        json.dumps({k: v for k, v in asdict(split).items() if k != "folder"}, indent=2) + "\n"
-    )
+    note = json.dumps({k: v for k, v in asdict(split).items() if k != "folder"}, indent=2) + "\n"
+    # What lies there whole is never written again: processes of an earlier run may still read it.
+    if not (folder / "split.json").is_file() or (folder / "split.json").read_text() != note:
+        folder.mkdir(parents=True, exist_ok=True)
+        (
+            sessions.write.format("delta")
+            .mode("overwrite")
+            .option("overwriteSchema", "true")
+            .save(str(folder / "sessions"))
+        )
+        cases.save(folder / "cases.npz")
+        np.save(folder / "item_sessions.npy", encoded.item_sessions, allow_pickle=False)
+        (folder / "split.json").write_text(note)
     _LOG.info(
         "%s training sessions, %s interactions, %s items; %s test cases in %s sessions",
         *(

@@ -20,7 +20,9 @@ class Split:
 
     Attributes:
         folder: holds `sessions` (Delta: session_id, items ARRAY<BIGINT> of item indices, place BIGINT from
-            old to new), `cases.npz` and `split.json`.
+            old to new), `cases.npz` and `split.json`. Its name holds the hashes: other data, other folder.
+        name: test or validation.
+        has_order: whether the input ranks its sessions from old to new; else `place` goes by id.
         n_sessions: training sessions.
         n_items: size of the vocabulary.
         n_interactions: training interactions.
@@ -32,6 +34,8 @@ class Split:
     """
 
     folder: Path
+    name: str
+    has_order: bool
     n_sessions: int
     n_items: int
     n_interactions: int

@@ -20,7 +20,7 @@ from prune_lib.evaluation.files import Split, Subset
 from prune_lib.evaluation.metrics import value_by_rank
 from prune_lib.evaluation.plan import TUNING_RATIO, Candidate, Plan, Row, candidates, chosen, for_a_tenth
 from prune_lib.evaluation.settings import EvaluateSettings
-from prune_lib.evaluation.subsets import prune_once, subset_of, write_prefixes
+from prune_lib.evaluation.subsets import experts_folder, prune_once, subset_of, write_prefixes
 from prune_lib.evaluation.targets.settings import NEURAL
 from prune_lib.evaluation.variants import check_ablations
 from prune_lib.evaluation.worker import run_cells
@@ -74,7 +74,8 @@ class Evaluation:
 
     def full(self, split: Split) -> Subset:
         """All training sessions of a split."""
-        return subset_of(self.spark, split, None, 1.0, split.folder / "subsets" / "all")
+        folder = split.folder / "subsets" / "all"
+        return subset_of(self.spark, split, None, 1.0, folder, self.settings.fit.max_length)
 
     def pruned(self, split: Split, method: Method, seed: int, ratios: Iterable[float]) -> Pruned:
         """Subsets of a method at several ratios, from one pruning run at the largest."""
@@ -85,12 +86,20 @@ class Evaluation:
             seed,
             ratios[-1],
             split.sessions,
-            str(split.folder / "pruned" / name / "pruned"),
-            str(split.folder / "workspace"),
+            str(split.folder / "pruned" / f"{name}-{ratios[-1]:g}" / "pruned"),
+            experts_folder(split),
+            has_order=split.has_order,
         )
         table, seconds = prune_once(self.spark, settings, split)
         subsets = {
-            ratio: subset_of(self.spark, split, table, ratio, split.folder / "subsets" / f"{name}-{ratio:g}")
+            ratio: subset_of(
+                self.spark,
+                split,
+                table,
+                ratio,
+                split.folder / "subsets" / f"{name}-{ratio:g}",
+                self.settings.fit.max_length,
+            )
             for ratio in ratios
         }
         return Pruned(method, seed, subsets, sum(seconds.values()))
@@ -127,14 +136,15 @@ def evaluate(settings: EvaluateSettings, spark: SparkSession | None = None) -> o
         UserError: the settings or the data cannot be used as they are; no table of results was touched.
     """
     from prune_lib.evaluation.ablations import run_ablations
-    from prune_lib.evaluation.output import Report, cells_file, write_results
+    from prune_lib.evaluation.output import Report, cells_file, check_places, write_results
 
     check_ablations(settings.ablations)
+    _check_tuned(settings)
     folder = working_folder(settings)
     spark = spark or get_spark("evaluate")
     check_runtime(spark)
-    reading = _reading(settings)
-    found = open_input_of(spark, reading)
+    found = _open_input(spark, settings)
+    check_places(spark, settings)
     test = None
     if settings.test is not None:
         test = read_test(spark, settings.test, _columns(settings))
@@ -144,20 +154,21 @@ def evaluate(settings: EvaluateSettings, spark: SparkSession | None = None) -> o
     run = Evaluation(settings, spark, folder, CellStore(folder / "cells"))
     import_cells(run.store, cells_file(settings))
     started = time.monotonic()
-    table = found or make_demo(spark, reading, run.stages)
+    table = found or make_demo(spark, _as_demo(settings), run.stages)
     with run.stages.stage("data") as stage:
         share = settings.validation_share
-        test_split = make_split(spark, table, test, folder / "test", share=share)
+        test_split = make_split(spark, table, test, folder, name="test", share=share)
         stage.rows = test_split.n_sessions
     tuned = {target for target in settings.targets if target in NEURAL}
     to_choose = len(candidates(settings)) > 1 and bool(tuned)
     validation = None
     if settings.split == "validation" or to_choose:
         with run.stages.stage("validation data"):
+            order = "place" if test_split.has_order else None
             again = open_input(
-                spark, test_split.sessions, columns=ColumnNames("session_id", "items", None, "place")
+                spark, test_split.sessions, columns=ColumnNames("session_id", "items", None, order)
             )
-            validation = make_split(spark, again, None, folder / "validation", share=share)
+            validation = make_split(spark, again, None, folder, name="validation", share=share)
     tuning: list[Row] = []
     how: dict[str, Candidate] = dict.fromkeys(tuned, candidates(settings)[0])
     if to_choose:
@@ -188,11 +199,17 @@ def working_folder(settings: EvaluateSettings) -> Path:
     return folder / "evaluate" / settings.data_set
 
 
-def _reading(settings: EvaluateSettings) -> PruneSettings:
-    """The settings by which pruning would read the same input."""
+def _open_input(spark: SparkSession, settings: EvaluateSettings) -> InputTable | None:
+    """The input; None where the demo data set is to be made."""
+    if settings.input is None:
+        return open_input_of(spark, _as_demo(settings))
+    return open_input(spark, settings.input, columns=_columns(settings))
+
+
+def _as_demo(settings: EvaluateSettings) -> PruneSettings:
+    """The settings by which pruning would read or make the workspace's own sessions."""
     return PruneSettings(
         ratio=1.0,
-        input=settings.input,
         workspace=settings.workspace,
         seed=settings.seed,
         session_column=settings.session_column,
@@ -201,6 +218,30 @@ def _reading(settings: EvaluateSettings) -> PruneSettings:
         order_column=settings.order_column,
         demo=settings.demo,
     )
+
+
+def _check_tuned(settings: EvaluateSettings) -> None:
+    """Refuse the regime `tuned` where nothing is tuned.
+
+    Raises:
+        SettingsError: learning rate and length are given.
+    """
+    if "tuned" in settings.regimes and len(candidates(settings)) == 1:
+        raise SettingsError(
+            "--regimes tuned asks for lengths of training chosen on validation, and there is nothing to "
+            "choose from: a length is given (--fit-steps), or one of each is tried. Leave `tuned` out, or "
+            "give several of --fit-epochs-tried."
+        )
+
+
+def _warn_of_edge(run: Evaluation, target: str, choice: Candidate, tried: list[Candidate]) -> None:
+    """Say that a choice lies at the edge of what was tried: a longer training might do better."""
+    if choice.longest and choice.longest == max(c.passes for c in tried):
+        run.stages.warn(
+            f"{target}: the longest training tried ({choice.longest:g} passes) is the best for all the data; "
+            "a longer one may be better still, and shares of all the data's performance smaller. Try "
+            "more by --fit-epochs-tried."
+        )
 
 
 def _columns(settings: EvaluateSettings) -> ColumnNames:
@@ -244,6 +285,7 @@ def _choose(run: Evaluation, split: Split, targets: list[str]) -> tuple[dict[str
             {c: run.recall(row) for c, row in on_tenth[target].items()},
         )
         _LOG.info("%s: %s", target, how[target])
+        _warn_of_edge(run, target, how[target], tried)
     return how, plan.rows
 
 
@@ -263,7 +305,7 @@ def _compare(run: Evaluation, split: Split, how: dict[str, Candidate]) -> Plan:
     if "prefixes" in settings.samples and how:
         with run.stages.stage("prefixes"):
             for subset in [full, *(s for pruned in kept for s in pruned.subsets.values())]:
-                write_prefixes(run.spark, subset, split.n_items)
+                write_prefixes(run.spark, subset, split.n_items, settings.fit.max_length)
     plan = Plan(settings, split, full)
 
     def add(subset: Subset, method: str, ratio: float, seed: int, seconds: float) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from pyspark.sql import SparkSession
 
+from prune_lib.errors import OutputError
 from prune_lib.evaluation.cells import export_cells
 from prune_lib.evaluation.document import Prices, write_document
 from prune_lib.evaluation.files import Split
@@ -30,7 +31,7 @@ from prune_lib.tracking import tracked_run
 if TYPE_CHECKING:
     from prune_lib.evaluation.job import Evaluation
 
-__all__ = ["Report", "cells_file", "merged", "place_of", "write_results"]
+__all__ = ["Report", "cells_file", "check_places", "merged", "place_of", "write_results"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ def write_results(
     values = _values(run, split, plan.rows)
     if tuned is not None:
         values = pd.concat([values, _values(run, *tuned)], ignore_index=True)
+    export_cells(run.store, sorted(set(values["cell"])), cells_file(settings))
     summary = summarise(plan.rows, run.store, split.cases(), split.item_sessions(), _common(run, split))
     record = pd.DataFrame([_run_row(run, split, how, seconds)])
     frames: dict[str, pd.DataFrame] = {}
@@ -83,9 +85,27 @@ def write_results(
         Path(settings.resolved_document),
         prices=Prices(settings.watts, settings.price_per_kwh, settings.price_per_hour),
     )
-    export_cells(run.store, sorted(set(values["cell"])), cells_file(settings))
     _track(settings, summary, how, document, seconds)
     return Report(_in_words(settings, summary, document))
+
+
+def check_places(spark: SparkSession, settings: EvaluateSettings) -> None:
+    """Refuse, before anything runs, an output that is somebody else's table.
+
+    Raises:
+        OutputError: there is a table that no evaluation wrote.
+    """
+    for kind, columns in EVALUATION.items():
+        place = place_of(settings, kind)
+        if table_version(spark, place) is None:
+            continue
+        there = read_table(spark, place).columns
+        missing = [c.name for c in columns if c.required and c.name not in there]
+        if missing:
+            raise OutputError(
+                f"The table {place} is there and no evaluation wrote it: it lacks {', '.join(missing[:3])}. "
+                "Name another table by --output."
+            )
 
 
 def place_of(settings: EvaluateSettings, kind: str) -> str:
@@ -130,7 +150,7 @@ def _values(run: Evaluation, split: Split, rows: Sequence[Row]) -> pd.DataFrame:
 
 
 def _common(run: Evaluation, split: Split) -> dict[str, Any]:
-    return {"data_set": run.settings.data_set, "split": split.folder.name, "data_hash": split.data_hash}
+    return {"data_set": run.settings.data_set, "split": split.name, "data_hash": split.data_hash}
 
 
 def _identity(kind: str) -> list[str]:
@@ -150,7 +170,7 @@ def _run_row(run: Evaluation, split: Split, how: Mapping[str, Candidate], second
         # The arguments only: where the environment lies says nothing.
         "command": shlex.join([run.settings.job.script, *sys.argv[1:]]),
         "seconds": round(seconds, 1),
-        "finished_at": datetime.now(timezone.utc).replace(tzinfo=None),
+        "finished_at": datetime.now(timezone.utc),
         "versions": json.dumps(_versions()),
     }
 

@@ -68,6 +68,7 @@ class EvaluateSettings(JobSettings):
             "watts": "energy and money",
             "config": "the run",
         },
+        interrupted="What is trained is kept: the same command goes on where this one stopped.",
     )
 
     ratios: Distinct[Share] = Field(
@@ -138,6 +139,7 @@ class EvaluateSettings(JobSettings):
     name: str | None = Field(
         default=None,
         min_length=1,
+        pattern=r"^\w[\w .-]*$",
         description="Name of the data set in tables; default: taken from the input's name, for "
         "/x/diginetica/sessions_train.parquet it is diginetica.",
     )
@@ -228,7 +230,15 @@ class EvaluateSettings(JobSettings):
         return self.document or str(folder / "evaluation_report")
 
     def prune_settings(
-        self, method: Method, seed: int, ratio: float, input: str, output: str, workspace: str
+        self,
+        method: Method,
+        seed: int,
+        ratio: float,
+        input: str,
+        output: str,
+        workspace: str,
+        *,
+        has_order: bool = True,
     ) -> PruneSettings:
         """Settings of the pruning run whose result is evaluated.
 
@@ -239,6 +249,7 @@ class EvaluateSettings(JobSettings):
             input: table to prune: session_id, items, place, as `data.make_split` writes it.
             output: table of what is kept.
             workspace: where the run's experts and tracking lie.
+            has_order: whether `place` ranks sessions from old to new, or is any number.
         """
         return PruneSettings(
             ratio=ratio,
@@ -249,7 +260,7 @@ class EvaluateSettings(JobSettings):
             workspace=workspace,
             session_column="session_id",
             item_column="items",
-            order_column="place",
+            order_column="place" if has_order else None,
             device=self.device,
             batch_size=self.batch_size,
             sampling=self.sampling,

@@ -7,10 +7,13 @@ sessions in order of time for the others.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import shutil
+import time
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,7 @@ from prune_lib.experts.feed import Feed, write_feed
 from prune_lib.ordering import with_running_total
 from prune_lib.settings import PruneSettings, settings_hash
 
-__all__ = ["cut", "prune_once", "subset_of", "write_prefixes", "write_subset"]
+__all__ = ["code_hash", "cut", "experts_folder", "prune_once", "subset_of", "write_prefixes", "write_subset"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -39,16 +42,36 @@ def prune_once(spark: SparkSession, settings: PruneSettings, split: Split) -> tu
 
     table = settings.resolved_output
     note = Path(table).parent / "pruned.json"
-    key = f"{split.data_hash}/{settings_hash(settings)}"
+    key = f"{split.data_hash}/{settings_hash(settings)}/{code_hash()}"
     if note.is_file():
         done = json.loads(note.read_text())
         if done["key"] == key:
             return table, done["seconds"]
+        note.unlink()  # or a run that is killed below would leave another table under this note
     note.parent.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
     summary = prune(settings, spark)
     seconds: dict[str, float] = {name: value for name, value, _ in summary.run["stages"]}
+    # Writing, and what lies between the stages.
+    seconds["rest"] = max(0.0, time.perf_counter() - started - sum(seconds.values()))
     note.write_text(json.dumps({"key": key, "seconds": seconds}) + "\n")
     return table, seconds
+
+
+@cache
+def code_hash() -> str:
+    """A hash of all code that pruning runs: after a change nothing that it made is taken for the new."""
+    package = Path(__file__).resolve().parents[1]
+    content = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        if "evaluation" not in file.relative_to(package).parts:
+            content.update(file.read_bytes())
+    return content.hexdigest()[:8]
+
+
+def experts_folder(split: Split) -> str:
+    """Workspace of a split's pruning runs: experts of other code, or of other data, are never taken."""
+    return str(split.folder / f"workspace-{code_hash()}")
 
 
 def cut(pruned: DataFrame, budget: int, cost: Column | None = None) -> DataFrame:
@@ -71,7 +94,9 @@ def cut(pruned: DataFrame, budget: int, cost: Column | None = None) -> DataFrame
     return running.filter(F.col("__running") <= budget).drop("__n", "__running")
 
 
-def subset_of(spark: SparkSession, split: Split, pruned: str | None, ratio: float, folder: Path) -> Subset:
+def subset_of(
+    spark: SparkSession, split: Split, pruned: str | None, ratio: float, folder: Path, max_length: int
+) -> Subset:
     """A share of the training sessions as a subset; what is there already of the same table is taken.
 
     Args:
@@ -80,16 +105,19 @@ def subset_of(spark: SparkSession, split: Split, pruned: str | None, ratio: floa
         pruned: the pruned table; None for all sessions.
         ratio: share of the interactions.
         folder: where the subset is written.
+        max_length: longer sessions are cut to their last items in the feed.
     """
     if pruned is None:
         kept = spark.read.format("delta").load(split.sessions)
     else:
         table = spark.read.format("delta").load(pruned).select("session_id", "items", "place", "prune_rank")
         kept = cut(table, budget_of(ratio, split.n_interactions))
-    return write_subset(kept, split.n_items, folder)
+    return write_subset(kept, split.n_items, folder, max_length)
 
 
-def write_subset(kept: DataFrame, n_items: int, folder: Path, max_length: int = 50) -> Subset:
+def write_subset(
+    kept: DataFrame, n_items: int, folder: Path, max_length: int, *, session: Column | None = None
+) -> Subset:
     """Write a subset's files.
 
     Args:
@@ -97,20 +125,23 @@ def write_subset(kept: DataFrame, n_items: int, folder: Path, max_length: int = 
         n_items: size of the vocabulary.
         folder: where to; what is there of the same sessions is kept, of others replaced.
         max_length: longer sessions are cut to their last items in the feed.
+        session: what tells sessions apart for an item's popularity; `place` where absent.
     """
     rows = kept.select("session_id", F.col("items").cast("array<int>").alias("items"), "place")
     digest = fingerprint(rows, F.col("session_id").cast("string"), F.col("items"), F.col("place"))
-    known = _known(folder, digest)
+    known = _known(folder, digest, n_items, max_length)
     if known is not None:
         return known
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     _write_feed(rows, folder / "feed", n_items, max_length)
-    rows.orderBy("place").select("items").write.parquet(str(folder / "sessions"))
+    rows.orderBy("place").select("place", "items").write.parquet(str(folder / "sessions"))
     counts = (
-        rows.select("place", F.explode("items").alias("item"))
+        rows.select(
+            (F.col("place") if session is None else session).alias("in"), F.explode("items").alias("item")
+        )
         .groupBy("item")
-        .agg(F.count_distinct("place").alias("sessions"), F.count("*").alias("interactions"))
+        .agg(F.count_distinct("in").alias("sessions"), F.count("*").alias("interactions"))
         .toPandas()
     )
     popularity = np.zeros(n_items, np.int64)
@@ -125,11 +156,12 @@ def write_subset(kept: DataFrame, n_items: int, folder: Path, max_length: int = 
         digest,
     )
     note = {k: v for k, v in asdict(subset).items() if k != "folder"}
+    note |= {"n_items": n_items, "max_length": max_length}
     (folder / "subset.json").write_text(json.dumps(note) + "\n")
     return subset
 
 
-def write_prefixes(spark: SparkSession, subset: Subset, n_items: int, max_length: int = 50) -> None:
+def write_prefixes(spark: SparkSession, subset: Subset, n_items: int, max_length: int) -> None:
     """Write each prefix of each session as a row of its own, as the field augments its data."""
     path = subset.folder / "prefixes"
     if (path / "_SUCCESS").is_file():
@@ -139,7 +171,6 @@ def write_prefixes(spark: SparkSession, subset: Subset, n_items: int, max_length
     lengths = F.sequence(F.lit(2), F.size("items"))
     prefixes = (
         sessions.filter(F.size("items") >= 2)
-        .withColumn("place", F.xxhash64("items", F.monotonically_increasing_id()))
         .select("place", "items", F.explode(lengths).alias("length"))
         .select(
             F.concat_ws("#", "place", "length").alias("session_id"),
@@ -166,9 +197,11 @@ def _write_feed(rows: DataFrame, path: Path, n_items: int, max_length: int) -> N
     )
 
 
-def _known(folder: Path, digest: str) -> Subset | None:
+def _known(folder: Path, digest: str, n_items: int, max_length: int) -> Subset | None:
+    """The subset that lies there, if it is of these rows in this form."""
     try:
         note = json.loads((folder / "subset.json").read_text())
-    except (OSError, ValueError):
+        same = (note.pop("n_items"), note.pop("max_length"), note["hash"]) == (n_items, max_length, digest)
+        return Subset(folder, **note) if same else None
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return Subset(folder, **note) if note.get("hash") == digest else None

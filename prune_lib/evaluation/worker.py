@@ -6,12 +6,16 @@ with one thread the weights do not depend on the machine's cores.
 
 from __future__ import annotations
 
+import json
 import logging
 import multiprocessing
 import os
+import signal
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from prune_lib.errors import PruneError
 from prune_lib.evaluation.cases import Cases
 from prune_lib.evaluation.cells import WORST_RANK, Cell, CellResult, CellStore
 from prune_lib.evaluation.files import load_sessions
@@ -64,7 +69,7 @@ def run_cells(jobs: Sequence[Job], store: CellStore, *, processes: int, device: 
     """
     if not jobs:
         return
-    count = processes or os.cpu_count() or 1
+    count = processes or _cores()
     if device != "cpu":
         import torch
 
@@ -79,7 +84,15 @@ def run_cells(jobs: Sequence[Job], store: CellStore, *, processes: int, device: 
         try:
             for n, future in enumerate(as_completed(running), 1):
                 job = running[future]
-                recall, seconds = future.result()
+                try:
+                    recall, seconds = future.result()
+                except BrokenProcessPool as error:
+                    raise PruneError(
+                        f"a process that trained {job.label} was killed, most often for want of memory. What "
+                        "is done is kept: run the same command again, with --processes 1."
+                    ) from error
+                except Exception as error:
+                    raise RuntimeError(f"training {job.label}: {error}") from error
                 done_weight += job.weight
                 left = (time.monotonic() - started) * (all_weight / done_weight - 1)
                 _LOG.info(
@@ -100,13 +113,26 @@ def run_cells(jobs: Sequence[Job], store: CellStore, *, processes: int, device: 
             raise
 
 
+def _cores() -> int:
+    """Cores that this process may use; macOS knows no affinity."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _one_thread() -> None:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
     # A terminal's Ctrl-C reaches this process too; the parent says what happened.
-    import signal
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process where its parent was killed: else it would go on with cells nobody waits for."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
 
 
 def run_cell(job: Job, folder: Path, device: str) -> tuple[float, float]:
@@ -128,8 +154,23 @@ def run_cell(job: Job, folder: Path, device: str) -> tuple[float, float]:
             "gini": gini(ranked.recommended),
         },
     )
+    _check_files(job)
     CellStore(folder).put(result)
     return float((ranks <= 20).mean()), time.perf_counter() - started
+
+
+def _check_files(job: Job) -> None:
+    """See that what was read is what the cell names.
+
+    Raises:
+        PruneError: another evaluation has replaced the files in the meantime.
+    """
+    subset = json.loads((job.subset / "subset.json").read_text())["hash"]
+    if subset != job.cell.subset or not job.cell.data.endswith(_cases(job.split).digest()):
+        raise PruneError(
+            f"the files that {job.label} is trained on were replaced while it ran: is another evaluation of "
+            "the same data at work in the same workspace? Run them one after the other."
+        )
 
 
 @cache

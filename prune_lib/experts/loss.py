@@ -13,17 +13,30 @@ __all__ = ["NegativeSampler", "sampled_log_normaliser"]
 class NegativeSampler:
     """Draws shared negatives from popularity^power, with replacement, deterministically by seed."""
 
-    def __init__(self, popularity: npt.NDArray[np.int64], power: float, seed: int) -> None:
-        """Take popularity (sessions per item, [n_items]); an item of popularity 0 counts as 1."""
+    def __init__(
+        self, popularity: npt.NDArray[np.int64], power: float, seed: int, *, unseen: bool = True
+    ) -> None:
+        """Take popularity (sessions per item, [n_items]).
+
+        Args:
+            popularity: sessions per item.
+            power: an item is drawn in proportion to popularity to this power.
+            seed: of the draws.
+            unseen: an item of popularity 0 counts as one of popularity 1; else it is never drawn.
+        """
         weight = np.maximum(popularity, 1).astype(np.float64) ** power
+        if not unseen:
+            weight[popularity == 0] = 0.0
         self.probability = weight / weight.sum()
         self._cumulative = np.cumsum(self.probability)
+        self._last = int(np.flatnonzero(weight)[-1])
         self._random = np.random.default_rng(seed)
 
     def draw(self, k: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Return k item indices and log(k q) of each (log of its expected count in the draw)."""
         drawn = np.searchsorted(self._cumulative, self._random.random(k), side="right")
-        drawn = np.minimum(drawn, len(self.probability) - 1)
+        # The sum's last digits may leave a draw behind the last item that can be drawn.
+        drawn = np.minimum(drawn, self._last)
         return drawn, np.log(k * self.probability[drawn]).astype(np.float32)
 
 

@@ -36,7 +36,7 @@ def test_all_that_decides_is_in_the_name(changed):
 
 
 def test_the_name_is_the_same_on_every_machine():
-    assert CELL.id == "d60c13073d1a6f22"
+    assert CELL.id == "7b2e71abed3d5d93"
     assert replace(CELL, recipe={"dim": 8}).id == CELL.id
 
 
@@ -93,7 +93,7 @@ def subset(folder: Path, name: str, sessions: int) -> Subset:
 
 def test_steps_follow_the_regime_and_equal_cells_are_run_once(tmp_path):
     settings = EvaluateSettings(fit={"batch_size": 16})
-    split = Split(tmp_path, 100, 5, 500, 10, 20, 0, "d", "c")
+    split = Split(tmp_path, "test", True, 100, 5, 500, 10, 20, 0, "d", "c")
     full, small = subset(tmp_path, "all", 80), subset(tmp_path, "small", 8)
     plan = Plan(settings, split, full)
     how = Candidate(1e-3, 4, longest=8, shortest=2)

@@ -17,6 +17,7 @@ from prune_lib.evaluation.targets.encoders import make_encoder  # noqa: E402
 from prune_lib.evaluation.targets.neural import NeuralTarget, Recipe, fit_neural  # noqa: E402
 from prune_lib.evaluation.targets.settings import NEURAL  # noqa: E402
 from prune_lib.experts.feed import Feed  # noqa: E402
+from prune_lib.experts.loss import NegativeSampler  # noqa: E402
 from prune_lib.experts.models import Expert, make_expert  # noqa: E402
 
 N_ITEMS, DIM, LENGTH = 30, 16, 12
@@ -92,6 +93,33 @@ def test_scores_of_a_prefix_are_those_of_its_last_items_alone(name):
             np.testing.assert_allclose(scores[at], alone, atol=1e-4)
             at += 1
     assert at == len(scores)
+
+
+def test_an_item_that_training_lacks_stands_in_a_prefix_as_unknown():
+    """Its random embedding would be noise that nobody has who trains on the pruned table alone."""
+    seen = np.ones(N_ITEMS, bool)
+    seen[[3, 7]] = False
+    target = NeuralTarget(model("gru4rec"), seen, LENGTH)
+    one, other, known = (target.scores([np.array([1, i, 2, 4], np.int32)]) for i in (3, 7, 5))
+    np.testing.assert_array_equal(one, other)
+    assert not np.allclose(one[1:, 0], known[1:, 0])
+
+
+def test_an_item_that_training_lacks_is_no_negative():
+    popularity = np.array([4, 0, 9, 0])
+    drawn, log_expected = NegativeSampler(popularity, 0.5, 0, unseen=False).draw(1000)
+    assert set(drawn) == {0, 2}
+    np.testing.assert_allclose(np.exp(log_expected[drawn == 0]), 1000 * 2 / 5, rtol=1e-5)
+    assert set(NegativeSampler(popularity, 0.5, 0).draw(1000)[0]) == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("name", NEURAL)
+def test_every_position_of_the_longest_input_is_trained(feed, name):
+    """A session of `max_length` items has one input less, and so have the windows that are scored."""
+    fitted = fit_neural(feed, POPULARITY, recipe(name), steps=2, seed=0)
+    assert fitted.model.max_length == FEED_LENGTH - 1
+    long = [np.arange(12, dtype=np.int32)]
+    assert fitted.model.scores(long).shape == (11, CYCLE)
 
 
 def test_an_item_that_training_lacks_is_never_recommended():

@@ -94,7 +94,7 @@ def test_a_single_value_and_no_value(file) -> None:
         (["--ratios", ""], "--ratios must be values with commas between them, each a number in (0, 1]; got"),
         (["--ratios"], "--ratios needs a value: values with commas between them, each a number in (0, 1]."),
         (["--ablations", ","], "--ablations: a value is empty"),
-        (["--fit-candidates", "0.1,-1"], "--fit-candidates: '-1' is not in (0, 1]. The default is 0.001,0."),
+        (["--fit-candidates", "0.1,-1"], "--fit-candidates: '-1' is not in (0, 1]. The default is 0.002,0."),
         (["--fit.candidates", "0"], "--fit-candidates: '0' is not in (0, 1]."),
     ],
 )
@@ -237,7 +237,11 @@ def test_settings_of_the_pruning_runs() -> None:
     )
     p = s.prune_settings("graph", 7, 0.2, "/a/x", "/a/kept", "/w")
     assert (p.method, p.seed, p.training.seed, p.ratio) == ("graph", 7, 7, 0.2)
-    assert (p.input, p.output, p.workspace, p.item_column) == ("/a/x", "/a/kept", "/w", "product")
+    # Not the input's own columns: an evaluation prunes a table of its own making.
+    columns = (p.session_column, p.item_column, p.time_column, p.order_column)
+    assert columns == ("session_id", "items", None, "place")
+    assert s.prune_settings("graph", 7, 0.2, "/a/x", "/a/k", "/w", has_order=False).order_column is None
+    assert (p.input, p.output, p.workspace) == ("/a/x", "/a/kept", "/w")
     assert (p.sampling, p.propagation) == (s.sampling, s.propagation)
     assert p.training == s.training.model_copy(update={"seed": 7})
     assert (p.device, p.training.device, p.batch_size) == ("cpu", "cpu", 64)
@@ -269,7 +273,7 @@ def test_help_is_the_jobs_own(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"\n{heading}:\n" in text
     assert "what to keep" not in text and "PRUNE_" not in text and "conf/default" not in text
     assert "(default: 0.05,0.1,0.2,0.3,0.5,1.0)" in " ".join(text.split())
-    assert "{steps,epochs},..." in text and "EVALUATE_RATIOS" in text and "--fit-dim" not in text
+    assert "{steps,epochs,tuned},..." in text and "EVALUATE_RATIOS" in text and "--fit-dim" not in text
     assert "demo and fit." in " ".join(text.split())
     assert max(map(len, text.splitlines())) <= 100
     with pytest.raises(SystemExit):

@@ -40,8 +40,8 @@ def table(spark: SparkSession, sessions: list[list[int]], tmp_path_factory: pyte
 @pytest.fixture(scope="module")
 def split(spark: SparkSession, table: str, tmp_path_factory: pytest.TempPathFactory) -> Split:
     """The newest tenth held out."""
-    folder = tmp_path_factory.mktemp("split") / "test"
-    return make_split(spark, open_input(spark, table, columns=NAMED), None, folder, share=0.1)
+    folder = tmp_path_factory.mktemp("split")
+    return make_split(spark, open_input(spark, table, columns=NAMED), None, folder, name="test", share=0.1)
 
 
 def test_the_newest_sessions_are_held_out_and_nothing_of_them_is_trained_on(
@@ -71,7 +71,7 @@ def test_the_split_is_the_same_whatever_the_partitions(
     spark.conf.set("spark.sql.shuffle.partitions", "7")
     try:
         again = make_split(
-            spark, open_input(spark, table, columns=NAMED), None, tmp_path / "again", share=0.1
+            spark, open_input(spark, table, columns=NAMED), None, tmp_path, name="test", share=0.1
         )
     finally:
         spark.conf.set("spark.sql.shuffle.partitions", before)
@@ -102,13 +102,14 @@ def test_rows_of_prefixes_are_put_together_to_sessions(spark: SparkSession, tmp_
 def test_a_test_that_shares_no_item_is_refused(spark: SparkSession, table: str, tmp_path: Path) -> None:
     strange = spark.createDataFrame([("t", [1001, 1002])], "session_id string, items array<bigint>")
     with pytest.raises(InputError, match="no test case is left"):
-        make_split(spark, open_input(spark, table, columns=NAMED), strange, tmp_path / "x", share=0.1)
+        opened = open_input(spark, table, columns=NAMED)
+        make_split(spark, opened, strange, tmp_path, name="test", share=0.1)
 
 
 def test_without_an_order_nothing_can_be_held_out(spark: SparkSession, table: str, tmp_path: Path) -> None:
     unordered = open_input(spark, table, columns=ColumnNames("session_id", "items"))
     with pytest.raises(InputError, match="held out.*--order-column"):
-        make_split(spark, unordered, None, tmp_path / "x", share=0.1)
+        make_split(spark, unordered, None, tmp_path, name="test", share=0.1)
 
 
 @pytest.mark.parametrize("method", ["graph", "random"])
@@ -135,7 +136,7 @@ def test_a_cut_by_rank_is_what_pruning_at_that_ratio_keeps(
 
 
 def test_a_subset_on_disk_is_what_was_kept(spark: SparkSession, split: Split, tmp_path: Path) -> None:
-    subset = subset_of(spark, split, None, 1.0, tmp_path / "all")
+    subset = subset_of(spark, split, None, 1.0, tmp_path / "all", 50)
     rows = spark.read.format("delta").load(split.sessions).orderBy("place").collect()
     assert [s.tolist() for s in load_sessions(subset.folder)] == [row["items"] for row in rows]
     assert subset.sessions == 360
@@ -143,12 +144,12 @@ def test_a_subset_on_disk_is_what_was_kept(spark: SparkSession, split: Split, tm
     # A session of one click has nothing to predict, and is in the data all the same.
     assert subset.targets == sum(len(row["items"]) - 1 for row in rows)
     np.testing.assert_array_equal(np.load(subset.folder / "popularity.npy"), split.item_sessions())
-    assert subset_of(spark, split, None, 1.0, tmp_path / "all") == subset
+    assert subset_of(spark, split, None, 1.0, tmp_path / "all", 50) == subset
 
 
 def test_prefixes_are_rows_of_their_own(spark: SparkSession, split: Split, tmp_path: Path) -> None:
-    subset = subset_of(spark, split, None, 1.0, tmp_path / "all")
-    write_prefixes(spark, subset, split.n_items)
+    subset = subset_of(spark, split, None, 1.0, tmp_path / "all", 50)
+    write_prefixes(spark, subset, split.n_items, 50)
     feed = subset.feed("prefixes")
     assert feed.sessions() == subset.targets
 
@@ -251,7 +252,8 @@ def test_validation_chooses_and_samples_and_ablations_run(
     prefix = rows[rows["variant"] == "unit=prefix"]
     assert set(prefix["method"]) == {"graph", "random"}
     assert set(prefix["samples"]) == {"last"}
-    targets = sum(map(len, load_sessions(tmp_path / "ws/evaluate/shop/validation/subsets/all"))) - 324
+    (validation,) = (tmp_path / "ws/evaluate/shop").glob("validation-*")
+    targets = sum(map(len, load_sessions(validation / "subsets/all"))) - 324
     assert (prefix["sessions"] == int(0.3 * targets)).all()
 
 

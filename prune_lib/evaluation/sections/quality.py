@@ -42,7 +42,8 @@ def recall(part: Part, regime: str, picture: str = "") -> str:
         assert mine is not None
         of_all = mine.share_of_all
         if math.isnan(of_all.mean):
-            of_all = Interval(mine.mean / part.mean("all", 1.0, regime, target), math.nan, math.nan)
+            full = part.mean("all", 1.0, regime, target)
+            of_all = Interval(mine.mean / full if full else math.nan, math.nan, math.nan)
         rows.append(
             [
                 kept(ratio),

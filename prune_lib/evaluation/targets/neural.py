@@ -36,7 +36,7 @@ class Recipe:
         negatives: negatives a batch.
         negative_power: they are drawn from popularity to this power.
         batch_size: padded positions a batch.
-        max_length: longer sessions are cut to their last items.
+        max_length: longer sessions are cut to so many items, their last; one less are inputs.
         learning_rate: the network's.
         embedding_ratio: the item embeddings' learning rate as a multiple of it.
         device: auto, cpu or cuda.
@@ -85,7 +85,9 @@ class NeuralTarget:
         self.max_length = max_length
         self._expert = expert.eval()
         self._table = expert.output_table().T.contiguous()
-        # An item that training never saw has a random embedding: it is never recommended.
+        # An item that training never saw has a random embedding. In a prefix it stands as unknown, as it
+        # would for who trains on the pruned table alone, and it is never recommended.
+        self._known = np.append(seen, False)
         self._bias = expert.bias[: self.n_items].masked_fill(
             ~torch.from_numpy(seen).to(expert.bias.device), float("-inf")
         )
@@ -117,6 +119,7 @@ class NeuralTarget:
             items = np.full((len(group), length), self.n_items, np.int64)
             for row, (_, _, session) in enumerate(group):
                 items[row, : len(session)] = session
+            items[~self._known[items]] = self.n_items
             states = self._expert.states(torch.from_numpy(items).to(device))
             places, sources = [], []
             for row, (at, first, session) in enumerate(group):
@@ -170,6 +173,7 @@ def fit_neural(
     if (steps is None) == (passes is None):
         raise ValueError("give either steps or passes")
     device = pick_device(recipe.device)
+    inputs = recipe.max_length - 1  # the last item of a session is a target only
     n_items = len(popularity)
     one_pass = feed.batch_count(recipe.batch_size, rows=rows)
     if not one_pass:
@@ -180,7 +184,7 @@ def fit_neural(
         encoder = make_encoder(
             recipe.target,
             dim=recipe.dim,
-            max_length=recipe.max_length,
+            max_length=inputs,
             dropout=recipe.dropout,
             layers=recipe.layers,
         )
@@ -188,12 +192,13 @@ def fit_neural(
             recipe.target,
             popularity,
             dim=recipe.dim,
-            max_length=recipe.max_length,
+            max_length=inputs,
             dropout=recipe.dropout,
             encoder=encoder,
         ).to(device)
         learner = Learner(expert, recipe.learning_rate, recipe.learning_rate * recipe.embedding_ratio)
-        sampler = NegativeSampler(popularity, recipe.negative_power, seed)
+        # What is never recommended is no rival to learn against.
+        sampler = NegativeSampler(popularity, recipe.negative_power, seed, unseen=False)
         expert.train()
         learned, tail = 0, []
         for step, items in enumerate(_forever(feed, recipe.batch_size, rows, seed)):
@@ -208,7 +213,7 @@ def fit_neural(
                 on_step(step + 1, total)
         expert.eval().requires_grad_(False)
     return Fitted(
-        NeuralTarget(expert, popularity > 0, recipe.max_length),
+        NeuralTarget(expert, popularity > 0, inputs),
         total,
         total / one_pass,
         learned,
