@@ -33,9 +33,9 @@ evaluate: setup ## What pruning costs in quality, in minutes: on your data with 
 
 # Two public data sets, which are not part of the project: yoochoose100k and diginetica.
 DATA ?= ../shared/data
-YOOCHOOSE := --name yoochoose --input "$(DATA)/yoochoose100k/events.parquet" \
+YOOCHOOSE := --fit-epochs-tried 4,8,16 --name yoochoose --input "$(DATA)/yoochoose100k/events.parquet" \
 	--test "$(DATA)/yoochoose100k/events_test.parquet"
-DIGINETICA := --name diginetica --input "$(DATA)/diginetica/sessions_train.parquet" \
+DIGINETICA := --fit-epochs-tried 2,4 --name diginetica --input "$(DATA)/diginetica/sessions_train.parquet" \
 	--order-column session_id --test "$(DATA)/diginetica/test.parquet"
 EVALUATE := "$(BIN)/spark-submit" jobs/evaluate.py --document docs $(ARGS)
 
@@ -44,7 +44,7 @@ results: setup ## Regenerate docs/results.md from the data sets in DATA: hours; 
 	$(EVALUATE) $(YOOCHOOSE) --split validation --ablations all --ratios 0.1,0.3 --regimes tuned
 	$(EVALUATE) $(YOOCHOOSE) --ratios 0.1,0.3 --samples positions,prefixes,last --regimes steps \
 	  --targets gru4rec,sasrec,srgnn --ablations unit
-	$(EVALUATE) $(DIGINETICA) --fit-epochs-tried 4 --regimes steps,epochs
+	$(EVALUATE) $(DIGINETICA) --regimes steps,epochs
 
 test: setup ## Run every test, those without Spark first
 	"$(BIN)/python" -m pytest --doctest-modules scripts/environment tests/core

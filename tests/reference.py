@@ -1,4 +1,4 @@
-"""Short numpy references for what the Spark job does: the oracles of the tests and of the benchmarks.
+"""Short numpy references for what the Spark job does: the oracles of the tests.
 
 Written for clarity, one process, no Spark; the formulas are those of the design, line by line.
 """
