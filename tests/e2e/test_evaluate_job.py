@@ -82,6 +82,9 @@ def test_every_table_is_there_with_its_columns_and_their_meaning(
         assert all(fields[c.name].metadata.get("comment") == c.comment for c in columns)
     values = DeltaTable(str(workspace / "evaluation")).to_pandas()
     recall = values[(values["metric"] == "recall@20") & (values["band"] == "all")]
+    # The two neural targets tried two learning rates on all of validation's data and on a tenth of it.
+    assert (recall["split"] == "validation").sum() == 8
+    recall = recall[recall["split"] == "test"]
     assert set(recall["method"]) == {"all", "graph", "random"}
     assert set(recall["target"]) == {"gru4rec", "stamp", "session-knn", "markov"}
     assert len(recall) == 12
@@ -98,7 +101,7 @@ def test_the_report_and_the_cells_lie_beside_each_other(finished: tuple[Path, di
     report = finished[0] / "evaluation_report"
     assert "session-knn" in (report / "results.md").read_text()
     cells = pd.read_parquet(report / "cells" / "workspace.parquet")
-    assert len(cells) == 12
+    assert len(cells) == 12 + 8
     assert list(report.glob("*.svg"))
 
 
