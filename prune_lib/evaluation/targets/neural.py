@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -151,7 +151,6 @@ def fit_neural(
     rows: int | None = None,
     last_only: bool = False,
     threads: int = 1,
-    on_step: Callable[[int, int], None] | None = None,
 ) -> Fitted:
     """Train a target for so many steps, or for so many passes over the subset.
 
@@ -165,7 +164,6 @@ def fit_neural(
         rows: sessions in a batch, where not by padded positions.
         last_only: learn the last position of each row of the feed only.
         threads: torch's; with 1 the same weights come out everywhere.
-        on_step: called with the steps done and all of them, after each.
 
     Raises:
         ValueError: neither or both of steps and passes, or nothing in the feed.
@@ -209,8 +207,6 @@ def fit_neural(
             learned += len(batch.targets_at)
             if step >= int(0.9 * total):
                 tail.append(loss)
-            if on_step is not None:
-                on_step(step + 1, total)
         expert.eval().requires_grad_(False)
     return Fitted(
         NeuralTarget(expert, popularity > 0, inputs),
