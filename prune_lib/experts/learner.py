@@ -45,9 +45,14 @@ class Learner:
         h = expert.states(batch.inputs, weight[batch.inputs_at])[batch.valid]
         unit = torch.nn.functional.normalize(weight, dim=-1)
         positive = (h * unit[batch.targets_at]).sum(dim=1) + bias[batch.targets_at]
-        negative = torch.addmm(bias[batch.negatives_at], h, unit[batch.negatives_at].T)
         log_z = sampled_log_normaliser(
-            positive, negative, batch.targets_at, batch.negatives_at, batch.log_expected
+            positive,
+            h,
+            unit[batch.negatives_at],
+            bias[batch.negatives_at],
+            batch.targets_at,
+            batch.negatives_at,
+            batch.log_expected,
         )
         loss = (log_z - positive).mean()
         self.network.zero_grad(set_to_none=True)

@@ -24,7 +24,9 @@ def test_the_sampled_normaliser_is_unbiased():
         negatives = torch.from_numpy(drawn)
         log_z = sampled_log_normaliser(
             scores.gather(1, targets[:, None])[:, 0],
-            scores[:, negatives],
+            scores,
+            torch.eye(10).double()[negatives],  # a state times these is its scores
+            torch.zeros(8).double(),
             targets,
             negatives,
             torch.from_numpy(log_expected),
@@ -44,10 +46,35 @@ def test_the_sampler_follows_popularity_to_its_power():
 
 def test_only_accidental_hits_leave_the_target_alone():
     log_z = sampled_log_normaliser(
-        torch.tensor([2.0]), torch.tensor([[9.0, 9.0]]), torch.tensor([5]),
+        torch.tensor([2.0]), torch.tensor([[9.0]]), torch.ones(2, 1), torch.zeros(2), torch.tensor([5]),
         torch.tensor([5, 5]), torch.zeros(2),
     )  # fmt: skip
     assert log_z.item() == pytest.approx(2.0)
+
+
+def test_the_gradient_by_hand_is_autograds_own():
+    generator = torch.Generator().manual_seed(3)
+    n, k, width, n_items = 12, 9, 4, 15
+    positive, states, vectors, bias = (
+        torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
+        for shape in ((n,), (n, width), (k, width), (k,))
+    )
+    targets, negatives = (torch.randint(n_items, (size,), generator=generator) for size in (n, k))
+    log_expected = torch.randn(k, generator=generator, dtype=torch.float64)
+    hits = targets[:, None] == negatives
+    assert hits.any(), "the case to be tested"
+    plain = (states @ vectors.T + bias - log_expected).masked_fill(hits, float("-inf"))
+    expected = torch.logsumexp(torch.cat([positive[:, None], plain], dim=1), dim=1)
+    found = sampled_log_normaliser(positive, states, vectors, bias, targets, negatives, log_expected)
+    assert torch.allclose(found, expected)
+    upstream = torch.randn(n, generator=generator, dtype=torch.float64)
+    inputs = (positive, states, vectors, bias)
+    for mine, theirs in zip(
+        torch.autograd.grad(found, inputs, upstream),
+        torch.autograd.grad(expected, inputs, upstream),
+        strict=True,
+    ):
+        assert torch.allclose(mine, theirs)
 
 
 def test_row_adam_equals_adam_where_every_row_is_touched():
