@@ -23,7 +23,7 @@ import pandas as pd
 __all__ = ["Cell", "CellResult", "CellStore", "WORST_RANK", "export_cells", "import_cells"]
 
 #: Raised when the same cell would give another result.
-FORMAT = 2
+FORMAT = 3
 #: This rank stands for itself and all behind it: no metric at a cut-off of 20 tells them apart.
 WORST_RANK = 21
 

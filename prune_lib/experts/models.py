@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from prune_lib.experts.settings import EXPERTS
 
 __all__ = [
+    "Dropout",
     "Expert",
     "Gate",
     "GnnEncoder",
@@ -39,6 +40,21 @@ __all__ = [
 
 #: Start of the learned scale of the cosine; within [1, 50] it is then learned.
 INITIAL_SCALE = 12.0
+
+
+class Dropout(nn.Module):
+    """As nn.Dropout, by uniform numbers: torch draws those four times as fast on a CPU as Bernoulli's."""
+
+    def __init__(self, p: float) -> None:
+        """Take the probability that an element is dropped, in [0, 1)."""
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x, in training with elements dropped and the others divided by 1 - p."""
+        if not self.training or self.p == 0.0:
+            return x
+        return x * (torch.rand_like(x) >= self.p).to(x.dtype).mul_(1.0 / (1.0 - self.p))
 
 
 class RnnEncoder(nn.Module):
@@ -70,7 +86,7 @@ class TransformerEncoder(nn.Module):
         self.out = nn.Linear(dim, dim)
         self.norm_mlp = nn.LayerNorm(dim)
         self.mlp = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
     def forward(self, x: Tensor, items: Tensor) -> Tensor:
         """Return the states [B, T, d] of embedded inputs x [B, T, d]; padding stands at the end."""
@@ -169,7 +185,7 @@ class Expert(nn.Module):
         self.kind = kind
         self.n_items = n_items
         self.encoder = _ENCODERS[kind](dim, max_length, dropout) if encoder is None else encoder
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.log_scale = nn.Parameter(torch.tensor(float(np.log(INITIAL_SCALE))))
         table = torch.randn(n_items + 1, dim) / dim**0.5
         table[n_items] = 0.0
@@ -219,7 +235,7 @@ class Gate(nn.Module):
         """Build a gate over `len(EXPERTS)` experts of width `dim`."""
         super().__init__()
         self.hidden = nn.Linear(len(EXPERTS) * dim + 3, dim)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.last = nn.Linear(dim, len(EXPERTS))
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)

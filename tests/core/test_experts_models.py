@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from prune_lib.experts.mixture import Mixture, SharedNegatives, standardised_log_popularity  # noqa: E402
-from prune_lib.experts.models import Expert, Gate, make_expert  # noqa: E402
+from prune_lib.experts.models import Dropout, Expert, Gate, make_expert  # noqa: E402
 from prune_lib.experts.settings import EXPERTS  # noqa: E402
 
 N_ITEMS, DIM, LENGTH = 30, 16, 12
@@ -121,3 +121,11 @@ def test_the_estimate_is_exact_where_the_negatives_are_all_items():
     model.prepare(negatives=20)  # sampled, but the target always enters as it is
     _, estimated, _ = model(items)
     assert (estimated < 0).all() and not torch.allclose(exact, estimated, atol=1e-3)
+
+
+def test_dropout_keeps_the_mean_in_training_and_everything_else_afterwards():
+    drop, x = Dropout(0.3), torch.full((400, 500), 2.0)
+    dropped = drop.train()(x)
+    assert abs((dropped == 0).float().mean().item() - 0.3) < 0.01
+    assert torch.allclose(dropped[dropped != 0], torch.tensor(2.0 / 0.7))
+    assert torch.equal(drop.eval()(x), x)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prune_lib.evaluation.targets.settings import NEURAL
-from prune_lib.experts.models import GnnEncoder, RnnEncoder, TransformerEncoder
+from prune_lib.experts.models import Dropout, GnnEncoder, RnnEncoder, TransformerEncoder
 
 __all__ = ["HstuEncoder", "NarmEncoder", "SasRecEncoder", "StampEncoder", "make_encoder"]
 
@@ -61,7 +61,7 @@ class NarmEncoder(nn.Module):
         self.of_last = nn.Linear(dim, dim, bias=False)
         self.of_each = nn.Linear(dim, dim, bias=False)
         self.energy = nn.Linear(dim, 1, bias=False)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.decode = nn.Linear(2 * dim, dim, bias=False)
 
     def forward(self, x: Tensor, items: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ class HstuEncoder(nn.Module):
             for _ in range(layers)
         )
         self.bias = nn.Parameter(torch.zeros(layers, max_length))
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
     def forward(self, x: Tensor, items: Tensor) -> Tensor:
         """Return the states [B, T, d]."""
