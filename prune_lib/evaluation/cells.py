@@ -107,6 +107,10 @@ class CellStore:
         ranks = np.frombuffer(zlib.decompress(content[4 + size :]), np.uint8)
         return CellResult(cell_id, ranks, json.loads(content[4 : 4 + size]))
 
+    def names(self) -> set[str]:
+        """Ids of all cells that are done."""
+        return {file.name for file in self.folder.iterdir() if not file.name.startswith(".")}
+
     def missing(self, cells: Iterable[Cell]) -> list[Cell]:
         """Cells that are not done, each once."""
         return list({cell.id: cell for cell in cells if cell.id not in self}.values())
@@ -116,12 +120,15 @@ class CellStore:
 
 
 def export_cells(store: CellStore, cells: Sequence[str], file: Path) -> None:
-    """Write cells' results to a file by which another machine can go on; what it has already stays."""
+    """Write cells' results to a file by which another machine can go on; what it has already stays.
+
+    Cells of another FORMAT do not: nothing asks for them any more.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
-    import_cells(store, file)
-    known = set(pd.read_parquet(file, columns=["cell"])["cell"]) if file.is_file() else set()
+    known = import_cells(store, file)
     rows = [
         {
+            "format": FORMAT,
             "cell": name,
             "numbers": json.dumps(dict(found.numbers), sort_keys=True),
             "ranks": np.minimum(found.ranks, WORST_RANK).tobytes(),
@@ -134,11 +141,14 @@ def export_cells(store: CellStore, cells: Sequence[str], file: Path) -> None:
     part.replace(file)
 
 
-def import_cells(store: CellStore, file: Path) -> None:
-    """Take over cells that were run elsewhere."""
+def import_cells(store: CellStore, file: Path) -> set[str]:
+    """Take over cells that were run elsewhere; returns their ids."""
     if not file.is_file():
-        return
+        return set()
     table = pd.read_parquet(file)
+    # Files of the first formats do not say which.
+    table = table[table["format"] == FORMAT] if "format" in table.columns else table.head(0)
     for name, ranks, numbers in zip(table["cell"], table["ranks"], table["numbers"], strict=True):
         if name not in store:
             store.put(CellResult(name, np.frombuffer(ranks, np.uint8), json.loads(numbers)))
+    return set(table["cell"])

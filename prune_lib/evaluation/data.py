@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ def make_split(
     *,
     name: str,
     share: float,
+    warn: Callable[[str], None] = _LOG.warning,
 ) -> Split:
     """Encode the training sessions and the test cases, and write both to a folder of their own.
 
@@ -54,6 +56,8 @@ def make_split(
         parent: the folder that gets the split's.
         name: test or validation.
         share: share of the sessions that is held out where there is no test.
+        warn: is told what makes the test look unfit: sessions that are in the training data, too, or that
+            are older than some of them.
 
     Raises:
         InputError: the input cannot be used; it has no order and something is to be held out; no case is
@@ -63,6 +67,8 @@ def make_split(
     check_sessions(table, raw)
     if test is None:
         raw, test = _hold_out(raw, share, table)
+    else:
+        _check_apart(raw, test, warn)
     encoded = encode(raw, seed=0)
     sessions = encoded.sessions.select(
         "session_id", F.col("items").cast("array<bigint>").alias("items"), F.col("sid").alias("place")
@@ -86,6 +92,7 @@ def make_split(
         cases.n_sessions,
         cases.n_cases,
         unknown,
+        _repeated(spark, cases, encoded.sessions),
         data_hash,
         cases_hash,
     )
@@ -145,6 +152,42 @@ def _hold_out(raw: DataFrame, share: float, table: InputTable) -> tuple[DataFram
     )
 
 
+def _check_apart(raw: DataFrame, test: DataFrame, warn: Callable[[str], None]) -> None:
+    """Say where a test that was given is not apart from the training data: both are leaks."""
+    there = raw.select(F.col("session_id").cast("string").alias("session_id"), "items")
+    asked = test.select("session_id", F.col("items").cast("array<string>").alias("items"))
+    both = asked.join(
+        there.select("session_id", F.col("items").cast("array<string>").alias("items")),
+        ["session_id", "items"],
+        "left_semi",
+    ).count()
+    if both:
+        warn(
+            f"{both:,} sessions of the test are in the training data, by id and by items: what is learned "
+            "from them is asked for in the test. Take them out of the input, or leave --test out to have the "
+            "newest sessions cut off."
+        )
+    if "ordering" not in raw.columns or "ordering" not in test.columns:
+        return
+    if raw.schema["ordering"].dataType != test.schema["ordering"].dataType:
+        return
+    last = raw.agg(F.max("ordering").alias("last"))
+    early = test.crossJoin(F.broadcast(last)).filter(F.col("ordering") <= F.col("last")).count()
+    if early:
+        warn(
+            f"{early:,} sessions of the test are not later than the newest training session: the protocol "
+            "wants the test after the training data, so that nothing is learned from its future."
+        )
+
+
+def _repeated(spark: SparkSession, cases: Cases, sessions: DataFrame) -> int:
+    """Test sessions whose items are, one by one, those of a training session."""
+    asked = spark.createDataFrame(
+        [(s.tolist(),) for s in cases.sessions(0, cases.n_sessions)], "items ARRAY<INT>"
+    )
+    return asked.join(sessions.select("items").distinct(), "items", "left_semi").count()
+
+
 def _cases(test: DataFrame, items: DataFrame) -> tuple[Cases, int]:
     """Test sessions in the vocabulary's indices, in order of their ids, and how many clicks were unknown."""
     known = items.select(F.col("item").cast("string").alias("item"), "idx")
@@ -173,11 +216,19 @@ def read_test(spark: SparkSession, name: str, columns: ColumnNames) -> DataFrame
         columns: names that the user gave for the input; those that the test lacks are found.
 
     Returns:
-        session_id STRING, items ARRAY.
+        session_id STRING, items ARRAY, and `ordering` where the test says when its sessions were.
 
     Raises:
         InputError: the table cannot be read, or its prefixes are not all those of sessions.
     """
+    try:
+        return _read_test(spark, name, columns)
+    except InputError as error:
+        # What reads tables names the flag by which an input is given.
+        raise InputError(f"The test {name}: {error}".replace("--input", "--test")) from error
+
+
+def _read_test(spark: SparkSession, name: str, columns: ColumnNames) -> DataFrame:
     df = load_table(spark, name)
     if {"prefix", "target"} <= set(df.columns):
         return _from_prefixes(df, name)
@@ -188,7 +239,8 @@ def read_test(spark: SparkSession, name: str, columns: ColumnNames) -> DataFrame
     table = with_columns(df, ColumnNames(**given), name, None, "parquet")
     raw = settle(to_sessions(table))
     check_sessions(table, raw)
-    return raw.select(F.col("session_id").cast("string").alias("session_id"), "items")
+    order = [name for name in ("ordering",) if name in raw.columns]
+    return raw.select(F.col("session_id").cast("string").alias("session_id"), "items", *order)
 
 
 def _from_prefixes(df: DataFrame, name: str) -> DataFrame:

@@ -40,7 +40,8 @@ is written by hand."""
 
 _PROTOCOL = """\
 - Split as in SR-GNN: the test is later than the training data, every proper prefix of a test session is a
-  case, and clicks on items that the training data lack are left out (*unknown clicks*).
+  case, and clicks on items that the training data lack are left out (*unknown clicks*). People do again what
+  others did: *test sessions as in training* hold, click by click, what a training session holds.
 - No leaks: experts, pruning and targets see training sessions only. The validation split holds out the newest
   of them; learning rates and lengths of training are chosen on it, and the test is only reported.
 - Every case ranks all items of the training data, no sampled negatives; an item whose score ties with the
@@ -48,7 +49,7 @@ _PROTOCOL = """\
 - Budgets are in interactions: 10 % kept are a tenth of the clicks, in whole sessions.
 - Numbers are in percent, means over seeds; each seed prunes and trains anew. ± is the standard deviation
   over seeds. Brackets are 95 % intervals by bootstrap over test sessions of the seeds' mean, differences and
-  shares paired on the sessions; they do not hold the spread of seeds.
+  shares paired on the sessions; they do not hold the spread of seeds, which is ±.
 - ▼ ours is below random; ○ the interval of the difference includes 0."""
 
 _REGIMES = {
@@ -68,7 +69,7 @@ def write_document(
     Args:
         values: a row for every training, popularity band and metric.
         summary: means over seeds, with intervals.
-        runs: a row for every data set and split.
+        runs: a row for every run.
         folder: where to; a `findings.md` in it becomes a section.
         prices: what a second of the machine costs.
 
@@ -114,21 +115,26 @@ def _data(runs: pd.DataFrame) -> str:
         "test_sessions": "test sessions",
         "n_cases": "test cases",
         "unknown": "unknown clicks",
+        "repeated": "test sessions as in training",
     }
-    rows = [
-        [str(run["data_set"]), str(run["split"]), *(_count(run.get(name)) for name in names)]
+    # Several runs on the same data are one line.
+    rows = dict.fromkeys(
+        (str(run["data_set"]), str(run["split"]), *(_count(run.get(name)) for name in names))
         for run in runs.to_dict("records")
-    ]
+    )
     return table(["data set", "split", *names.values()], rows, left=2)
 
 
 def _commands(runs: pd.DataFrame) -> str:
     """The commands, and folded the settings and the software behind each."""
-    commands, behind = [], []
+    commands, behind, warned = [], list[str](), list[str]()
     for run in runs.to_dict("records"):
         if not isinstance(run.get("command"), str):
             continue
-        name = f"{run['data_set']}, {run['split']} split"
+        name = f"{run['data_set']}, {run['split']} split, run {run['run_id']}"
+        warned += [
+            f"- {run['data_set']}, {run['split']} split: {text}" for text in _json_list(run.get("warnings"))
+        ]
         commands.append(f"# {name}\n{run['command'].replace(' --', _CONTINUED)}")
         known = {**_json(run.get("versions")), **_json(run.get("settings"))}
         lines = [
@@ -140,6 +146,7 @@ def _commands(runs: pd.DataFrame) -> str:
     return join(
         [
             _block("bash", commands),
+            join(["Warned of:", "\n".join(dict.fromkeys(warned))]) if warned else "",
             details("settings and software behind each", _block("yaml", behind)),
         ]
     )
@@ -204,6 +211,11 @@ def _counted(part: Part, regime: str) -> str:
 def _json(text: Any) -> Mapping[str, Any]:
     found = json.loads(text) if isinstance(text, str) and text else {}
     return found if isinstance(found, Mapping) else {}
+
+
+def _json_list(text: Any) -> list[str]:
+    found = json.loads(text) if isinstance(text, str) and text else []
+    return [str(entry) for entry in found] if isinstance(found, list) else []
 
 
 def _count(value: Any) -> str:

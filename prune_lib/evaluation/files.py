@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import numpy.typing as npt
 from prune_lib.evaluation.cases import Cases
 from prune_lib.experts.feed import Feed
 
-__all__ = ["Split", "Subset", "budget_of", "load_sessions"]
+__all__ = ["Split", "Subset", "budget_of", "code_hash", "load_sessions"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Split:
         test_sessions: test sessions with a case.
         n_cases: test cases.
         unknown: test interactions left out because training lacks their item.
+        repeated: test sessions with a case whose items are, one by one, those of a training session.
         data_hash: of the training sessions; the same rows give the same.
         cases_hash: of the test cases.
     """
@@ -42,6 +45,7 @@ class Split:
     test_sessions: int
     n_cases: int
     unknown: int
+    repeated: int
     data_hash: str
     cases_hash: str
 
@@ -89,6 +93,17 @@ class Subset:
     def feed(self, samples: str = "positions") -> Feed:
         """What a neural target reads: whole sessions, or each prefix as a row of its own."""
         return Feed(self.folder / ("prefixes" if samples == "prefixes" else "feed"), 0, "train")
+
+
+@cache
+def code_hash() -> str:
+    """A hash of all code that pruning runs: after a change nothing that it made is taken for the new."""
+    package = Path(__file__).resolve().parents[1]
+    content = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        if "evaluation" not in file.relative_to(package).parts:
+            content.update(file.read_bytes())
+    return content.hexdigest()[:8]
 
 
 def load_sessions(folder: Path) -> list[npt.NDArray[np.int32]]:

@@ -157,7 +157,7 @@ def evaluate(settings: EvaluateSettings, spark: SparkSession | None = None) -> o
     table = found or make_demo(spark, _as_demo(settings), run.stages)
     with run.stages.stage("data") as stage:
         share = settings.validation_share
-        test_split = make_split(spark, table, test, folder, name="test", share=share)
+        test_split = make_split(spark, table, test, folder, name="test", share=share, warn=run.stages.warn)
         stage.rows = test_split.n_sessions
     tuned = {target for target in settings.targets if target in NEURAL}
     to_choose = len(candidates(settings)) > 1 and bool(tuned)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -31,7 +32,7 @@ from prune_lib.tracking import tracked_run
 if TYPE_CHECKING:
     from prune_lib.evaluation.job import Evaluation
 
-__all__ = ["Report", "cells_file", "check_places", "merged", "place_of", "write_results"]
+__all__ = ["IDENTITY", "Report", "cells_file", "check_places", "merged", "place_of", "write_results"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -66,16 +67,28 @@ def write_results(
         seconds: of the whole run.
     """
     settings = run.settings
-    values = _values(run, split, plan.rows)
+    new = _values(run, split, plan.rows)
     if tuned is not None:
-        values = pd.concat([values, _values(run, *tuned)], ignore_index=True)
-    export_cells(run.store, sorted(set(values["cell"])), cells_file(settings))
-    summary = summarise(plan.rows, run.store, split.cases(), split.item_sessions(), _common(run, split))
+        new = pd.concat([new, _values(run, *tuned)], ignore_index=True)
+    export_cells(run.store, sorted(set(new["cell"])), cells_file(settings))
+    former = {kind: _former(run.spark, place_of(settings, kind)) for kind in EVALUATION}
+    values = merged(former["values"], new, IDENTITY)
+    # Of this split all that is known, of this command and of those before it.
+    here = _of(values, run, split)
+    summary = summarise(
+        here[here["cell"].isin(run.store.names())],
+        run.store,
+        split.cases(),
+        split.item_sessions(),
+        _common(run, split),
+        _of(former["summary"], run, split),
+    )
     record = pd.DataFrame([_run_row(run, split, how, seconds)])
-    frames: dict[str, pd.DataFrame] = {}
-    for kind, new in (("values", values), ("summary", summary), ("runs", record)):
-        former = _former(run.spark, place_of(settings, kind))
-        frames[kind] = merged(former, new, _identity(kind))
+    frames = {
+        "values": values,
+        "summary": merged(former["summary"], summary, ["data_set", "split"]),
+        "runs": _asked(merged(former["runs"], record, ["data_set", "split", "run_id"]), values),
+    }
     for kind, frame in frames.items():
         _replace(run.spark, frame, kind, place_of(settings, kind))
     document = write_document(
@@ -118,6 +131,9 @@ def place_of(settings: EvaluateSettings, kind: str) -> str:
 def merged(former: pd.DataFrame | None, new: pd.DataFrame, identity: list[str]) -> pd.DataFrame:
     """What was there and what is new, which replaces rows of the same identity and of former data.
 
+    Where both have a `recipe`, the new one replaces all seeds of the same row under another recipe too: what
+    two ways of pruning or training gave is no sample of one.
+
     Args:
         former: rows of earlier evaluations; None where there were none.
         new: rows of this one, of one data set.
@@ -130,14 +146,38 @@ def merged(former: pd.DataFrame | None, new: pd.DataFrame, identity: list[str]) 
     """
     if former is None or former.empty:
         return new
-    hashes = new[["data_set", "split", "data_hash"]].drop_duplicates()
-    known = former.merge(hashes, on=["data_set", "split"], how="left", suffixes=("", "_new"))
-    stale = known["data_hash_new"].notna() & (known["data_hash"] != known["data_hash_new"])
-    kept = former[~stale.to_numpy()]
+    kept = _without_others(former, new, ["data_set", "split"], "data_hash")
+    if "recipe" in kept.columns and "recipe" in new.columns:
+        kept = _without_others(kept, new, ["data_set", "split", *KEYS], "recipe")
     replaced = kept.merge(new[identity].drop_duplicates(), on=identity, how="left", indicator=True)
     kept = kept[(replaced["_merge"] == "left_only").to_numpy()]
     frame: pd.DataFrame = pd.concat([kept, new], ignore_index=True) if len(kept) else new
     return frame
+
+
+def _without_others(former: pd.DataFrame, new: pd.DataFrame, key: list[str], mark: str) -> pd.DataFrame:
+    """Former rows, but those whose key is among the new ones under another mark."""
+    marks = new[[*key, mark]].drop_duplicates(key)
+    known = former.merge(marks, on=key, how="left", suffixes=("", "_new"))[f"{mark}_new"]
+    stale = known.notna().to_numpy() & (former[mark].to_numpy() != known.to_numpy())
+    kept: pd.DataFrame = former[~stale]
+    return kept
+
+
+def _of(frame: pd.DataFrame | None, run: Evaluation, split: Split) -> pd.DataFrame:
+    """Rows of a split of a data set; none of no table."""
+    wanted = _common(run, split)
+    if frame is None:
+        frame = pd.DataFrame(columns=list(wanted))
+    mine: pd.DataFrame = frame[(frame[list(wanted)] == list(wanted.values())).all(axis=1)]
+    return mine
+
+
+def _asked(runs: pd.DataFrame, values: pd.DataFrame) -> pd.DataFrame:
+    """Runs of which a row is left: what others have asked for since is theirs."""
+    there = pd.MultiIndex.from_frame(values[["data_set", "run_id"]])
+    left: pd.DataFrame = runs[pd.MultiIndex.from_frame(runs[["data_set", "run_id"]]).isin(there)]
+    return left
 
 
 def cells_file(settings: EvaluateSettings) -> Path:
@@ -146,24 +186,32 @@ def cells_file(settings: EvaluateSettings) -> Path:
 
 
 def _values(run: Evaluation, split: Split, rows: Sequence[Row]) -> pd.DataFrame:
-    return metric_rows(rows, run.store, split.cases(), split.item_sessions(), _common(run, split))
+    common = {**_common(run, split), "run_id": _run_id(run.settings)}
+    return metric_rows(rows, run.store, split.cases(), split.item_sessions(), common)
 
 
 def _common(run: Evaluation, split: Split) -> dict[str, Any]:
     return {"data_set": run.settings.data_set, "split": split.name, "data_hash": split.data_hash}
 
 
-def _identity(kind: str) -> list[str]:
-    if kind == "runs":
-        return ["data_set", "split"]
-    names = ["data_set", "split", *KEYS, "band", "metric"]
-    return [*names, "seed"] if kind == "values" else names
+#: What names a row of the values.
+IDENTITY = ["data_set", "split", *KEYS, "band", "metric", "seed"]
+
+# Where things lie and how much is said decides no number.
+_NO_MATTER = {"output", "document", "workspace", "config", "dry_run", "verbose", "processes"}
+
+
+def _run_id(settings: EvaluateSettings) -> str:
+    """A hash of the settings that decide the results, and of what they are reported as."""
+    text = json.dumps(settings.model_dump(mode="json", exclude=_NO_MATTER), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _run_row(run: Evaluation, split: Split, how: Mapping[str, Candidate], seconds: float) -> dict[str, Any]:
-    counts = ("n_sessions", "n_items", "n_interactions", "test_sessions", "n_cases", "unknown")
+    counts = ("n_sessions", "n_items", "n_interactions", "test_sessions", "n_cases", "unknown", "repeated")
     return {
         **_common(run, split),
+        "run_id": _run_id(run.settings),
         **{name: getattr(split, name) for name in counts},
         "settings": run.settings.settings_json(),
         "chosen": json.dumps({target: asdict(choice) for target, choice in sorted(how.items())}),
@@ -171,6 +219,7 @@ def _run_row(run: Evaluation, split: Split, how: Mapping[str, Candidate], second
         "command": shlex.join([run.settings.job.script, *sys.argv[1:]]),
         "seconds": round(seconds, 1),
         "finished_at": datetime.now(timezone.utc),
+        "warnings": json.dumps(run.stages.warnings),
         "versions": json.dumps(_versions()),
     }
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from prune_lib.evaluation.cells import Cell
-from prune_lib.evaluation.files import Split, Subset
+from prune_lib.evaluation.cells import FORMAT, Cell
+from prune_lib.evaluation.files import Split, Subset, code_hash
 from prune_lib.evaluation.settings import EvaluateSettings
 from prune_lib.evaluation.targets.settings import NEURAL
 from prune_lib.evaluation.worker import Job
@@ -85,6 +87,8 @@ class Row:
         target: the recommender.
         seed: of pruning and training.
         cell: id of the cell.
+        recipe: hash of what decides the result beside all the above: settings and code. Rows of two
+            recipes are never averaged.
         subset: what was trained on.
         steps: optimisation steps; 0 for targets that count.
         learning_rate: 0 for targets that count.
@@ -99,6 +103,7 @@ class Row:
     target: str
     seed: int
     cell: str
+    recipe: str
     subset: Subset
     steps: int
     learning_rate: float
@@ -115,6 +120,7 @@ class Plan:
         self._settings = settings
         self._split = split
         self._full = full
+        self._code = code_hash()
         batch_size = settings.fit.batch_size
         self._batches = {full.hash: full.feed().batch_count(batch_size)}
         # A batch of single-target samples learns as many targets as one of whole sessions does.
@@ -193,6 +199,7 @@ class Plan:
             target,
             seed,
             cell.id,
+            self._recipe_hash(method, candidate, recipe),
             subset,
             steps,
             candidate.learning_rate if candidate else 0.0,
@@ -200,6 +207,19 @@ class Plan:
         )
         self.rows.append(row)
         return row
+
+    def _recipe_hash(self, method: str, candidate: Candidate | None, training: Mapping[str, Any]) -> str:
+        settings = self._settings
+        parts: list[Any] = [FORMAT, training, asdict(candidate) if candidate else None]
+        if method != "all":
+            parts.append(self._code)
+        if method not in ("all", "random"):
+            pruning = settings.model_dump(mode="json", include={"sampling", "propagation", "training"})
+            pruning["training"].pop("device")
+            # Smaller ratios are cuts of the largest.
+            parts += [pruning, max(settings.shares, default=1.0)]
+        text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     def _steps(
         self,

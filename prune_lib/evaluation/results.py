@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -60,7 +62,10 @@ def metric_rows(
         ranks, numbers = result.ranks.astype(np.int32), result.numbers
         head = {
             **common,
-            **{name: getattr(row, name) for name in (*KEYS, "seed", "cell", "steps", "learning_rate")},
+            **{
+                name: getattr(row, name)
+                for name in (*KEYS, "seed", "cell", "recipe", "steps", "learning_rate")
+            },
             "sessions": row.subset.sessions,
             "interactions": row.subset.interactions,
             "items": row.subset.items,
@@ -83,93 +88,133 @@ def metric_rows(
 
 
 def summarise(
-    rows: Iterable[Row],
+    trainings: pd.DataFrame,
     store: CellStore,
     cases: Cases,
     item_sessions: npt.NDArray[np.int64],
     common: Mapping[str, Any],
+    former: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Means over seeds with intervals by test session, beside random and beside all the data.
 
     Args:
-        rows: as for `metric_rows`.
-        store: as for `metric_rows`.
+        trainings: KEYS, seed, cell; rows more than once are one.
+        store: results of the cells.
         cases: the test cases.
         item_sessions: training sessions that hold each item.
         common: columns that all rows share.
+        former: an earlier summary: what was computed from the same cells is taken from it.
 
     Returns:
         KEYS, band, metric, seeds, mean, sd (over seeds), low, high (95 %, bootstrap over test sessions of
         the seeds' mean); over_random with _low and _high (difference to random at the same budget, paired
-        on the test sessions) and share_of_all with _low and _high; null where there is nothing to compare.
+        on the test sessions) and share_of_all with _low and _high; null where there is nothing to compare;
+        cells, a hash of what all of it was computed from.
     """
     masks = band_masks(cases, item_sessions)
-    groups: dict[tuple[Any, ...], dict[int, str]] = {}
-    for row in rows:
-        key = tuple(getattr(row, name) for name in KEYS)
-        groups.setdefault(key, {})[row.seed] = row.cell
-    cells: dict[tuple[str, str], SessionSums] = {}
-    # Targets that count are the same under every regime: their intervals are not worth a second bootstrap.
-    known: dict[tuple[Any, ...], Interval] = {}
-
-    def once(make: Callable[..., Interval], named: Any, *sums: npt.NDArray[Any]) -> Interval:
-        if named not in known:
-            known[named] = make(*sums)
-        return known[named]
-
-    def sums_of(cell: str, band: str) -> SessionSums:
-        if (cell, band) not in cells:
-            cells[cell, band] = session_sums(store.get(cell).ranks.astype(np.int32), cases, masks[band])
-        return cells[cell, band]
-
-    def stacked(key: tuple[Any, ...], band: str, metric: str) -> npt.NDArray[np.float64] | None:
-        found = groups.get(key)
-        return np.stack([sums_of(c, band).sums[metric] for c in found.values()]) if found else None
-
-    out: list[dict[str, Any]] = []
-    for key, seeds in groups.items():
-        named = dict(zip(KEYS, key, strict=True))
-        if named["regime"] == "tuning":
-            continue
-        for band, metric in _WITH_INTERVAL:
-            counts = sums_of(next(iter(seeds.values())), band).counts
-            mine = stacked(key, band, metric)
-            assert mine is not None
-            values = [sums_of(cell, band).mean(metric) for cell in seeds.values()]
-            mean, sd = across_seeds(values)
-            mine_of = (band, metric, tuple(seeds.values()))
-            around = once(interval, mine_of, counts, mine)
-            line = {
-                **common,
-                **named,
-                "band": band,
-                "metric": metric,
-                "seeds": len(seeds),
-                "mean": mean,
-                "sd": sd,
-                "low": around.low,
-                "high": around.high,
-            }
-            rest = {k: named[k] for k in ("regime", "samples", "target")}
-            random = stacked(_key("random", named["ratio"], rest), band, metric)
-            if named["method"] not in ("random", "all") and random is not None:
-                other = tuple(groups[_key("random", named["ratio"], rest)].values())
-                gap = once(difference, ("-", *mine_of, other), counts, mine, random)
-                line |= {
-                    "over_random": gap.mean,
-                    "over_random_low": gap.low,
-                    "over_random_high": gap.high,
-                }
-            everything = stacked(_key("all", 1.0, rest), band, metric)
-            if named["method"] != "all" and everything is not None:
-                whole = tuple(groups[_key("all", 1.0, rest)].values())
-                share = once(relative, ("/", *mine_of, whole), counts, mine, everything)
-                line |= {"share_of_all": share.mean, "share_low": share.low, "share_high": share.high}
-            out.append(line)
-    frame: pd.DataFrame = pd.DataFrame(out)
+    compared = trainings[trainings["regime"] != "tuning"].drop_duplicates([*KEYS, "seed"])
+    groups: _Groups = {
+        key: tuple(group.sort_values("seed")["cell"]) for key, group in compared.groupby(KEYS, sort=False)
+    }
+    known = dict(tuple(former.groupby("cells"))) if former is not None and len(former) else {}
+    out: list[pd.DataFrame] = []
+    for of_target in _by_target(groups):
+        # Of one target and kind of samples at a time: sums by session of all trainings are gigabytes.
+        sums = _Sums(store, cases, masks)
+        for key in of_target:
+            random, everything = _beside(groups, key)
+            name = _digest(key, groups[key], random, everything)
+            out.append(
+                known[name].drop(columns=list(common), errors="ignore").assign(**common)
+                if name in known
+                else pd.DataFrame(
+                    [
+                        {**common, **line, "cells": name}
+                        for line in _lines(key, groups[key], random, everything, sums)
+                    ]
+                )
+            )
+    frame: pd.DataFrame = pd.concat(out, ignore_index=True) if out else pd.DataFrame()
     return frame
 
 
-def _key(method: str, ratio: float, rest: Mapping[str, Any]) -> tuple[Any, ...]:
-    named = {"method": method, "variant": "", "ratio": ratio, **rest}
-    return tuple(named[name] for name in KEYS)
+_Cells = tuple[str, ...]
+_Groups = dict[tuple[Any, ...], _Cells]
+
+
+def _by_target(groups: _Groups) -> list[list[tuple[Any, ...]]]:
+    """Keys of what is compared with each other, and those of no other."""
+    target, samples = KEYS.index("target"), KEYS.index("samples")
+    parts: dict[tuple[Any, Any], list[tuple[Any, ...]]] = {}
+    for key in groups:
+        parts.setdefault((key[target], key[samples]), []).append(key)
+    return list(parts.values())
+
+
+def _beside(groups: _Groups, key: tuple[Any, ...]) -> tuple[_Cells, _Cells]:
+    """The cells of random at the same ratio and of all the data; none where a row is one of these itself."""
+    named = dict(zip(KEYS, key, strict=True))
+
+    def of(method: str, ratio: float) -> _Cells:
+        other = {**named, "method": method, "variant": "", "ratio": ratio}
+        return groups.get(tuple(other[name] for name in KEYS), ())
+
+    random = () if named["method"] in ("random", "all") else of("random", named["ratio"])
+    return random, () if named["method"] == "all" else of("all", 1.0)
+
+
+def _digest(*parts: Any) -> str:
+    text = json.dumps(parts, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class _Sums:
+    """Metrics of cells, summed by session; read once. And intervals, made once of the same sums.
+
+    Targets that count are the same under every regime: their intervals are not worth a second bootstrap.
+    """
+
+    def __init__(self, store: CellStore, cases: Cases, masks: Mapping[str, npt.NDArray[np.bool_]]) -> None:
+        self._store, self._cases, self._masks = store, cases, masks
+        self._read: dict[tuple[str, str], SessionSums] = {}
+        self._made: dict[Any, Interval] = {}
+
+    def of(self, cell: str, band: str) -> SessionSums:
+        if (cell, band) not in self._read:
+            ranks = self._store.get(cell).ranks.astype(np.int32)
+            self._read[cell, band] = session_sums(ranks, self._cases, self._masks[band])
+        return self._read[cell, band]
+
+    def interval(self, make: Callable[..., Interval], band: str, metric: str, *cells: _Cells) -> Interval:
+        named = (make.__name__, band, metric, *cells)
+        if named not in self._made:
+            counts = self.of(cells[0][0], band).counts
+            sums = [np.stack([self.of(c, band).sums[metric] for c in of]) for of in cells]
+            self._made[named] = make(counts, *sums)
+        return self._made[named]
+
+
+def _lines(
+    key: tuple[Any, ...], mine: _Cells, random: _Cells, everything: _Cells, sums: _Sums
+) -> Iterator[dict[str, Any]]:
+    """A group's rows."""
+    for band, metric in _WITH_INTERVAL:
+        mean, sd = across_seeds([sums.of(cell, band).mean(metric) for cell in mine])
+        around = sums.interval(interval, band, metric, mine)
+        line = {
+            **dict(zip(KEYS, key, strict=True)),
+            "band": band,
+            "metric": metric,
+            "seeds": len(mine),
+            "mean": mean,
+            "sd": sd,
+            "low": around.low,
+            "high": around.high,
+        }
+        if random:
+            gap = sums.interval(difference, band, metric, mine, random)
+            line |= {"over_random": gap.mean, "over_random_low": gap.low, "over_random_high": gap.high}
+        if everything:
+            share = sums.interval(relative, band, metric, mine, everything)
+            line |= {"share_of_all": share.mean, "share_low": share.low, "share_high": share.high}
+        yield line

@@ -50,6 +50,8 @@ VALUES = (
     OutColumn("rank_seconds", "double", "Seconds of ranking the test cases", True),
     OutColumn("prune_seconds", "double", "Seconds of the pruning run, at its largest ratio", True),
     OutColumn("cell", "string", "Name of the training: a hash of all that decides its result", True),
+    OutColumn("recipe", "string", "Hash of settings and code: rows of two are never averaged", True),
+    OutColumn("run_id", "string", "The run that asked for it last", True),
 )
 SUMMARY = (
     *_KEYS,
@@ -65,20 +67,24 @@ SUMMARY = (
     OutColumn("share_of_all", "double", "Mean over that of all the data"),
     OutColumn("share_low", "double", "Its lower bound"),
     OutColumn("share_high", "double", "Its upper bound"),
+    OutColumn("cells", "string", "Hash of the trainings that it was computed from", True),
 )
 RUNS = (
     *_KEYS[:3],
+    OutColumn("run_id", "string", "Hash of the settings: the same command again replaces its row", True),
     OutColumn("n_sessions", "bigint", "Training sessions", True),
     OutColumn("n_items", "bigint", "Items of the training sessions: the vocabulary", True),
     OutColumn("n_interactions", "bigint", "Training interactions", True),
     OutColumn("test_sessions", "bigint", "Test sessions of two known items or more", True),
     OutColumn("n_cases", "bigint", "Test cases: proper prefixes of test sessions", True),
     OutColumn("unknown", "bigint", "Test interactions left out: training lacks their item", True),
+    OutColumn("repeated", "bigint", "Test sessions whose items are those of a training session", True),
     OutColumn("settings", "string", "All settings, JSON", True),
     OutColumn("chosen", "string", "How each neural target was trained, JSON by target", True),
     OutColumn("command", "string", "The command that made this", True),
     OutColumn("seconds", "double", "Seconds of the whole run; finished cells are not run again", True),
     OutColumn("finished_at", "timestamp", "When it ended", True),
+    OutColumn("warnings", "string", "What was warned of, JSON list", True),
     OutColumn("versions", "string", "Versions of the software, JSON", True),
 )
 
@@ -86,5 +92,5 @@ EVALUATION: dict[str, tuple[OutColumn, ...]] = {"values": VALUES, "summary": SUM
 COMMENTS = {
     "values": "One row for every training, popularity band and metric",
     "summary": "Means over seeds with intervals, beside random and beside all the data",
-    "runs": "One row for every data set and split evaluated",
+    "runs": "One row for every run: data set, split and settings",
 }

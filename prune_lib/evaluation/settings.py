@@ -195,8 +195,16 @@ class EvaluateSettings(JobSettings):
 
     @classmethod
     def problems(cls, values: Mapping[str, Any], origin: Callable[[str], str]) -> list[str]:
-        """Tables that clash, names that are none, a report among the tables."""
-        return evaluate_rules(values, origin)
+        """Tables that clash, names that are none, a report among the tables, a seed that would do nothing."""
+        found = evaluate_rules(values, origin)
+        # As it was written, by a flag or a file, or as a number.
+        seed = str(values["training.seed"] if "training.seed" in values else values["training"]["seed"])
+        if seed.strip("0 "):
+            found.append(
+                f"{origin('training.seed')} {seed}: every seed of an evaluation trains experts of its own. "
+                "Say with which it begins by --seed, and leave this out."
+            )
+        return found
 
     @property
     def shares(self) -> tuple[float, ...]:

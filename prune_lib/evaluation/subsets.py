@@ -7,13 +7,11 @@ sessions in order of time for the others.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
 import time
 from dataclasses import asdict
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +20,12 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from prune_lib.evaluation.data import fingerprint
-from prune_lib.evaluation.files import Split, Subset, budget_of
+from prune_lib.evaluation.files import Split, Subset, budget_of, code_hash
 from prune_lib.experts.feed import Feed, write_feed
 from prune_lib.ordering import with_running_total
 from prune_lib.settings import PruneSettings, settings_hash
 
-__all__ = ["code_hash", "cut", "experts_folder", "prune_once", "subset_of", "write_prefixes", "write_subset"]
+__all__ = ["cut", "experts_folder", "prune_once", "subset_of", "write_prefixes", "write_subset"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -56,17 +54,6 @@ def prune_once(spark: SparkSession, settings: PruneSettings, split: Split) -> tu
     seconds["rest"] = max(0.0, time.perf_counter() - started - sum(seconds.values()))
     note.write_text(json.dumps({"key": key, "seconds": seconds}) + "\n")
     return table, seconds
-
-
-@cache
-def code_hash() -> str:
-    """A hash of all code that pruning runs: after a change nothing that it made is taken for the new."""
-    package = Path(__file__).resolve().parents[1]
-    content = hashlib.sha256()
-    for file in sorted(package.rglob("*.py")):
-        if "evaluation" not in file.relative_to(package).parts:
-            content.update(file.read_bytes())
-    return content.hexdigest()[:8]
 
 
 def experts_folder(split: Split) -> str:

@@ -67,7 +67,7 @@ def sampled_log_normaliser(
         negatives: item indices of the negatives [K].
         log_expected: log of the expected count of each negative in the draw [K].
     """
-    log_z: Tensor = _SampledLogNormaliser.apply(
+    log_z: Tensor = _SampledLogNormaliser.apply(  # type: ignore[no-untyped-call]
         positive, states, vectors, bias - log_expected, *_accidental_hits(targets, negatives)
     )
     return log_z

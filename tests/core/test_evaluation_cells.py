@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from prune_lib.evaluation import cells
 from prune_lib.evaluation.cells import Cell, CellResult, CellStore, export_cells, import_cells
 from prune_lib.evaluation.files import Split, Subset, budget_of
 from prune_lib.evaluation.plan import Candidate, Plan, candidates, chosen, for_a_tenth
@@ -36,7 +37,7 @@ def test_all_that_decides_is_in_the_name(changed):
 
 
 def test_the_name_is_the_same_on_every_machine():
-    assert CELL.id == "7b2e71abed3d5d93"
+    assert CELL.id == "fc632f6e4e386e0c"
     assert replace(CELL, recipe={"dim": 8}).id == CELL.id
 
 
@@ -93,7 +94,7 @@ def subset(folder: Path, name: str, sessions: int) -> Subset:
 
 def test_steps_follow_the_regime_and_equal_cells_are_run_once(tmp_path):
     settings = EvaluateSettings(fit={"batch_size": 16})
-    split = Split(tmp_path, "test", True, 100, 5, 500, 10, 20, 0, "d", "c")
+    split = Split(tmp_path, "test", True, 100, 5, 500, 10, 20, 0, 0, "d", "c")
     full, small = subset(tmp_path, "all", 80), subset(tmp_path, "small", 8)
     plan = Plan(settings, split, full)
     how = Candidate(1e-3, 4, longest=8, shortest=2)
@@ -129,3 +130,34 @@ def test_cells_travel_beside_the_document(tmp_path):
     import_cells(there, file)
     assert there.get(other.id).ranks.tolist() == [3, 21]
     assert there.get(CELL.id).numbers == {"steps": 5}
+
+
+def test_cells_of_another_format_are_not_taken(tmp_path, monkeypatch):
+    store, file = CellStore(tmp_path / "here"), tmp_path / "cells.parquet"
+    store.put(CellResult("a", np.array([3], np.uint8), {}))
+    monkeypatch.setattr(cells, "FORMAT", cells.FORMAT - 1)
+    export_cells(store, ["a"], file)
+    monkeypatch.undo()
+    there = CellStore(tmp_path / "there")
+    assert import_cells(there, file) == set() and there.names() == set()
+    pd.read_parquet(file).drop(columns="format").to_parquet(file)
+    assert import_cells(there, file) == set()
+    export_cells(store, ["a"], file)
+    assert import_cells(there, file) == there.names() == {"a"}
+
+
+def test_other_settings_are_another_recipe_and_other_seeds_are_not(tmp_path):
+    split = Split(tmp_path, "test", True, 100, 5, 500, 10, 20, 0, 0, "d", "c")
+    small = subset(tmp_path, "small", 8)
+
+    def recipe(method: str = "graph", seed: int = 0, passes: float = 4, **settings: object) -> str:
+        plan = Plan(EvaluateSettings(fit={"batch_size": 16}, **settings), split, small)
+        how = Candidate(1e-3, passes)
+        row = plan.add(small, "gru4rec", method=method, ratio=0.1, seed=seed, regime="steps", candidate=how)
+        return row.recipe
+
+    assert recipe() == recipe(seed=3) == recipe(name="other", seeds=9)
+    others = [recipe(passes=8), recipe(sampling={"kappa": 0.0}), recipe(training={"epochs": 2})]
+    assert len({recipe(), *others}) == 4
+    # All the data are pruned by nobody.
+    assert recipe("all") == recipe("all", sampling={"kappa": 0.0}) != recipe("all", passes=8)

@@ -132,7 +132,8 @@ class Tables:
         counts = ("n_sessions", "n_items", "n_interactions", "test_sessions", "n_cases", "unknown")
         self.runs.append(
             {
-                **{"data_set": data_set, "split": split, **dict.fromkeys(counts, 1234)},
+                **{"data_set": data_set, "split": split, "run_id": "r1", **dict.fromkeys(counts, 1234)},
+                "warnings": json.dumps(["gru4rec: the longest training tried is the best"]),
                 "settings": json.dumps(
                     {"seeds": 2, "input": "/somewhere/clicks", "sampling": {"kappa": 0.5}}
                 ),

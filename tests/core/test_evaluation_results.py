@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from prune_lib.evaluation.cases import Cases
 from prune_lib.evaluation.cells import CellResult, CellStore
 from prune_lib.evaluation.files import Subset
 from prune_lib.evaluation.plan import Row
-from prune_lib.evaluation.results import band_masks, metric_rows, summarise
+from prune_lib.evaluation.results import KEYS, band_masks, metric_rows, summarise
 
 N_ITEMS = 40
 #: Sessions that hold each item: a head of 5, a middle, a tail of items in one session.
@@ -27,7 +28,12 @@ def cases() -> Cases:
 
 def row(method: str, ratio: float, seed: int, cell: str, regime: str = "steps") -> Row:
     subset = Subset(Path("nowhere"), 10, 40, 20, 30, "h")
-    return Row(method, "", ratio, regime, "positions", "gru4rec", seed, cell, subset, 100, 0.01, 5.0)
+    return Row(method, "", ratio, regime, "positions", "gru4rec", seed, cell, "r", subset, 100, 0.01, 5.0)
+
+
+def trainings(rows: list[Row]) -> pd.DataFrame:
+    """What the summary is made of, as the table of values has it."""
+    return pd.DataFrame([{name: getattr(one, name) for name in (*KEYS, "seed", "cell")} for one in rows])
 
 
 def test_bands_part_the_cases_by_their_targets_popularity(cases: Cases) -> None:
@@ -69,7 +75,7 @@ def test_the_summary_pairs_methods_on_the_same_sessions(cases: Cases, tmp_path: 
             store.put(CellResult(cell, np.where(draw < share, 1, 255).astype(np.uint8), NUMBERS))
             rows.append(row(method, ratio, seed, cell))
             rows.append(row(method, ratio, seed, cell, "epochs"))
-    table = summarise(rows, store, cases, POPULARITY, {"data_set": "x"})
+    table = summarise(trainings(rows), store, cases, POPULARITY, {"data_set": "x"})
     found = table.query("band == 'all' and metric == 'recall@20' and regime == 'steps'").set_index("method")
     ours, random, full = found.loc["graph"], found.loc["random"], found.loc["all"]
     assert ours["seeds"] == 2
@@ -90,5 +96,26 @@ def test_what_is_chosen_on_validation_has_no_summary(cases: Cases, tmp_path: Pat
     store = CellStore(tmp_path)
     store.put(CellResult("a", np.ones(cases.n_cases, np.uint8), NUMBERS))
     rows = [row("random", 0.1, 0, "a", "tuning"), row("random", 0.1, 0, "a")]
-    assert set(summarise(rows, store, cases, POPULARITY, {})["regime"]) == {"steps"}
+    assert set(summarise(trainings(rows), store, cases, POPULARITY, {})["regime"]) == {"steps"}
     assert set(metric_rows(rows, store, cases, POPULARITY, {})["regime"]) == {"steps", "tuning"}
+
+
+def test_what_is_known_is_not_computed_again_and_what_changed_is(cases: Cases, tmp_path: Path) -> None:
+    store, rng = CellStore(tmp_path), np.random.default_rng(5)
+    rows = []
+    for method, ratio in (("all", 1.0), ("graph", 0.1), ("random", 0.1)):
+        store.put(CellResult(method, rng.integers(1, 22, cases.n_cases).astype(np.uint8), NUMBERS))
+        rows.append(row(method, ratio, 0, method))
+    common = {"data_set": "x"}
+    former = summarise(trainings(rows), store, cases, POPULARITY, common)
+    planted = former.assign(mean=-1.0)
+    again = summarise(trainings(rows), store, cases, POPULARITY, common, planted)
+    assert (again["mean"] == -1.0).all()
+    pd.testing.assert_frame_equal(again.assign(mean=0.0), former.assign(mean=0.0), check_like=True)
+    # Another seed of random: random itself and ours, which is held against it, are computed anew.
+    store.put(CellResult("more", rng.integers(1, 22, cases.n_cases).astype(np.uint8), NUMBERS))
+    rows.append(row("random", 0.1, 1, "more"))
+    found = summarise(trainings(rows), store, cases, POPULARITY, common, planted).groupby("method")
+    assert (found.get_group("all")["mean"] == -1.0).all()
+    assert (found.get_group("graph")["mean"] >= 0.0).all()
+    assert (found.get_group("random")["seeds"] == 2).all()

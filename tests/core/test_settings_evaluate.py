@@ -247,6 +247,12 @@ def test_settings_of_the_pruning_runs() -> None:
     assert (p.device, p.training.device, p.batch_size) == ("cpu", "cpu", 64)
 
 
+def test_a_seed_of_the_training_would_do_nothing_and_is_refused() -> None:
+    text = mistake("--training-seed", "3")
+    assert text.startswith("--training-seed 3: every seed") and "--seed," in text
+    assert settings("--training-seed", "0").training.seed == 0
+
+
 def test_the_model_is_strict_and_frozen() -> None:
     with pytest.raises(ValidationError):
         EvaluateSettings(colour="red")  # type: ignore[call-arg]

@@ -106,6 +106,42 @@ def test_a_test_that_shares_no_item_is_refused(spark: SparkSession, table: str, 
         make_split(spark, opened, strange, tmp_path, name="test", share=0.1)
 
 
+def test_a_test_that_is_part_of_the_input_or_older_is_warned_of(
+    spark: SparkSession, table: str, sessions: list[list[int]], tmp_path: Path
+) -> None:
+    later = [("new", sessions[7], 401), ("new too", [*sessions[8], 1, 2, 3, 1], 402)]
+    schema = "session_id string, items array<bigint>, day int"
+
+    def made(name: str, rows: list[Any]) -> tuple[Split, list[str]]:
+        spark.createDataFrame(rows, schema).write.parquet(str(tmp_path / name))
+        warned: list[str] = []
+        made = make_split(
+            spark,
+            open_input(spark, table, columns=NAMED),
+            read_test(spark, str(tmp_path / name), NAMED),
+            tmp_path / "splits",
+            name="test",
+            share=0.1,
+            warn=warned.append,
+        )
+        return made, warned
+
+    apart, warned = made("apart", later)
+    assert not warned
+    assert apart.repeated == 1  # of another day, with the items of s0007
+    _, warned = made("mixed", [*later, ("s0003", sessions[3], 3), ("other", sessions[3], 399)])
+    assert [text.partition(" are ")[0] for text in warned] == [
+        "1 sessions of the test",
+        "2 sessions of the test",
+    ]
+
+
+def test_what_is_wrong_with_a_test_names_its_own_flag(spark: SparkSession, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        read_test(spark, str(tmp_path / "nowhere"), ColumnNames())
+    assert "--test" in str(error.value) and "--input" not in str(error.value)
+
+
 def test_without_an_order_nothing_can_be_held_out(spark: SparkSession, table: str, tmp_path: Path) -> None:
     unordered = open_input(spark, table, columns=ColumnNames("session_id", "items"))
     with pytest.raises(InputError, match="held out.*--order-column"):

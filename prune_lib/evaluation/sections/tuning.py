@@ -28,7 +28,7 @@ def tuning(values: pd.DataFrame, runs: pd.DataFrame) -> str:
 
     Args:
         values: a row for every training and metric.
-        runs: a row for every data set and split, `chosen` as JSON.
+        runs: a row for every run, `chosen` as JSON.
     """
     choices = [
         (str(run["data_set"]), str(run["split"]), target, choice)
@@ -40,7 +40,7 @@ def tuning(values: pd.DataFrame, runs: pd.DataFrame) -> str:
     for data_set, split, target, choice in choices:
         line = (data_set, target, *(_number(choice.get(name)) for name in _FIELDS))
         splits.setdefault(line, []).append(split)
-    rows = [[line[0], ", ".join(of), *line[1:]] for line, of in splits.items()]
+    rows = [[line[0], ", ".join(dict.fromkeys(of)), *line[1:]] for line, of in splits.items()]
     shown = table(["data set", "results on", "target", *_FIELDS.values()], rows, left=3)
     tried = _candidates(values, choices)
     if not shown and not tried:
