@@ -216,8 +216,7 @@ class Plan:
         if method not in ("all", "random"):
             pruning = settings.model_dump(mode="json", include={"sampling", "propagation", "training"})
             pruning["training"].pop("device")
-            # Smaller ratios are cuts of the largest.
-            parts += [pruning, max(settings.shares, default=1.0)]
+            parts.append(pruning)
         text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 

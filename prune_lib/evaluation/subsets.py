@@ -34,7 +34,8 @@ def prune_once(spark: SparkSession, settings: PruneSettings, split: Split) -> tu
     """Prune the split's training sessions, unless these settings have done so before.
 
     Returns:
-        The pruned table, and seconds by stage.
+        The pruned table, and seconds by stage: those of training the experts, too, where an earlier run had
+        trained them.
     """
     from prune_lib.pipeline import prune
 
@@ -52,8 +53,21 @@ def prune_once(spark: SparkSession, settings: PruneSettings, split: Split) -> tu
     seconds: dict[str, float] = {name: value for name, value, _ in summary.run["stages"]}
     # Writing, and what lies between the stages.
     seconds["rest"] = max(0.0, time.perf_counter() - started - sum(seconds.values()))
+    _add_training(seconds, Path(settings.workspace), summary.run["experts_version"])
     note.write_text(json.dumps({"key": key, "seconds": seconds}) + "\n")
     return table, seconds
+
+
+def _add_training(seconds: dict[str, float], workspace: Path, version: str | None) -> None:
+    """Keep what training experts took beside them; take it from there for a run that found them trained."""
+    if version is None:
+        return
+    file = workspace / "training_seconds.json"
+    known = json.loads(file.read_text()) if file.is_file() else {}
+    if "training" in seconds:
+        file.write_text(json.dumps({**known, version: seconds["training"]}) + "\n")
+    elif version in known:
+        seconds["training"] = known[version]
 
 
 def experts_folder(split: Split) -> str:
