@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,14 +30,15 @@ class Target(Protocol):
         """Size of the vocabulary; the same for every training table that is compared."""
         ...
 
-    def scores(self, sessions: list[npt.NDArray[np.int32]]) -> Floats:
+    def scores(self, sessions: list[npt.NDArray[np.int32]], first: int = 1) -> Floats:
         """Score all items after every proper prefix of the sessions; higher is better.
 
         Args:
             sessions: item indices, two and more each.
+            first: length of the shortest prefix that is scored.
 
         Returns:
-            Shape (sum of (length - 1), n_items), in order of session, then position. -inf stands for an
+            Shape (sum of (length - first), n_items), in order of session, then position. -inf stands for an
             item that the model never recommends, above all one that its training table lacks.
         """
         ...
@@ -115,18 +117,15 @@ def top_items(scores: Floats, at: int = AT) -> npt.NDArray[np.int32]:
     return out
 
 
-def rank_cases(
-    target: Target, cases: Cases, *, max_cases: int = 128, listed: npt.NDArray[np.bool_] | None = None
-) -> Ranked:
+def rank_cases(target: Target, cases: Cases, *, max_cases: int = 128) -> Ranked:
     """Rank every case's target among all items and count what is recommended.
 
     Args:
         target: the trained model.
         cases: the test set.
-        max_cases: cases scored at once (sessions stay whole). 128 cases of 43,000 items are 22 MB, which
-            the allocator hands out again from batch to batch; blocks of 32 MB and more come as fresh pages
-            each time, and filling those takes four times as long, a tenth of a whole run.
-        listed: by session, whether its cases' lists are counted, shape (S,); None: all.
+        max_cases: cases scored at once. 128 cases of 43,000 items are 22 MB, which the allocator hands out
+            again from batch to batch; blocks of 32 MB and more come as fresh pages each time, and filling
+            those takes four times as long, a tenth of a whole run.
 
     Raises:
         ValueError: the model's scores are not of the shape that `Target` asks for.
@@ -136,16 +135,26 @@ def rank_cases(
     ranks = np.empty(cases.n_cases, dtype=np.int32)
     recommended = np.zeros(target.n_items, dtype=np.int64)
     lists = 0
-    for lo, hi in cases.batches(max_cases):
-        part = slice(cases.case_starts[lo], cases.case_starts[hi])
-        scores = target.scores(cases.sessions(lo, hi))
+    for part, sessions, first in _pieces(cases, max_cases):
+        scores = target.scores(sessions, first)
         wanted = (part.stop - part.start, target.n_items)
         if scores.shape != wanted:
             raise ValueError(f"{type(target).__name__}.scores gave shape {scores.shape}, not {wanted}")
         ranks[part] = conservative_ranks(scores, cases.targets[part])
-        if listed is not None:
-            scores = scores[listed[cases.session_of[part]]]
         top = top_items(scores)
         recommended += np.bincount(top[top >= 0], minlength=target.n_items)
         lists += len(top)
     return Ranked(ranks, recommended, lists)
+
+
+def _pieces(cases: Cases, max_cases: int) -> Iterator[tuple[slice, list[npt.NDArray[np.int32]], int]]:
+    """What is scored at once: where its cases stand, sessions, shortest prefix; long sessions in parts."""
+    for lo, hi in cases.batches(max_cases):
+        start, stop = int(cases.case_starts[lo]), int(cases.case_starts[hi])
+        sessions = cases.sessions(lo, hi)
+        if stop - start <= max_cases:
+            yield slice(start, stop), sessions, 1
+            continue
+        for at in range(0, stop - start, max_cases):
+            end = min(at + max_cases, stop - start)
+            yield slice(start + at, start + end), [sessions[0][: end + 1]], at + 1

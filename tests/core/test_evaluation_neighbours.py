@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prune_lib.evaluation.ranking import Target
+from prune_lib.evaluation.cases import Cases
+from prune_lib.evaluation.ranking import Target, rank_cases
 from prune_lib.evaluation.targets import neighbours
 from prune_lib.evaluation.targets.markov import Markov
 from prune_lib.evaluation.targets.neighbours import ItemKnn, SessionKnn
@@ -129,6 +130,18 @@ def test_what_training_lacks_is_never_recommended(model: type[ItemKnn | SessionK
     assert np.isfinite(scores[2, :4]).all() == (model is Markov)
     only_unknown = target.scores(arrays([[10, 11]]))
     assert np.array_equal(only_unknown, scores[2:3])
+
+
+@pytest.mark.parametrize("model", [ItemKnn, SessionKnn, Markov])
+def test_a_long_session_in_parts_is_the_long_session(model: type[ItemKnn | SessionKnn | Markov]) -> None:
+    random = np.random.default_rng(2)
+    train = [random.integers(0, N_ITEMS, n).astype(np.int32) for n in random.integers(1, 7, 60)]
+    target: Target = model.fit(train, N_ITEMS)
+    sessions = [random.integers(0, N_ITEMS, n).astype(np.int32) for n in (5, 40, 2)]
+    whole, parts = (rank_cases(target, Cases.from_sessions(sessions), max_cases=most) for most in (100, 7))
+    assert whole.ranks.tolist() == parts.ranks.tolist()
+    assert whole.recommended.tolist() == parts.recommended.tolist()
+    assert np.array_equal(target.scores(sessions[1:2])[9:], target.scores(sessions[1:2], 10))
 
 
 def test_ties_at_the_last_neighbour_go_to_the_later_session() -> None:

@@ -93,6 +93,10 @@ def test_scores_of_a_prefix_are_those_of_its_last_items_alone(name):
             np.testing.assert_allclose(scores[at], alone, atol=1e-4)
             at += 1
     assert at == len(scores)
+    # A long session's cases are scored in parts: what is before the window is not even looked at.
+    for first in (2, LENGTH, LENGTH + 3):
+        part = target.scores(sessions[-1:], first)
+        np.testing.assert_allclose(part, scores[-(2 * LENGTH - first) :], atol=1e-4)
 
 
 def test_an_item_that_training_lacks_stands_in_a_prefix_as_unknown():

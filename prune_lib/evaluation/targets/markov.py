@@ -46,9 +46,9 @@ class Markov:
         counts = sparse.csr_matrix((np.ones(before.size), (before, after)), (n_items, n_items))
         return cls(n_items, counts, clicks / clicks.sum(), prior)
 
-    def scores(self, sessions: Sessions) -> npt.NDArray[np.float32]:
+    def scores(self, sessions: Sessions, first: int = 1) -> npt.NDArray[np.float32]:
         """p(j | last item) after every proper prefix, shape (C, n_items); see `Target`."""
-        seen = self.successions[last_items(sessions)]
+        seen = self.successions[last_items(sessions, first)]
         scale = 1 / (np.asarray(seen.sum(axis=1)).ravel() + self.prior)
         known = self.popularity > 0
         fallback = np.where(known, self.prior * self.popularity, -np.inf).astype(np.float32)

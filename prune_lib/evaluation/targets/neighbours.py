@@ -58,9 +58,9 @@ class ItemKnn:
             blocks.append(sparse.csr_matrix((value[near], (row[near], column[near])), block.shape))
         return cls(n_items, sparse.vstack(blocks, format="csr"))
 
-    def scores(self, sessions: Sessions) -> npt.NDArray[np.float32]:
+    def scores(self, sessions: Sessions, first: int = 1) -> npt.NDArray[np.float32]:
         """Similarity to the last item of every proper prefix, shape (C, n_items); see `Target`."""
-        return dense(self.similarity[last_items(sessions)])
+        return dense(self.similarity[last_items(sessions, first)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,12 +114,12 @@ class SessionKnn:
             weight = 1 + idf * np.log(max(len(sessions), 1) / np.maximum(np.diff(holders.indptr), 1))
         return cls(n_items, held, holders, neighbours, weight)
 
-    def scores(self, sessions: Sessions) -> npt.NDArray[np.float32]:
+    def scores(self, sessions: Sessions, first: int = 1) -> npt.NDArray[np.float32]:
         """Votes of every proper prefix's nearest sessions, shape (C, n_items); see `Target`.
 
         Cost: by case, the number of training sessions that hold an item of the prefix.
         """
-        places = latest_places(sessions, self.n_items)
+        places = latest_places(sessions, self.n_items, first)
         near = self._nearest(places @ self.holders)
         case = np.repeat(np.arange(near.shape[0]), np.diff(near.indptr))
         # By pair of a prefix and a neighbour, the places of what they share, and the latest of them.

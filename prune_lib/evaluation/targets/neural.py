@@ -93,11 +93,16 @@ class NeuralTarget:
         )
 
     @torch.inference_mode()
-    def scores(self, sessions: list[npt.NDArray[np.int32]]) -> npt.NDArray[np.float32]:
-        """Scores of all items after every proper prefix, [sum(len - 1), n_items]."""
-        out: npt.NDArray[np.float32] = (
-            torch.addmm(self._bias, self.states(sessions), self._table).cpu().numpy()
-        )
+    def scores(self, sessions: list[npt.NDArray[np.int32]], first: int = 1) -> npt.NDArray[np.float32]:
+        """Scores of all items after every proper prefix of `first` items or more; see `ranking.Target`."""
+        if first > 1:
+            # A state sees `max_length` items at most: the first prefix needs none from before `begin`.
+            begin = max(0, first - self.max_length)
+            skipped = first - 1 - begin
+            states = torch.cat([self.states([s[begin:]])[skipped:] for s in sessions])
+        else:
+            states = self.states(sessions)
+        out: npt.NDArray[np.float32] = torch.addmm(self._bias, states, self._table).cpu().numpy()
         return out
 
     @torch.inference_mode()

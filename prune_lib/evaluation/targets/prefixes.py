@@ -21,15 +21,16 @@ def held_once(sessions: Sessions, n_items: int) -> sparse.csr_matrix:
     return held
 
 
-def last_items(sessions: Sessions) -> npt.NDArray[np.int32]:
-    """The last item of every proper prefix, in order of session, then position; shape (C,)."""
-    return np.concatenate([s[:-1] for s in sessions])
+def last_items(sessions: Sessions, first: int = 1) -> npt.NDArray[np.int32]:
+    """The last item of every proper prefix of `first` items or more, by session, then position; (C,)."""
+    return np.concatenate([s[first - 1 : -1] for s in sessions])
 
 
-def latest_places(sessions: Sessions, n_items: int) -> sparse.csr_matrix:
+def latest_places(sessions: Sessions, n_items: int, shortest: int = 1) -> sparse.csr_matrix:
     """Where in the prefix an item stands last, the first place being 1; shape (C, n_items).
 
-    Divided by the prefix's length, that is V-SkNN's linear decay. Cost: the sum of squared lengths.
+    Rows are the proper prefixes of `shortest` items or more. Divided by the prefix's length, that is V-SkNN's
+    linear decay. Cost: the sum of the prefixes' lengths.
 
     >>> latest_places([np.array([2, 0, 2, 1], dtype=np.int32)], 3).toarray()
     array([[0, 0, 1],
@@ -47,8 +48,9 @@ def latest_places(sessions: Sessions, n_items: int) -> sparse.csr_matrix:
     same = (np.diff(items[order]) == 0) & (np.diff(session[order]) == 0)
     again[order[:-1][same]] = place[order[1:][same]]
 
-    length = place[place < sizes[session]]  # by case: every place but a session's last ends a prefix
-    begin = np.repeat(first, sizes - 1)
+    # By case: every place but a session's last ends a prefix.
+    ends = (place >= shortest) & (place < sizes[session])
+    length, begin = place[ends], first[session[ends]]
     case = np.repeat(np.arange(length.size), length)
     entry = np.arange(case.size) - np.repeat(np.cumsum(length) - length, length) + begin[case]
     latest = again[entry] > length[case]
