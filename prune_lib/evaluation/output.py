@@ -215,13 +215,26 @@ def _run_row(run: Evaluation, split: Split, how: Mapping[str, Candidate], second
         **{name: getattr(split, name) for name in counts},
         "settings": run.settings.settings_json(),
         "chosen": json.dumps({target: asdict(choice) for target, choice in sorted(how.items())}),
-        # The arguments only: where the environment lies says nothing.
-        "command": shlex.join([run.settings.job.script, *sys.argv[1:]]),
+        "command": shlex.join([run.settings.job.script, *_telling(sys.argv[1:])]),
         "seconds": round(seconds, 1),
         "finished_at": datetime.now(timezone.utc),
         "warnings": json.dumps(run.stages.warnings),
         "versions": json.dumps(_versions()),
     }
+
+
+def _telling(argv: Sequence[str]) -> list[str]:
+    """Arguments without the workspace: where working files lie says nothing.
+
+    >>> _telling(["--seeds", "2", "--workspace", "/tmp/w", "--workspace=x", "--quick"])
+    ['--seeds', '2', '--quick']
+    """
+    after = ["", *argv[:-1]]
+    return [
+        word
+        for word, before in zip(argv, after, strict=True)
+        if "--workspace" not in (word, before) and not word.startswith("--workspace=")
+    ]
 
 
 def _versions() -> dict[str, str]:
