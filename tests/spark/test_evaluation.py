@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
@@ -13,6 +14,8 @@ from prune_lib.errors import InputError, SettingsError
 from prune_lib.evaluation.data import make_split, read_test
 from prune_lib.evaluation.files import Split, load_sessions
 from prune_lib.evaluation.job import evaluate
+from prune_lib.evaluation.output import IDENTITY, merged
+from prune_lib.evaluation.results import KEYS
 from prune_lib.evaluation.settings import EvaluateSettings
 from prune_lib.evaluation.subsets import cut, prune_once, subset_of, write_prefixes
 from prune_lib.evaluation.variants import ABLATIONS, check_ablations
@@ -316,3 +319,27 @@ def test_a_dry_run_computes_nothing(spark: SparkSession, table: str, tmp_path: P
     text = str(evaluate(small(table, tmp_path / "ws", dry_run=True), spark))
     assert "nothing was computed" in text and "gru4rec" in text
     assert not (tmp_path / "ws").exists()
+
+
+def test_seeds_of_one_recipe_add_up_and_another_recipe_replaces_them_all() -> None:
+    key = {name: "x" for name in KEYS} | {"data_set": "a", "split": "test", "data_hash": "1"}
+
+    def rows(recipe: str, *seeds: int, target: str = "x") -> pd.DataFrame:
+        some = {**key, "target": target, "band": "all", "metric": "m", "recipe": recipe}
+        return pd.DataFrame([{**some, "seed": seed, "value": 10.0 * seed} for seed in seeds])
+
+    former = pd.concat([rows("one", 0, 1, 2), rows("one", 0, target="other")], ignore_index=True)
+    # Fewer seeds of the same: the others stay.
+    again = merged(former, rows("one", 1).assign(value=-1.0), IDENTITY)
+    assert sorted(zip(again["target"], again["seed"], again["value"], strict=True)) == [
+        ("other", 0, 0.0),
+        ("x", 0, 0.0),
+        ("x", 1, -1.0),
+        ("x", 2, 20.0),
+    ]
+    # One seed of another: no mean mixes the two; what it says nothing about stays.
+    anew = merged(former, rows("two", 1), IDENTITY)
+    assert sorted(zip(anew["target"], anew["seed"], anew["recipe"], strict=True)) == [
+        ("other", 0, "one"),
+        ("x", 1, "two"),
+    ]
