@@ -234,13 +234,15 @@ def _check_tuned(settings: EvaluateSettings) -> None:
         )
 
 
-def _warn_of_edge(run: Evaluation, target: str, choice: Candidate, tried: list[Candidate]) -> None:
-    """Say that a choice lies at the edge of what was tried: a longer training might do better."""
-    if choice.longest and choice.longest == max(c.passes for c in tried):
+def _warn_of_edge(run: Evaluation, how: dict[str, Candidate], tried: list[Candidate]) -> None:
+    """Say whose choice lies at the edge of what was tried: a longer training might do better."""
+    longest = max(c.passes for c in tried)
+    at_edge = [target for target, choice in how.items() if choice.longest and choice.longest == longest]
+    if at_edge:
         run.stages.warn(
-            f"{target}: the longest training tried ({choice.longest:g} passes) is the best for all the data; "
-            "a longer one may be better still, and shares of all the data's performance smaller. Try "
-            "more by --fit-epochs-tried."
+            f"the longest training tried ({longest:g} passes) is the best for all the data of "
+            f"{', '.join(at_edge)}; a longer one may be better still, and shares of all the data's "
+            "performance smaller. Try more by --fit-epochs-tried."
         )
 
 
@@ -285,7 +287,7 @@ def _choose(run: Evaluation, split: Split, targets: list[str]) -> tuple[dict[str
             {c: run.recall(row) for c, row in on_tenth[target].items()},
         )
         _LOG.info("%s: %s", target, how[target])
-        _warn_of_edge(run, target, how[target], tried)
+    _warn_of_edge(run, how, tried)
     return how, plan.rows
 
 
