@@ -37,7 +37,7 @@ class SamplingSettings(BaseModel):
         description="Weight of a transition: its leave-one-out count to this power.",
     )
     half_life: float = Field(
-        default=0.5,
+        default=0.2,
         gt=0,
         description="Recency: a session counts exp(-age / half_life), age 0 for the newest and 1 for the "
         "oldest. Large values weigh all sessions alike.",

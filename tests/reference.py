@@ -51,7 +51,7 @@ def build_graph(
     age: Floats | None = None,
     item_exponent: float = 0.25,
     transition_exponent: float = 0.5,
-    half_life: float = 0.5,
+    half_life: float = 0.2,
 ) -> Graph:
     """Patterns, messages and weights; transitions that only one session holds are dropped."""
     rows = [session_patterns(s) for s in sessions]

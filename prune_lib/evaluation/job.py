@@ -81,16 +81,19 @@ class Evaluation:
         """Subsets of a method at several ratios, from one pruning run at the largest."""
         ratios = sorted(ratios)
         name = f"{method}-{seed}"
-        settings = self.settings.prune_settings(
-            method,
-            seed,
-            ratios[-1],
-            split.sessions,
-            str(split.folder / "pruned" / f"{name}-{ratios[-1]:g}" / "pruned"),
-            experts_folder(split),
-            has_order=split.has_order,
-        )
-        table, seconds = prune_once(self.spark, settings, split)
+
+        def at(ratio: float) -> PruneSettings:
+            return self.settings.prune_settings(
+                method,
+                seed,
+                ratio,
+                split.sessions,
+                str(split.folder / "pruned" / f"{name}-{ratio:g}" / "pruned"),
+                experts_folder(split),
+                has_order=split.has_order,
+            )
+
+        table, seconds = prune_once(self.spark, at, split, ratios[-1])
         subsets = {
             ratio: subset_of(
                 self.spark,

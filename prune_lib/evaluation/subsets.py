@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,8 +32,16 @@ __all__ = ["cut", "experts_folder", "prune_once", "subset_of", "write_prefixes",
 _LOG = logging.getLogger(__name__)
 
 
-def prune_once(spark: SparkSession, settings: PruneSettings, split: Split) -> tuple[str, dict[str, float]]:
-    """Prune the split's training sessions, unless these settings have done so before.
+def prune_once(
+    spark: SparkSession, settings_at: Callable[[float], PruneSettings], split: Split, ratio: float
+) -> tuple[str, dict[str, float]]:
+    """Prune the split's training sessions, unless the same settings have done so at this ratio or a larger.
+
+    Args:
+        spark: the session.
+        settings_at: the settings of the run at a ratio.
+        split: the data.
+        ratio: the least share that is to be kept.
 
     Returns:
         The pruned table, and seconds by stage: those of training the experts, too, where an earlier run had
@@ -39,23 +49,43 @@ def prune_once(spark: SparkSession, settings: PruneSettings, split: Split) -> tu
     """
     from prune_lib.pipeline import prune
 
-    table = settings.resolved_output
-    note = Path(table).parent / "pruned.json"
-    key = f"{split.data_hash}/{settings_hash(settings)}/{code_hash()}"
-    if note.is_file():
-        done = json.loads(note.read_text())
-        if done["key"] == key:
-            return table, done["seconds"]
-        note.unlink()  # or a run that is killed below would leave another table under this note
-    note.parent.mkdir(parents=True, exist_ok=True)
+    settings = settings_at(ratio)
+    own = Path(settings.resolved_output).parent
+    # Ratios of earlier runs of this method and seed are the ends of their folders' names.
+    stem = own.name.removesuffix(f"{ratio:g}")
+    there = (folder.name.removeprefix(stem) for folder in own.parent.glob(f"{stem}*"))
+    larger = sorted(float(end) for end in there if re.fullmatch(r"[\d.e-]+", end) and float(end) > ratio)
+    # Some baselines rank by where the budget ends: what they keep of less is no cut of the larger.
+    nested = settings.method in ("graph", "random")
+    for other in (ratio, *(larger if nested else ())):
+        found = _noted(settings_at(other), split)
+        if found is not None:
+            return settings_at(other).resolved_output, found
+    note = own / "pruned.json"
+    note.unlink(missing_ok=True)  # or a run that is killed below would leave another table under this note
+    own.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     summary = prune(settings, spark)
     seconds: dict[str, float] = {name: value for name, value, _ in summary.run["stages"]}
     # Writing, and what lies between the stages.
     seconds["rest"] = max(0.0, time.perf_counter() - started - sum(seconds.values()))
     _add_training(seconds, Path(settings.workspace), summary.run["experts_version"])
-    note.write_text(json.dumps({"key": key, "seconds": seconds}) + "\n")
-    return table, seconds
+    note.write_text(json.dumps({"key": _key(settings, split), "seconds": seconds}) + "\n")
+    return settings.resolved_output, seconds
+
+
+def _key(settings: PruneSettings, split: Split) -> str:
+    return f"{split.data_hash}/{settings_hash(settings)}/{code_hash()}"
+
+
+def _noted(settings: PruneSettings, split: Split) -> dict[str, float] | None:
+    """Seconds of the run that lies there, if it was of these settings, data and code."""
+    note = Path(settings.resolved_output).parent / "pruned.json"
+    if not note.is_file():
+        return None
+    done = json.loads(note.read_text())
+    seconds: dict[str, float] = done["seconds"]
+    return seconds if done["key"] == _key(settings, split) else None
 
 
 def _add_training(seconds: dict[str, float], workspace: Path, version: str | None) -> None:

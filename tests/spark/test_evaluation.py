@@ -21,6 +21,7 @@ from prune_lib.evaluation.subsets import cut, prune_once, subset_of, write_prefi
 from prune_lib.evaluation.variants import ABLATIONS, check_ablations
 from prune_lib.sessions.columns import ColumnNames
 from prune_lib.sessions.reading import open_input
+from prune_lib.settings import PruneSettings
 from tests.spark.sessions import random_sessions
 
 NAMED = ColumnNames("session_id", "items", None, "day")
@@ -160,24 +161,28 @@ def test_a_cut_by_rank_is_what_pruning_at_that_ratio_keeps(
 
     took = []
 
-    def pruned(ratio: float) -> str:
-        place = str(tmp_path / f"{ratio}" / "pruned")
+    def at(ratio: float) -> PruneSettings:
+        place = str(tmp_path / f"{method}-0-{ratio:g}" / "pruned")
         workspace = str(split.folder / "workspace")
-        table, seconds = prune_once(
-            spark,
-            settings.prune_settings(method, 0, ratio, split.sessions, place, workspace),  # type: ignore[arg-type]
-            split,
-        )
+        return settings.prune_settings(method, 0, ratio, split.sessions, place, workspace)  # type: ignore[arg-type]
+
+    def pruned(ratio: float) -> str:
+        table, seconds = prune_once(spark, at, split, ratio)
+        assert table == at(ratio).resolved_output
         took.append(seconds.get("training"))
         return table
 
+    small_ones = {ratio: pruned(ratio) for ratio in (0.1, 0.3)}
     large = spark.read.format("delta").load(pruned(0.5))
-    for ratio in (0.1, 0.3):
-        small = spark.read.format("delta").load(pruned(ratio)).select("session_id").toPandas()
+    for ratio, place in small_ones.items():
+        small = spark.read.format("delta").load(place).select("session_id").toPandas()
         budget = int(ratio * split.n_interactions)
         kept = cut(large.select("session_id", "items", "prune_rank"), budget).select("session_id").toPandas()
         assert set(kept["session_id"]) == set(small["session_id"])
         assert len(kept) > 5
+    # What is kept of less is a part of what is kept of more: no run for it.
+    prune_once(spark, at, split, 0.2)
+    assert not (tmp_path / f"{method}-0-0.2").exists()
     # Experts are trained once, and count as a part of every run that uses them.
     assert len(set(took)) == 1 and (took[0] is not None) == (method == "graph")
 
