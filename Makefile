@@ -42,7 +42,7 @@ EVALUATE := "$(BIN)/spark-submit" jobs/evaluate.py --document docs $(ARGS)
 results: setup ## Regenerate docs/results.md from the data sets in DATA: hours; goes on where it stopped
 	$(EVALUATE) $(YOOCHOOSE) --ratios 0.1,0.3,0.5,1 --regimes steps,epochs
 	$(EVALUATE) $(YOOCHOOSE) --split validation --ablations all --ratios 0.1,0.3 --regimes tuned \
-	  --targets gru4rec,item-knn,session-knn,markov --seeds 1 --sampling-half-life 0.5
+	  --targets gru4rec,item-knn,session-knn,markov --seeds 1
 	$(EVALUATE) $(YOOCHOOSE) --ratios 0.1,0.3 --samples positions,prefixes,last --regimes steps \
 	  --targets gru4rec --ablations unit --seeds 1
 	$(EVALUATE) $(DIGINETICA) --ratios 0.1,0.3 --regimes steps \

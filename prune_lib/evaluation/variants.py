@@ -67,7 +67,6 @@ ABLATIONS: dict[str, Variant] = {
     "lambda-items=2": Variant("weights", {"lambda_items": 2.0}),
     "no-recency": Variant("recency", {"half_life": _NO_RECENCY}),
     "half-life=0.1": Variant("recency", {"half_life": 0.1}),
-    "half-life=0.2": Variant("recency", {"half_life": 0.2}),
     "half-life=0.5": Variant("recency", {"half_life": 0.5}),
     "floor=1": Variant("floors", floor=1),
     "unit=prefix": Variant("unit", unit="prefix"),
