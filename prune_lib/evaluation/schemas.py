@@ -46,7 +46,9 @@ VALUES = (
     OutColumn("passes", "double", "Passes over the subset", True),
     OutColumn("learned", "bigint", "Targets learned from, repeated passes counted", True),
     OutColumn("learning_rate", "double", "Learning rate; 0 for targets that count", True),
-    OutColumn("train_seconds", "double", "Seconds of training in one thread", True),
+    OutColumn(
+        "train_seconds", "double", "Seconds of training in one thread, waits for a busy core left out", True
+    ),
     OutColumn("rank_seconds", "double", "Seconds of ranking the test cases", True),
     OutColumn("prune_seconds", "double", "Seconds of the pruning run, at its largest ratio", True),
     OutColumn("cell", "string", "Name of the training: a hash of all that decides its result", True),

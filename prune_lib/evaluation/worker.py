@@ -29,6 +29,7 @@ from prune_lib.evaluation.cells import WORST_RANK, Cell, CellResult, CellStore
 from prune_lib.evaluation.files import load_sessions
 from prune_lib.evaluation.metrics import coverage, mean_popularity
 from prune_lib.evaluation.ranking import Target, rank_cases
+from prune_lib.evaluation.stopwatch import Stopwatch
 from prune_lib.evaluation.targets.settings import COUNTED
 from prune_lib.popularity import gini
 
@@ -182,10 +183,10 @@ def _trained(job: Job, device: str) -> tuple[Target, dict[str, float]]:
     cell = job.cell
     popularity = np.load(job.subset / "popularity.npy")
     if cell.target in COUNTED:
-        started = time.perf_counter()
+        watch = Stopwatch()
         sessions = load_sessions(job.subset)
         model = _counted(cell.target, sessions, len(popularity), cell.recipe)
-        return model, {"train_seconds": time.perf_counter() - started}
+        return model, {"train_seconds": watch.seconds()}
     from prune_lib.evaluation.targets.neural import Recipe, fit_neural
     from prune_lib.experts.feed import Feed
 

@@ -132,8 +132,9 @@ def _counted(part: Part) -> str:
 
 def _intro(passes: bool, prices: Prices) -> str:
     text = (
-        "Seconds, means over seeds. Training: one thread, the test not included. Pruning: wall time of the "
-        "whole job on all cores, at the largest ratio; smaller budgets are cuts of it and cost nothing more."
+        "Seconds, means over seeds. Training: one thread's own time, the test not included. Pruning: wall "
+        "time of the whole job on all cores, at the largest ratio; smaller budgets are cuts of it and cost "
+        "nothing more."
     )
     if passes:
         text += (

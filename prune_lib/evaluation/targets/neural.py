@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from prune_lib.evaluation.stopwatch import Stopwatch
 from prune_lib.evaluation.targets.encoders import make_encoder
 from prune_lib.experts.feed import Feed
 from prune_lib.experts.learner import Batch, Learner
@@ -64,7 +64,7 @@ class Fitted:
         steps: optimisation steps taken.
         passes: passes over the subset.
         learned: targets learned from, repeated passes counted.
-        seconds: of training, without the start of the process.
+        seconds: of training, without the start of the process; see Stopwatch.
         loss: mean loss of the last tenth of the steps, nats.
     """
 
@@ -182,7 +182,7 @@ def fit_neural(
     if not one_pass:
         raise ValueError("the feed has no session of two items or more")
     total = steps if steps is not None else max(1, round(passes * one_pass))  # type: ignore[operator]
-    started = time.perf_counter()
+    watch = Stopwatch()
     with torch_state(seed, threads):
         encoder = make_encoder(
             recipe.target,
@@ -218,7 +218,7 @@ def fit_neural(
         total,
         total / one_pass,
         learned,
-        time.perf_counter() - started,
+        watch.seconds(device.type),
         float(torch.stack(tail).mean()),
     )
 
