@@ -35,18 +35,19 @@ evaluate: setup ## What pruning costs in quality, in minutes: on your data with 
 DATA ?= ../shared/data
 YOOCHOOSE := --fit-epochs-tried 4,8,16 --name yoochoose --input "$(DATA)/yoochoose100k/events.parquet" \
 	--test "$(DATA)/yoochoose100k/events_test.parquet"
-DIGINETICA := --fit-epochs-tried 3 --name diginetica --input "$(DATA)/diginetica/sessions_train.parquet" \
+DIGINETICA := --fit-epochs-tried 3,6 --name diginetica --input "$(DATA)/diginetica/sessions_train.parquet" \
 	--order-column session_id --test "$(DATA)/diginetica/test.parquet"
 EVALUATE := "$(BIN)/spark-submit" jobs/evaluate.py --document docs $(ARGS)
 
 results: setup ## Regenerate docs/results.md from the data sets in DATA: hours; goes on where it stopped
 	$(EVALUATE) $(YOOCHOOSE) --ratios 0.1,0.3,0.5,1 --regimes steps,epochs
+	$(EVALUATE) $(YOOCHOOSE) --ratios 0.1,0.3 --regimes steps --targets gru4rec,item-knn,session-knn,markov \
+	  --methods graph,random,recent,item-quota,ccs,moderate,easiest,hardest
 	$(EVALUATE) $(YOOCHOOSE) --split validation --ablations all --ratios 0.1,0.3 --regimes tuned \
 	  --targets gru4rec,item-knn,session-knn,markov --seeds 1
 	$(EVALUATE) $(YOOCHOOSE) --ratios 0.1,0.3 --samples positions,prefixes,last --regimes steps \
 	  --targets gru4rec --ablations unit --seeds 1
-	$(EVALUATE) $(DIGINETICA) --ratios 0.1,0.3 --regimes steps \
-	  --targets gru4rec,item-knn,session-knn,markov --seeds 1
+	$(EVALUATE) $(DIGINETICA) --ratios 0.1,0.3 --regimes steps --seeds 1
 
 test: setup ## Run every test, those without Spark first
 	"$(BIN)/python" -m pytest --doctest-modules scripts/environment tests/core
