@@ -43,6 +43,7 @@ setup(
         "console_scripts": [
             "prune = prune_lib.cli:prune_main",
             "evaluate-pruning = prune_lib.cli:evaluate_main",
+            "explain-pruning = prune_lib.cli:explain_main",
         ]
     },
 )

@@ -1,7 +1,8 @@
 """Prune recommendation data: keep the small part of the sessions that carries the value.
 
-    from prune_lib import PruneSettings, prune
+    from prune_lib import PruneSettings, explain, prune
     prune(PruneSettings(ratio=0.1, input="clicks", output="clicks_pruned"))
+    print(explain("4711", output="clicks_pruned"))
 
 Importing the package needs neither Spark, torch, petastorm nor MLflow: each is loaded by the stage that
 uses it.
@@ -15,15 +16,20 @@ from prune_lib.errors import PruneError, UserError
 from prune_lib.settings import PruneSettings
 
 if TYPE_CHECKING:
+    from prune_lib.pages import explain
     from prune_lib.pipeline import prune
     from prune_lib.session import get_spark
 
-__all__ = ["PruneError", "PruneSettings", "UserError", "get_spark", "prune"]
+__all__ = ["PruneError", "PruneSettings", "UserError", "explain", "get_spark", "prune"]
 
 __version__ = "0.1.0"
 
 # Public names that need Spark: loaded when first asked for (PEP 562).
-_LAZY = {"prune": "prune_lib.pipeline", "get_spark": "prune_lib.session"}
+_LAZY = {
+    "explain": "prune_lib.pages",
+    "get_spark": "prune_lib.session",
+    "prune": "prune_lib.pipeline",
+}
 
 
 def __getattr__(name: str) -> Any:

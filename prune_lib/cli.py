@@ -28,9 +28,10 @@ from prune_lib.errors import EnvironmentProblem, PruneError
 if TYPE_CHECKING:
     from prune_lib.evaluation.settings import EvaluateSettings
     from prune_lib.settings import PruneSettings
+    from prune_lib.settings_explain import ExplainSettings
     from prune_lib.settings_job import JobSettings, JobText
 
-__all__ = ["evaluate_main", "prune_main", "run_job"]
+__all__ = ["evaluate_main", "explain_main", "prune_main", "run_job"]
 
 Settings = TypeVar("Settings", bound="JobSettings")
 
@@ -102,6 +103,25 @@ def evaluate_main(argv: Sequence[str] | None = None) -> None:
         return evaluate(settings)
 
     _exit(run_job(EvaluateSettings, job, argv))
+
+
+def explain_main(argv: Sequence[str] | None = None) -> None:
+    """Explain a decision: what `jobs/explain.py` and the console command `explain-pruning` run.
+
+    Args:
+        argv: arguments without the program's name; None for this process's own.
+
+    Raises:
+        SystemExit: with the exit code, where it is not 0.
+    """
+    from prune_lib.settings_explain import ExplainSettings
+
+    def job(settings: ExplainSettings) -> object:
+        from prune_lib.pages import explain_settings
+
+        return explain_settings(settings)
+
+    _exit(run_job(ExplainSettings, job, argv))
 
 
 def _exit(code: int) -> None:

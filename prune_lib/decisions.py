@@ -8,6 +8,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from prune_lib.explanation import closest_kept, kept_reason, offers, pruned_reason, weights
+from prune_lib.gain_parts import PatternNames, kept_parts, parts_type
 from prune_lib.graph import SessionGraph
 from prune_lib.popularity import Bands
 from prune_lib.sampling.gains import GAIN_UNIT
@@ -26,9 +27,9 @@ class Decided:
     """Every session with its verdict, in integers.
 
     Attributes:
-        sessions: sid, session_id, n, items ARRAY<INT>, kept, rank, reason, gain DOUBLE, propagated, q and the
-            columns of the scores, cover_rank BIGINT, group (sid of the newest session with the
-            same sequence). Settled.
+        sessions: sid, session_id, n, items ARRAY<INT>, kept, rank, reason, gain DOUBLE, gain_parts,
+            propagated, q and the columns of the scores, cover_rank BIGINT, group (sid of the newest session
+            with the same sequence). Settled.
         weights: rank, weight DOUBLE, of the kept sessions.
     """
 
@@ -63,7 +64,8 @@ def decide(
     kept_of_group = (
         twins.join(ranked.select("sid", "rank"), "sid").groupBy("twin").agg(F.min("rank").alias("group_rank"))
     )
-    still = offers(graph, selection.objective)
+    names = graph.adjacency.sparkSession.sparkContext.broadcast(PatternNames.of(graph, encoded.items))
+    still = offers(graph, selection.objective, names)
     closest = closest_kept(graph, ranked)
     kept = F.col("rank").isNotNull()
     base = (
@@ -75,10 +77,12 @@ def decide(
         .join(still, "sid")
         .join(closest, "sid")
         .join(kept_of_group, "twin", "left")
+        .join(kept_parts(graph, ranked, selection.objective, names), "sid", "left")
         .withColumn("twin_kept", F.col("group_rank").isNotNull())
     )
     # The floors' objective counts items and the baselines have none: their gain is not the coverage gain.
     at_decision = F.when((F.col("phase") != FLOOR) & F.lit(not method), F.col("gain") / GAIN_UNIT)
+    parts = parts_type(names.value.kind)
     kept_as = F.lit("METHOD") if method else kept_reason()
     pruned_as = pruned_reason()
     sessions = settle(
@@ -91,6 +95,10 @@ def decide(
             F.round(F.when(kept, at_decision).otherwise(F.col("gain_left") / GAIN_UNIT), _DECIMALS).alias(
                 "gain"
             ),
+            # As the gain: no parts where a floor or another rule chose the session.
+            F.when(~kept, F.col("parts_left"))
+            .when(at_decision.isNotNull(), F.coalesce("gain_parts", F.array().cast(parts)))
+            .alias("gain_parts"),
             F.when(~kept, F.coalesce("group_rank", "cover_rank")).alias("cover_rank"),
             F.col("twin").alias("group"),
         )

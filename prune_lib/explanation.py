@@ -13,6 +13,7 @@ Pruned:  DUPLICATE        its sequence of items is kept in another session
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from prune_lib.gain_parts import parts_type
 from prune_lib.graph import SessionGraph
 from prune_lib.sampling.gains import Objective, contributions, sum_by_row
 from prune_lib.sampling.rounds import largest_message, lists_of
@@ -64,12 +66,18 @@ def pruned_reason() -> Column:
     )
 
 
-def offers(graph: SessionGraph, objective: Objective) -> DataFrame:
+def offers(graph: SessionGraph, objective: Objective, names: Any) -> DataFrame:
     """What every session offers alone and on top of what is kept.
+
+    Args:
+        graph: the graph.
+        objective: the state at the end.
+        names: a broadcast PatternNames.
 
     Returns:
         sid, gain_left, gain_alone BIGINT (units of 1/GAIN_UNIT), joined BOOLEAN (whether another session
-        holds one of its transitions). One pass over the edges, no shuffle.
+        holds one of its transitions), parts_left (what gain_left is made of, see gain_parts). One pass over
+        the edges, no shuffle.
     """
     context = graph.adjacency.sparkSession.sparkContext
     alone = Objective.empty(objective.weight, objective.cold, objective.unit)
@@ -82,18 +90,23 @@ def offers(graph: SessionGraph, objective: Objective) -> DataFrame:
         for batch in batches:
             pattern, lengths = lists_of(batch.column("patterns"))
             message, _ = lists_of(batch.column("messages"))
-            sums = [
-                sum_by_row(contributions(offer, saturation, pattern, message), lengths)
-                for offer in (now, before)
-            ]
+            gains = [contributions(offer, saturation, pattern, message) for offer in (now, before)]
+            sums = [sum_by_row(gain, lengths) for gain in gains]
             joined = sum_by_row(transition[pattern].astype(np.int64), lengths) > 0
             yield pa.RecordBatch.from_arrays(
-                [batch.column("sid"), *map(pa.array, sums), pa.array(joined)],
-                names=["sid", "gain_left", "gain_alone", "joined"],
+                [
+                    batch.column("sid"),
+                    *map(pa.array, sums),
+                    pa.array(joined),
+                    names.value.named(pattern, gains[0], lengths),
+                ],
+                names=["sid", "gain_left", "gain_alone", "joined", "parts_left"],
             )
 
     return graph.adjacency.select("sid", "patterns", "messages").mapInArrow(
-        run, "sid bigint, gain_left bigint, gain_alone bigint, joined boolean"
+        run,
+        "sid bigint, gain_left bigint, gain_alone bigint, joined boolean, "
+        f"parts_left {parts_type(names.value.kind)}",
     )
 
 

@@ -49,9 +49,8 @@ class SessionGraph:
         patterns: a row a pattern: pattern INT (dense 0..V-1), item INT, next_item INT (-1 for a target
             item), sessions BIGINT, weight DOUBLE. Settled.
         weight: weights by pattern, shape (V,); the two families sum to 1 and `lambda_items`.
-        item: the item that a pattern teaches to predict, by pattern, shape (V,): the target item, or
-            the second item of a transition.
-        is_transition: by pattern, shape (V,).
+        first_item: by pattern, index of the target item or of a transition's first, shape (V,).
+        second_item: of a transition's second, -1 for a target item, shape (V,).
         unit: the unit of the messages (6 for a largest distance of 3).
         n_edges: number of session-pattern edges.
         mass: sum of all messages: what bounds every sum of them.
@@ -60,8 +59,8 @@ class SessionGraph:
     adjacency: DataFrame
     patterns: DataFrame
     weight: npt.NDArray[np.float64]
-    item: npt.NDArray[np.int32]
-    is_transition: npt.NDArray[np.bool_]
+    first_item: npt.NDArray[np.int32]
+    second_item: npt.NDArray[np.int32]
     unit: int
     n_edges: int
     mass: int
@@ -70,6 +69,16 @@ class SessionGraph:
     def n_patterns(self) -> int:
         """Number of patterns, V."""
         return int(self.weight.size)
+
+    @property
+    def is_transition(self) -> npt.NDArray[np.bool_]:
+        """By pattern, shape (V,)."""
+        return self.second_item >= 0
+
+    @property
+    def item(self) -> npt.NDArray[np.int32]:
+        """By pattern, the item that it teaches to predict, shape (V,): the last of its items."""
+        return np.where(self.is_transition, self.second_item, self.first_item)
 
 
 def message_unit(max_distance: int) -> int:
@@ -198,8 +207,6 @@ def build_graph(encoded: Encoded, settings: SamplingSettings, *, last_only: bool
     table = patterns.select("pattern", "weight", "item", "next_item").toPandas()
     table = table.sort_values("pattern")
     weight = table["weight"].to_numpy(np.float64)
-    second = table["next_item"].to_numpy(np.int32)
-    item = np.where(second < 0, table["item"].to_numpy(np.int32), second)
 
     gathered = (
         edges.join(patterns.select("code", "pattern"), "code")
@@ -225,8 +232,8 @@ def build_graph(encoded: Encoded, settings: SamplingSettings, *, last_only: bool
         adjacency,
         patterns,
         weight,
-        item,
-        second >= 0,
+        table["item"].to_numpy(np.int32),
+        table["next_item"].to_numpy(np.int32),
         message_unit(settings.max_distance),
         *(int(x or 0) for x in size),
     )

@@ -141,7 +141,14 @@ DECISIONS = (
     OutColumn(
         "gain",
         "double",
-        "Kept: share of the objective that it added when chosen; pruned: what it could still add",
+        "Kept: what it added to the objective when chosen; pruned: what it could still add. All transitions "
+        "together weigh 1 in it, all target items `lambda_items`; NULL where something else chose it",
+    ),
+    OutColumn(
+        "gain_parts",
+        f"array<struct<item: {ITEM}, next_item: {ITEM}, gain: double>>",
+        "What the gain is made of, largest first; they sum to it: a target item (next_item NULL), or the "
+        "transition from item to next_item",
     ),
     OutColumn("interactions", "int", "Length of the session, interactions", True),
     OutColumn("items", "int", "Number of distinct items of the session", True),

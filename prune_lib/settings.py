@@ -26,7 +26,7 @@ from prune_lib.settings_fields import (
     TimeColumn,
 )
 from prune_lib.settings_groups import DemoSettings, PropagationSettings, SamplingSettings
-from prune_lib.settings_job import JobSettings, JobText
+from prune_lib.settings_job import JobText, PipelineSettings
 from prune_lib.settings_rules import prune_rules
 
 __all__ = [
@@ -49,7 +49,7 @@ _NOT_HASHED: Any = {
 }
 
 
-class PruneSettings(JobSettings):
+class PruneSettings(PipelineSettings):
     """Settings of a pruning run; frozen, unknown keys are refused."""
 
     job: ClassVar[JobText] = JobText(

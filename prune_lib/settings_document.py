@@ -1,6 +1,6 @@
 """The file of all settings: `python -m prune_lib.settings_document > conf/default.yaml`.
 
-Of another job: `python -m prune_lib.settings_document evaluate > conf/evaluate.yaml`.
+Of another job: `python -m prune_lib.settings_document evaluate > conf/evaluate.yaml`, and so on.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from collections.abc import Iterator, Sequence
 
 from prune_lib.evaluation.settings import EvaluateSettings
 from prune_lib.settings import PruneSettings
+from prune_lib.settings_explain import ExplainSettings
 from prune_lib.settings_job import JobSettings
 from prune_lib.settings_options import Option, options_of, written
 
 __all__ = ["default_yaml"]
 
 _WIDTH = 98
-_MODELS: dict[str, type[JobSettings]] = {m.job.name: m for m in (PruneSettings, EvaluateSettings)}
+_JOBS: tuple[type[JobSettings], ...] = (PruneSettings, EvaluateSettings, ExplainSettings)
+_MODELS = {model.job.name: model for model in _JOBS}
 _HEAD = """\
 # Every setting with its default; copy what you want to change into a file of your own:
 #
@@ -36,7 +38,7 @@ def default_yaml(model: type[JobSettings] = PruneSettings) -> str:
 def _ways(model: type[JobSettings], options: Sequence[Option]) -> list[str]:
     """How else settings are given."""
     one = next(o for o in options if o.key == model.job.example[0])
-    other = next(o for o in options if len(o.path) > 1)
+    other = next((o for o in options if len(o.path) > 1), options[1])
     required = " and ".join(f"`{o.key}`" for o in options if o.info.is_required())
     text = (
         f"Flags ({one.flag}, {other.flag}) and environment variables ({one.env}, {other.env}) win over the "

@@ -144,14 +144,17 @@ def _parser(job: JobText, options: Sequence[Option], everything: bool) -> _Parse
 
 def _epilog(job: JobText, options: Sequence[Option], width: int) -> str:
     nested = [option for option in options if len(option.path) > 1]
-    *groups, last = dict.fromkeys(option.path[0] for option in nested)
     first = next(option for option in options if option.key == job.example[0])
+    shown = nested[0] if nested else first
+    variables = ", ".join(dict.fromkeys((first.env, shown.env)))
     text = (
-        f"Every flag is also a key of the YAML file of --config ({nested[0].key}; {job.listing} lists all "
-        f"with their defaults) and an environment variable ({first.env}, {nested[0].env}). Flags win "
-        "over the environment, it over the file, and that over the defaults. --help-all also shows the flags "
-        f"of the groups {', '.join(groups)} and {last}."
+        f"Every flag is also a key of the YAML file of --config ({shown.key}; {job.listing} lists all with "
+        f"their defaults) and an environment variable ({variables}). Flags win over the environment, it over "
+        "the file, and that over the defaults."
     )
+    if nested:
+        *groups, last = dict.fromkeys(option.path[0] for option in nested)
+        text += f" --help-all also shows the flags of the groups {', '.join(groups)} and {last}."
     return textwrap.fill(text, width)
 
 

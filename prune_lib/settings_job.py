@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, model_validator
 from prune_lib.experts.settings import TrainSettings
 from prune_lib.settings_groups import STRICT, DemoSettings, PropagationSettings, SamplingSettings
 
-__all__ = ["JobSettings", "JobText"]
+__all__ = ["JobSettings", "JobText", "PipelineSettings"]
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class JobText:
 class JobSettings(BaseModel):
     """Settings of a job; frozen, unknown keys are refused.
 
-    A field's description is the help of its flag. Groups (`sampling`, `propagation`, `training`,
-    `demo`) are nested keys in the YAML file, `--group-key` on the command line, `JOB_GROUP__KEY` in
-    the environment. In all three a job's own settings come before these here, and groups last.
+    A field's description is the help of its flag. Groups are nested keys in the YAML file, `--group-key`
+    on the command line, `JOB_GROUP__KEY` in the environment. In all three a job's own settings come before
+    these here, and groups last.
     """
 
     job: ClassVar[JobText]
@@ -68,11 +68,6 @@ class JobSettings(BaseModel):
     )
     verbose: bool = Field(default=False, description="More log lines; full traces of failures on stderr.")
 
-    sampling: SamplingSettings = Field(default=SamplingSettings(), description="Sampling")
-    propagation: PropagationSettings = Field(default=PropagationSettings(), description="Propagation")
-    training: TrainSettings = Field(default=TrainSettings(), description="Training of the experts")
-    demo: DemoSettings = Field(default=DemoSettings(), description="Demo data")
-
     @classmethod
     def problems(cls, values: Mapping[str, Any], origin: Callable[[str], str]) -> list[str]:
         """What is wrong between settings, that no field can say alone; a job has its own.
@@ -82,17 +77,6 @@ class JobSettings(BaseModel):
             origin: how a message names a field: where its value came from.
         """
         return []
-
-    @model_validator(mode="before")
-    @classmethod
-    def _train_where_scored(cls, values: Any) -> Any:
-        """Experts are trained where they run, unless the group `training` says otherwise."""
-        if not isinstance(values, dict) or "device" not in values:
-            return values
-        training = values.get("training", {})
-        if isinstance(training, dict) and "device" not in training:
-            return {**values, "training": {**training, "device": values["device"]}}
-        return values
 
     @model_validator(mode="after")
     def _agree(self) -> JobSettings:
@@ -104,3 +88,23 @@ class JobSettings(BaseModel):
     def settings_json(self) -> str:
         """All settings as JSON, keys sorted."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+
+
+class PipelineSettings(JobSettings):
+    """Settings of a job that prunes: the groups `sampling`, `propagation`, `training` and `demo`."""
+
+    sampling: SamplingSettings = Field(default=SamplingSettings(), description="Sampling")
+    propagation: PropagationSettings = Field(default=PropagationSettings(), description="Propagation")
+    training: TrainSettings = Field(default=TrainSettings(), description="Training of the experts")
+    demo: DemoSettings = Field(default=DemoSettings(), description="Demo data")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _train_where_scored(cls, values: Any) -> Any:
+        """Experts are trained where they run, unless the group `training` says otherwise."""
+        if not isinstance(values, dict) or "device" not in values:
+            return values
+        training = values.get("training", {})
+        if isinstance(training, dict) and "device" not in training:
+            return {**values, "training": {**training, "device": values["device"]}}
+        return values

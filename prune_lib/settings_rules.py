@@ -19,7 +19,7 @@ from prune_lib.locations import (
     table_in_workspace,
 )
 
-__all__ = ["evaluate_rules", "prune_rules"]
+__all__ = ["evaluate_rules", "explain_rules", "prune_rules"]
 
 _Origin = Callable[[str], str]
 
@@ -61,6 +61,21 @@ def evaluate_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
     target = values["output"] or table_in_workspace(_workspace(values), "evaluation")
     clashes = _clashes(origin, target, sources, "an evaluation never writes over what it reads")
     return clashes + _misplaced_report(values, origin, [target, *sources.values()])
+
+
+def explain_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
+    """What is wrong with the table of an explanation, or that nothing is to be explained.
+
+    Args:
+        values: by field, defaults filled in.
+        origin: how a message names a field: where its value came from.
+    """
+    out = _broken_names(values, origin, ("output",))
+    if values["session"] is None and values["item"] is None:
+        out.append(
+            "there is nothing to explain: give the id of a session by --session, or of an item by --item."
+        )
+    return out
 
 
 def _workspace(values: Mapping[str, Any]) -> str:

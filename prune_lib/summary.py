@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,4 +86,8 @@ def _queries(output: str) -> list[str]:
         "  -- the first half of what was kept: a smaller budget without running again",
         f"  SELECT * FROM {_sql_name(output)} WHERE prune_rank <= "
         f"(SELECT max(prune_rank) / 2 FROM {_sql_name(output)});",
+        "",
+        "One session or item in words:",
+        "",
+        f"  spark-submit jobs/explain.py --output {shlex.quote(output)} --session ID   (or --item ID)",
     ]

@@ -23,7 +23,7 @@ from prune_lib.settings_fields import (
     Share,
     TimeColumn,
 )
-from prune_lib.settings_job import JobSettings, JobText
+from prune_lib.settings_job import JobText, PipelineSettings
 from prune_lib.settings_rules import evaluate_rules
 
 __all__ = ["EvaluateSettings", "FitSettings", "Regime", "Samples", "Target"]
@@ -50,7 +50,7 @@ _GENERIC = {""} | set(
 _ENDING = re.compile(r"\.(parquet|delta)$", re.IGNORECASE)
 
 
-class EvaluateSettings(JobSettings):
+class EvaluateSettings(PipelineSettings):
     """Settings of an evaluation; frozen, unknown keys are refused."""
 
     job: ClassVar[JobText] = JobText(

@@ -75,6 +75,12 @@ class Objective:
         offered: Floats = self.weight * left * GAIN_UNIT
         return offered
 
+    def offer_at(self, pattern: npt.NDArray[np.int32], evidence: Ints) -> Floats:
+        """What patterns had to offer at other evidence than this state's, shape of `pattern`; no caps."""
+        left = self.survival()[np.minimum(evidence, FULL * self.unit)]
+        offered: Floats = self.weight[pattern] * left * GAIN_UNIT
+        return offered
+
     def survival(self) -> Floats:
         """exp(-c) for c = 0..FULL in units of 1/unit: a table, so that every sampler reads one value."""
         table: Floats = np.exp(np.arange(FULL * self.unit + 1) / -self.unit)

@@ -20,12 +20,12 @@ ROOT = Path(__file__).resolve().parents[2]
 SESSIONS, RATIO = 600, 0.2
 
 
-def submit(*flags: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run the job by the environment's own spark-submit, from a folder that is not the project's."""
+def submit(*flags: str, cwd: Path, job: str = "prune") -> subprocess.CompletedProcess[str]:
+    """Run a job by the environment's own spark-submit, from a folder that is not the project's."""
     command = Path(sys.executable).with_name("spark-submit")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYSPARK", "SPARK"))}
     return subprocess.run(
-        [str(command), "--master", "local[2]", str(ROOT / "jobs" / "prune.py"), *flags],
+        [str(command), "--master", "local[2]", str(ROOT / "jobs" / f"{job}.py"), *flags],
         cwd=cwd,
         env=environment,
         capture_output=True,
@@ -152,6 +152,30 @@ def test_covering_sessions_are_kept_and_share_what_they_say(run: Run) -> None:
         assert row.covered_by in kept
         assert set(row.shared_items) == items[row.session_id] & items[row.covered_by]
         assert len(row.shared_items) > 0
+
+
+def test_parts_add_up_to_every_gain(run: Run) -> None:
+    gain, parts = run.decisions["gain"], run.decisions["gain_parts"]
+    assert (gain.isna() == parts.isna()).all() and (gain > 0).any()
+    there = gain.notna()
+    total = parts[there].map(lambda of: sum(part["gain"] for part in of))
+    assert total.to_numpy() == pytest.approx(gain[there].to_numpy(), abs=1e-12)
+
+
+def test_a_decision_is_explained_in_words(run: Run) -> None:
+    pruned = run.decisions[~run.decisions["kept"] & run.decisions["covered_by"].notna()].iloc[0]
+    item = run.items.sort_values("sessions_after").iloc[-1]["item"]
+    done = submit(
+        "--session", str(pruned["session_id"]), "--item", str(item), cwd=run.workspace.parent, job="explain"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"Session {pruned['session_id']} was pruned." in done.stdout
+    assert f"covered by    session {pruned['covered_by']}" in done.stdout
+    assert f"Item {item} is" in done.stdout and "kept sessions rank" in done.stdout
+    assert "jobs/explain.py --output ./workspace/pruned" in run.output
+    missing = submit("--session", "nobody", cwd=run.workspace.parent, job="explain")
+    said = " ".join((missing.stdout + missing.stderr).split())
+    assert missing.returncode == 2 and "has no session 'nobody'" in said and "Traceback" not in said
 
 
 def test_weights_sum_to_the_number_of_sessions(run: Run) -> None:

@@ -50,11 +50,12 @@ class Replay:
         self.graph, self.order = graph, order
         self.evidence = np.zeros(len(graph.weight))
         self.reason: dict[int, str] = {}
+        self.gain: dict[int, np.ndarray] = {}
         self.holders: dict[int, list[int]] = {}
         cold = np.array([name[-1] in cold_items for name in graph.names])
         for s in order:
             pattern, message = graph.row(s)
-            gain = self.offer(s, self.evidence)
+            gain = self.gain[s] = self.offer(s, self.evidence)
             fresh = self.evidence[pattern] == 0
             self.reason[s] = (
                 "COLD_ITEM"
@@ -72,6 +73,12 @@ class Replay:
         pattern, message = self.graph.row(s)
         return self.graph.weight[pattern] * np.exp(-evidence[pattern]) * -np.expm1(-message)
 
+    def parts(self, s: int) -> dict[tuple[int, ...], float]:
+        """What session s gained when it was kept, or could still gain, by the items of the pattern."""
+        gain = self.gain[s] if s in self.gain else self.offer(s, self.evidence)
+        names = [self.graph.names[p] for p in self.graph.row(s)[0]]
+        return {name: float(g) for name, g in zip(names, gain, strict=True)}
+
     def still(self, s: int) -> float:
         """Share of what it would have offered alone that it has still to offer."""
         alone = self.offer(s, np.zeros_like(self.evidence)).sum()
@@ -84,6 +91,24 @@ class Replay:
             for kept in self.holders.get(int(p), [])[:HOLDERS]:
                 shared[kept] = shared.get(kept, 0.0) + float(self.graph.weight[p])
         return shared
+
+
+def parts_of(row: pd.Series, index: dict[int, int]) -> list[tuple[tuple[int, ...], float]]:
+    """A row's parts by item indices, in the table's order."""
+    return [
+        (tuple(index[p[k]] for k in ("item", "next_item") if p[k] is not None), p["gain"])
+        for p in row["gain_parts"]
+    ]
+
+
+def assert_parts(row: pd.Series, expected: dict[tuple[int, ...], float], index: dict[int, int]) -> None:
+    """The parts of a row are those of the replay, the largest first, and add up to its gain."""
+    found = parts_of(row, index)
+    assert [g for _, g in found] == sorted((g for _, g in found), reverse=True)
+    assert sum(g for _, g in found) == pytest.approx(row["gain"], abs=1e-12)
+    assert dict(found).keys() <= expected.keys() and len(dict(found)) == len(found)
+    for name, gain in expected.items():
+        assert dict(found).get(name, 0.0) == pytest.approx(gain, rel=1e-6, abs=1e-15)
 
 
 @pytest.mark.parametrize("seed", [31, 32])
@@ -103,8 +128,10 @@ def test_every_verdict_is_what_a_replay_says(spark: SparkSession, seed: int) -> 
     for s in kept.index:
         by_sequence.setdefault(tuple(sessions[s]), s)
     q = difficulty_ranks(n)
+    index = {int(r["item"]): int(r["idx"]) for r in made.items.collect()}
     transitions = np.array([len(name) == 2 for name in graph.names])
     for s, row in frame.iterrows():
+        assert_parts(row, replay.parts(s), index)
         twin = by_sequence.get(tuple(sessions[s]))
         if row["kept"]:
             assert row["reason"] == replay.reason[s], f"seed {seed}, kept {s}"
@@ -131,6 +158,35 @@ def test_every_verdict_is_what_a_replay_says(spark: SparkSession, seed: int) -> 
     for rank, found in weight.items():
         assert found == pytest.approx(1 + covers.get(rank, 0) + uncovered / len(kept)), f"rank {rank}"
     assert weight.sum() == pytest.approx(n)
+
+
+@pytest.mark.parametrize("sampler", ["exact", "rounds"])
+def test_parts_add_up_from_the_first_pick_to_the_last_copy(spark: SparkSession, sampler: str) -> None:
+    """Every phase: with the whole budget even copies are kept, and a floor comes before all."""
+    made, sessions = encoded(spark, random_sessions(34, n=120, items=40))
+    graph = build_graph(made, SamplingSettings())
+    none = spark.createDataFrame([], "sid bigint, q double")
+    x = none.withColumnRenamed("q", "x")
+    twins = first_twin(made.sessions)
+    selection = select_sessions(
+        made,
+        graph,
+        x,
+        twins,
+        budget=made.n_interactions,
+        cost="n",
+        floor=1,
+        cold=made.item_sessions <= 3,
+        settings=SamplingSettings(sampler=sampler),
+    )
+    frame = decide(made, graph, selection, twins, none, x, method=False).sessions.toPandas()
+    assert frame["kept"].all() and len(frame) == len(sessions)
+    floor = frame["reason"] == "FLOOR"
+    assert floor.any() and frame.loc[floor, ["gain", "gain_parts"]].isna().all(axis=None)
+    rest = frame[~floor]
+    total = rest["gain_parts"].map(lambda parts: sum(p["gain"] for p in parts))
+    assert total.to_numpy() == pytest.approx(rest["gain"].to_numpy(), abs=1e-12)
+    assert (rest["gain"] > 0).any()
 
 
 def test_the_golden_decisions(spark: SparkSession) -> None:

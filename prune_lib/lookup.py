@@ -1,0 +1,197 @@
+"""What the tables of a run say of one session or one item; where they are still there, its clicks too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import DataType, IntegralType
+
+from prune_lib.errors import InputError
+from prune_lib.locations import Companion, companion
+from prune_lib.sessions.columns import ColumnNames, InputTable
+from prune_lib.sessions.opening import load_table, open_input
+from prune_lib.sessions.reading import to_sessions
+
+__all__ = ["ItemFacts", "SessionFacts", "item_facts", "session_facts"]
+
+
+@dataclass(frozen=True)
+class SessionFacts:
+    """One session's decision.
+
+    Attributes:
+        decision: its row of the decisions table.
+        run: the run's row of the runs table.
+        weight: how many sessions it stands for; None where it was pruned.
+        clicks: its items in order of time; None where the input cannot be read any more.
+        settings: of the run.
+    """
+
+    decision: Mapping[str, Any]
+    run: Mapping[str, Any]
+    weight: float | None
+    clicks: list[Any] | None
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ItemFacts:
+    """What became of an item.
+
+    Attributes:
+        item: its row of the items table.
+        run: the run's row of the runs table.
+        kept: prune_rank, session_id, prune_reason, prune_weight of kept sessions that hold it, by rank.
+        reasons: sessions of the input that hold it, by reason; None where the input cannot be read.
+    """
+
+    item: Mapping[str, Any]
+    run: Mapping[str, Any]
+    kept: list[Mapping[str, Any]]
+    reasons: Mapping[str, int] | None
+
+
+def session_facts(spark: SparkSession, output: str, session: str) -> SessionFacts:
+    """Look a session up.
+
+    Args:
+        spark: the session.
+        output: the pruned table.
+        session: the id, as text.
+
+    Raises:
+        InputError: there is no such table, or no such session in it.
+    """
+    decisions = _companion(spark, output, "decisions")
+    wanted = _id(session, decisions.schema["session_id"].dataType, "session", decisions, "session_id")
+    decision = _one(decisions, "session_id", wanted, session, "session", output)
+    run, settings = _run(spark, output, decision["run_id"])
+    weight, clicks = None, None
+    if decision["kept"]:
+        kept = _opened(spark, output, settings, None)
+        row = (
+            kept.df.filter(F.col(_quoted(kept.session_column)) == F.lit(wanted))
+            .select("prune_weight")
+            .first()
+        )
+        weight = None if row is None else float(row["prune_weight"])
+    table = _input(spark, run, settings)
+    if table is not None:
+        of_session = table.df.filter(F.col(_quoted(table.session_column)) == F.lit(wanted))
+        row = to_sessions(replace(table, df=of_session)).first()
+        clicks = None if row is None else list(row["items"])
+    return SessionFacts(decision, run, weight, clicks, settings)
+
+
+def item_facts(spark: SparkSession, output: str, item: str, lines: int) -> ItemFacts:
+    """Look an item up.
+
+    Args:
+        spark: the session.
+        output: the pruned table.
+        item: the id, as text.
+        lines: kept sessions that are listed.
+
+    Raises:
+        InputError: there is no such table, or no such item in it.
+    """
+    items = _companion(spark, output, "items")
+    wanted = _id(item, items.schema["item"].dataType, "item", items, "item")
+    found = _one(items, "item", wanted, item, "item", output)
+    run, settings = _run(spark, output, found["run_id"])
+    kept = _opened(spark, output, settings, None)
+    rows = (
+        _holding(kept, wanted, ["prune_rank", "prune_reason", "prune_weight"])
+        .orderBy("prune_rank")
+        .limit(lines)
+        .collect()
+    )
+    table = _input(spark, run, settings)
+    reasons = None
+    if table is not None:
+        decisions = _companion(spark, output, "decisions").select("session_id", "reason")
+        counted = _holding(table, wanted, []).join(decisions, "session_id").groupBy("reason").count()
+        reasons = {row["reason"]: int(row["count"]) for row in counted.collect()}
+    return ItemFacts(found, run, [row.asDict() for row in rows], reasons)
+
+
+def _holding(table: InputTable, item: Any, columns: list[str]) -> DataFrame:
+    """Sessions of a table that hold an item: session_id and other columns, a row a session."""
+    at = F.col(_quoted(table.item_column))
+    there = at == F.lit(item) if table.layout == "events" else F.array_contains(at, F.lit(item))
+    session = F.col(_quoted(table.session_column)).alias("session_id")
+    return table.df.filter(there).select(session, *columns).distinct()
+
+
+def _companion(spark: SparkSession, output: str, kind: Companion) -> DataFrame:
+    try:
+        return load_table(spark, companion(output, kind))
+    except InputError as error:
+        raise InputError(
+            f"{str(error).replace('--input', '--output')} It is a companion of {output}: prune writes it, "
+            "and --output names the pruned table."
+        ) from error
+
+
+def _id(text: str, kind: DataType, what: str, table: DataFrame, column: str) -> Any:
+    """An id in its column's type."""
+    if not isinstance(kind, IntegralType):
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        some = ", ".join(str(row[0]) for row in table.select(column).limit(3).collect())
+        raise InputError(f"'{text}' is no id of a {what}: they are numbers here, such as {some}.") from None
+
+
+def _one(table: DataFrame, column: str, wanted: Any, text: str, what: str, output: str) -> dict[str, Any]:
+    row = table.filter(F.col(column) == F.lit(wanted)).first()
+    if row is not None:
+        found: dict[str, Any] = row.asDict(recursive=True)
+        return found
+    some = ", ".join(str(row[0]) for row in table.select(column).limit(3).collect())
+    raise InputError(
+        f"The input of {output} has no {what} '{text}': it has {table.count():,}, such as {some}. See that "
+        "the id is written as in the input, and that --output names the right table."
+    )
+
+
+def _run(spark: SparkSession, output: str, run_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    row = _companion(spark, output, "runs").filter(F.col("run_id") == run_id).first()
+    if row is None:
+        raise InputError(
+            f"The table {companion(output, 'runs')} does not know the run {run_id} that wrote the decisions: "
+            "somebody has changed it. Prune again."
+        )
+    run: dict[str, Any] = row.asDict(recursive=True)
+    return run, json.loads(run["settings"])
+
+
+def _opened(spark: SparkSession, table: str, settings: Mapping[str, Any], version: int | None) -> InputTable:
+    names = ColumnNames(*(settings.get(f"{role}_column") for role in ("session", "item", "time", "order")))
+    return open_input(spark, table, version=version, columns=names)
+
+
+def _input(spark: SparkSession, run: Mapping[str, Any], settings: Mapping[str, Any]) -> InputTable | None:
+    """The run's input as it was then; None where it has gone, or its old version has."""
+    try:
+        table = _opened(spark, run["input"], settings, run["input_version"])
+        _first(table.df)
+    except (InputError, AnalysisException):
+        return None
+    return table
+
+
+def _first(df: DataFrame) -> Row | None:
+    """A row, to see that the files are there."""
+    return df.limit(1).first()
+
+
+def _quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"

@@ -1,0 +1,267 @@
+"""A readable page on one decision: why a session was kept or pruned, what became of an item.
+
+    print(explain("4711", output="clicks_pruned"))
+
+All numbers are those of the tables that the run wrote. A session's gain is the sum of its parts; with its
+propagated difficulty and its cost it makes the key by which it was chosen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from prune_lib.lookup import ItemFacts, SessionFacts, item_facts, session_facts
+from prune_lib.schemas import REASONS
+from prune_lib.session import get_spark
+from prune_lib.settings_explain import ExplainSettings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+__all__ = ["Explanation", "explain", "explain_settings", "item_page", "key_of", "session_page"]
+
+_EXPERTS = ("gnn", "rnn", "transformer")
+_MARGIN = 14
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What is known of a session, an item, or both.
+
+    Attributes:
+        text: for people.
+        session: facts of the session; None where none was asked for.
+        item: facts of the item; None where none was asked for.
+    """
+
+    text: str
+    session: SessionFacts | None = None
+    item: ItemFacts | None = None
+
+    def __str__(self) -> str:
+        """The text."""
+        return self.text
+
+
+def explain(
+    session: str | int | None = None,
+    *,
+    item: str | int | None = None,
+    output: str | None = None,
+    workspace: str = "./workspace",
+    lines: int = 20,
+    spark: SparkSession | None = None,
+) -> Explanation:
+    """Say why a session was kept or pruned, or what became of an item.
+
+    Args:
+        session: id of a session of the input.
+        item: id of an item.
+        output: the pruned table; by default the workspace's `pruned`.
+        workspace: where it lies by default.
+        lines: lines of a list, at most.
+        spark: the session to use; None takes the running one or builds one.
+
+    Returns:
+        A page, printable, with the facts in it.
+
+    Raises:
+        UserError: nothing was asked for, or there is no such table, session or item.
+    """
+    settings = ExplainSettings(
+        session=None if session is None else str(session),
+        item=None if item is None else str(item),
+        output=output,
+        workspace=workspace,
+        lines=lines,
+    )
+    return explain_settings(settings, spark)
+
+
+def explain_settings(settings: ExplainSettings, spark: SparkSession | None = None) -> Explanation:
+    """`explain` by settings.
+
+    Cost: a few filters over the run's tables and its input; nothing is computed again.
+    """
+    output = settings.resolved_output
+    if settings.dry_run:
+        return Explanation(f"Dry run: the decisions of {output} would be read; nothing was.")
+    spark = spark or get_spark("explain")
+    of_session = session_facts(spark, output, settings.session) if settings.session else None
+    of_item = item_facts(spark, output, settings.item, settings.lines) if settings.item else None
+    pages = [session_page(of_session, settings.lines)] if of_session else []
+    pages += [item_page(of_item)] if of_item else []
+    return Explanation("\n\n".join(pages), of_session, of_item)
+
+
+def session_page(facts: SessionFacts, lines: int = 20) -> str:
+    """The page of a session.
+
+    Args:
+        facts: what the tables say.
+        lines: parts of its gain that are shown.
+    """
+    of, run = facts.decision, facts.run
+    rank = f": rank {of['rank']:,} of {run['sessions_after']:,}" if of["kept"] else ""
+    out = [
+        f"Session {_shown(of['session_id'])} was {'kept' if of['kept'] else 'pruned'}{rank}.",
+        f"{of['reason']}: {_reason(of['reason'])}.",
+        "",
+        _line("clicks", _clicks(facts)),
+    ]
+    out += _difficulty(of)
+    if of["kept"] and facts.weight is not None:
+        out.append(_line("stands for", f"{facts.weight:,.1f} of {run['sessions_before']:,} sessions"))
+    if of.get("covered_by") is not None:
+        same = of["reason"] == "DUPLICATE"
+        shared = ", ".join(_shown(item) for item in of["shared_items"] or [])
+        out.append(
+            _line("covered by", f"session {_shown(of['covered_by'])}")
+            + (", the same sequence" if same else f", which shares {shared or 'no item'}")
+        )
+    out += _gain(facts, lines)
+    return "\n".join([*out, "", _source(run)])
+
+
+def item_page(facts: ItemFacts) -> str:
+    """The page of an item."""
+    of = facts.item
+    out = [
+        f"Item {_shown(of['item'])} is {of['band']}: {of['sessions_before']:,} sessions of the input hold "
+        f"it, in {of['interactions_before']:,} clicks.",
+        "",
+        _line(
+            "kept",
+            f"{of['sessions_after']:,} of these sessions ({100 * of['share_kept']:.1f} %), "
+            f"{of['interactions_after']:,} of these clicks",
+        ),
+    ]
+    if of["mean_difficulty"] is not None:
+        out.append(
+            _line("difficulty", f"{of['mean_difficulty']:.2f}, mean rank of its sessions, 1 = hardest")
+        )
+    by_reason = sorted((facts.reasons or {}).items(), key=lambda entry: (-entry[1], entry[0]))
+    for n, (name, sessions) in enumerate(by_reason):
+        out.append(_line("why" if n == 0 else "", f"{sessions:>8,}  {name}: {_reason(name)}"))
+    for n, row in enumerate(facts.kept):
+        head = "kept sessions" if n == 0 else ""
+        out.append(
+            _line(
+                head,
+                f"rank {row['prune_rank']:,}  {_shown(row['session_id'])}  {row['prune_reason']}, stands for "
+                f"{row['prune_weight']:,.1f}",
+            )
+        )
+    left = of["sessions_after"] - len(facts.kept)
+    if left > 0:
+        out.append(_line("", f"and {left:,} more"))
+    return "\n".join([*out, "", _source(facts.run)])
+
+
+def key_of(facts: SessionFacts) -> float | None:
+    """The key by which a session was chosen: exp(-kappa x propagated) x gain / cost; None where unknown.
+
+    A pruned session's is the one that it had at the end.
+    """
+    of, settings = facts.decision, facts.settings
+    if of["gain"] is None:
+        return None
+    x = 0.5 if of["propagated"] is None else float(of["propagated"])
+    cost = of["interactions"] if settings["budget"] == "interactions" else 1
+    return math.exp(-settings["sampling"]["kappa"] * x) * float(of["gain"]) / cost
+
+
+def _gain(facts: SessionFacts, lines: int) -> Iterator[str]:
+    """What its gain is made of."""
+    of = facts.decision
+    gain, parts = of["gain"], of.get("gain_parts")
+    if gain is None:
+        how = "for an item's floor" if of["reason"] == "FLOOR" else "by the rule of a baseline"
+        yield _line("gain", f"none: it was chosen {how}, not for what it adds")
+        return
+    what = "added when it was chosen" if of["kept"] else "could still add at the end"
+    yield _line("gain", f"{gain:.3g} {what}" + (", made of" if parts else ""))
+    key, settings = key_of(facts), facts.settings
+    for part in (parts or [])[:lines]:
+        yield _line("", f"{100 * part['gain'] / gain:5.1f} %  {_pattern(part)}")
+    rest = (parts or [])[lines:]
+    if rest:
+        share = 100 * sum(part["gain"] for part in rest) / gain
+        yield _line("", f"{share:5.1f} %  {len(rest):,} more patterns")
+    if parts is None:
+        yield _line("", "its parts are not in this table, which an older version wrote")
+    if key is not None and facts.run["method"] == "graph":
+        per = f"{of['interactions']:,} clicks" if settings["budget"] == "interactions" else "1 session"
+        x = 0.5 if of["propagated"] is None else of["propagated"]
+        kappa = settings["sampling"]["kappa"]
+        yield _line("key", f"{key:.3g} = gain × exp(−{kappa:g} × {x:.2f}) / {per}: largest first")
+
+
+def _difficulty(of: Mapping[str, Any]) -> Iterator[str]:
+    if of["difficulty"] is None:
+        yield _line("difficulty", "none: there is nothing in it to predict, or nobody was asked")
+        return
+    loss = f", loss {of['raw_difficulty']:.2f} nats" if of["raw_difficulty"] is not None else ""
+    yield _line("difficulty", f"{of['difficulty']:.2f}, its rank among all sessions, 1 = hardest{loss}")
+    experts = [
+        f"{name} {of[f'difficulty_{name}']:.2f} (weight {of[f'gate_{name}']:.2f})"
+        for name in _EXPERTS
+        if of[f"difficulty_{name}"] is not None and of[f"gate_{name}"] is not None
+    ]
+    if experts:
+        yield _line("experts", ", ".join(experts) + " nats")
+    if of["propagated"] is not None:
+        change = of["propagated"] - of["difficulty"]
+        word = "harder" if change > 0 else "easier"
+        yield _line(
+            "neighbours",
+            f"{of['propagated']:.2f} after propagation: sessions that share its patterns are {word} "
+            f"({change:+.2f})"
+            if abs(change) >= 0.005
+            else f"{of['propagated']:.2f} after propagation: its neighbours are as hard as it is",
+        )
+
+
+def _clicks(facts: SessionFacts) -> str:
+    count = f"{facts.decision['interactions']:,}"
+    if facts.clicks is None:
+        return f"{count}; the input of the run cannot be read any more"
+    shown = [_shown(item) for item in facts.clicks[:50]]
+    more = len(facts.clicks) - len(shown)
+    return f"{count}: " + " → ".join([*shown, *([f"{more:,} more"] if more else [])])
+
+
+def _pattern(part: Mapping[str, Any]) -> str:
+    if part["next_item"] is None:
+        return f"item {_shown(part['item'])}"
+    return f"{_shown(part['item'])} → {_shown(part['next_item'])}"
+
+
+def _reason(name: str) -> str:
+    """The meaning, without the word that the page has said already."""
+    return REASONS.get(name, "").split(": ", 1)[-1]
+
+
+def _source(run: Mapping[str, Any]) -> str:
+    version = "" if run["input_version"] is None else f", version {run['input_version']}"
+    return (
+        f"Run {run['run_id']}: {run['method']}, {100 * run['ratio']:g} % of the {run['budget']} of "
+        f"{run['input']}{version}."
+    )
+
+
+def _line(head: str, text: str) -> str:
+    return f"  {head:<{_MARGIN}}{text}".rstrip()
+
+
+def _shown(value: Any) -> str:
+    r"""An id as one line of text: what would move the cursor or hide is escaped.
+
+    >>> print(_shown(f"a{chr(10)}b"), _shown(7))
+    a\nb 7
+    """
+    text = str(value)
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -1,0 +1,124 @@
+"""`explain` on the tables of real runs: what it says is what the tables hold, every mistake is a message."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from prune_lib import PruneSettings, UserError, explain, prune
+from prune_lib.pages import key_of
+from tests.spark.sessions import random_sessions
+
+HOSTILE = "x`;'\"\n<b>🙂"
+
+
+@pytest.fixture(scope="module")
+def workspace(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on events with ids as numbers, and a baseline's on sessions with ids as text."""
+    folder = tmp_path_factory.mktemp("explained")
+    sessions = random_sessions(41, n=150, items=50)
+    clicks = [(k, item, 100 * k + t) for k, items in enumerate(sessions) for t, item in enumerate(items)]
+    events = spark.createDataFrame(clicks, "session_id bigint, item bigint, time bigint")
+    events.write.format("delta").save(str(folder / "events"))
+    values: dict[str, Any] = {"ratio": 0.3, "workspace": str(folder), "training": {"epochs": 1}}
+    prune(PruneSettings(**values, input=str(folder / "events"), output=str(folder / "kept")), spark)
+    texts = [(f"s{k}" if k else HOSTILE, [HOSTILE, *map(str, s)]) for k, s in enumerate(sessions)]
+    table = spark.createDataFrame(texts, "session_id string, items array<string>")
+    table.write.format("delta").save(str(folder / "sessions"))
+    prune(PruneSettings(**values, method="random", floor=0, output=str(folder / "drawn")), spark)
+    return folder
+
+
+def test_every_kept_key_follows_from_the_explanation_and_falls_with_the_rank(
+    spark: SparkSession, workspace: Path
+) -> None:
+    decisions = spark.read.format("delta").load(str(workspace / "kept_decisions"))
+    chosen = decisions.filter("kept AND gain > 0").orderBy("rank").limit(6).collect()
+    keys = []
+    for row in chosen:
+        page = explain(row["session_id"], output=str(workspace / "kept"), spark=spark)
+        assert page.session is not None and page.session.decision["rank"] == row["rank"]
+        assert f"rank {row['rank']} of" in str(page) and row["reason"] in str(page)
+        parts = page.session.decision["gain_parts"]
+        assert sum(part["gain"] for part in parts) == pytest.approx(row["gain"], abs=1e-6 * row["gain"])
+        key = key_of(page.session)
+        assert key is not None
+        keys.append(key)
+    assert keys == sorted(keys, reverse=True) and keys[0] > 0
+
+
+def test_a_pruned_session_is_shown_with_its_clicks_and_who_covers_it(
+    spark: SparkSession, workspace: Path
+) -> None:
+    decisions = spark.read.format("delta").load(str(workspace / "kept_decisions"))
+    row = decisions.filter("NOT kept AND covered_by IS NOT NULL").orderBy("session_id").first()
+    page = explain(str(row["session_id"]), output=str(workspace / "kept"), spark=spark)
+    events = spark.read.format("delta").load(str(workspace / "events"))
+    own = events.filter(F.col("session_id") == row["session_id"]).orderBy("time").select("item")
+    assert page.session is not None and page.session.clicks == [r["item"] for r in own.collect()]
+    assert f"session {row['covered_by']}" in str(page) and "was pruned" in str(page)
+    assert page.session.weight is None
+
+
+def test_an_item_is_shown_with_the_sessions_that_carry_it(spark: SparkSession, workspace: Path) -> None:
+    items = spark.read.format("delta").load(str(workspace / "kept_items"))
+    row = items.filter("sessions_after > 2").orderBy(F.desc("sessions_after"), "item").first()
+    page = explain(item=row["item"], output=str(workspace / "kept"), lines=2, spark=spark)
+    facts = page.item
+    assert facts is not None and facts.reasons is not None and len(facts.kept) == 2
+    assert facts.kept[0]["session_id"] == row["first_kept_session"]
+    assert sum(facts.reasons.values()) == row["sessions_before"]
+    assert f"and {row['sessions_after'] - 2} more" in str(page)
+
+
+def test_hostile_ids_and_a_baselines_table(spark: SparkSession, workspace: Path) -> None:
+    page = explain(HOSTILE, item=HOSTILE, output=str(workspace / "drawn"), lines=3, spark=spark)
+    assert page.session is not None and page.session.decision["session_id"] == HOSTILE
+    assert page.item is not None and page.item.item["sessions_before"] == 150
+    assert "x`;'\"\\n<b>🙂" in str(page) and "was " in str(page)
+    kept = spark.read.format("delta").load(str(workspace / "drawn")).select("session_id").first()
+    said = explain(kept["session_id"], output=str(workspace / "drawn"), spark=spark)
+    assert "by the rule of a baseline" in str(said)
+
+
+def test_an_input_that_has_gone_is_said(spark: SparkSession, workspace: Path, tmp_path: Path) -> None:
+    for table in ("kept", "kept_decisions", "kept_items", "kept_runs"):
+        shutil.copytree(workspace / table, tmp_path / table)
+    runs = spark.read.format("delta").load(str(tmp_path / "kept_runs"))
+    there = runs.withColumn("input", F.lit(str(tmp_path / "gone"))).localCheckpoint()
+    there.write.format("delta").mode("overwrite").save(str(tmp_path / "kept_runs"))
+    page = explain(3, item=1, output=str(tmp_path / "kept"), spark=spark)
+    assert "the input of the run cannot be read any more" in str(page)
+    assert page.item is not None and page.item.reasons is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"session": "900", "output": "kept"}, "has no session '900': it has 150, such as"),
+        ({"session": "abc", "output": "kept"}, "'abc' is no id of a session: they are numbers here, such as"),
+        ({"item": "9999", "output": "kept"}, "has no item '9999'"),
+        ({"session": "s900", "output": "drawn"}, "has no session 's900'"),
+        ({"session": "1", "output": "nothing"}, "--output names the pruned table"),
+    ],
+)
+def test_mistakes_are_messages(
+    spark: SparkSession, workspace: Path, asked: dict[str, str], said: str
+) -> None:
+    with pytest.raises(UserError, match="(?s).*") as error:
+        explain(**{**asked, "output": str(workspace / asked["output"])}, spark=spark)
+    assert said in str(error.value) and "--input" not in str(error.value)
+
+
+def test_the_key_of_the_page_is_the_formula(spark: SparkSession, workspace: Path) -> None:
+    decisions = spark.read.format("delta").load(str(workspace / "kept_decisions"))
+    row = decisions.filter("kept AND gain > 0").orderBy("rank").first()
+    page = explain(row["session_id"], output=str(workspace / "kept"), spark=spark)
+    expected = math.exp(-0.5 * row["propagated"]) * row["gain"] / row["interactions"]
+    assert page.session is not None and key_of(page.session) == pytest.approx(expected)
