@@ -9,6 +9,7 @@ higher = harder.
     easiest     easiest first, the better end where little is kept (Sorscher et al., NeurIPS 2022)
     moderate    closest to the median difficulty first (Moderate-DS: Xia et al., ICLR 2023)
     ccs         coverage-centric coreset selection (Zheng et al., ICLR 2023)
+    d2          forward and reverse messages between neighbours (Maharana et al., ICLR 2024), see d2.py
     item-quota  the first session of every item, then the second of every item, and so on
     recent      newest first
 
@@ -23,6 +24,7 @@ from typing import Literal
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from prune_lib.d2 import d2_picks
 from prune_lib.ordering import with_dense_index, with_running_total
 
 __all__ = [
@@ -35,8 +37,8 @@ __all__ = [
     "take_budget",
 ]
 
-METHODS = ("random", "hardest", "easiest", "moderate", "ccs", "item-quota", "recent")
-NEEDS_DIFFICULTY = frozenset({"hardest", "easiest", "moderate", "ccs"})
+METHODS = ("random", "hardest", "easiest", "moderate", "ccs", "d2", "item-quota", "recent")
+NEEDS_DIFFICULTY = frozenset({"hardest", "easiest", "moderate", "ccs", "d2"})
 NEEDS_ORDER = frozenset({"recent"})
 
 # Beta of the paper: the share of the hardest that is set aside, mostly noise.
@@ -65,7 +67,8 @@ def rank_baseline(
     Returns:
         sid BIGINT, n INT, rank BIGINT (1 = chosen first), running BIGINT (cost of the sessions up
         to and including this one); settled. Ties go by (tie, sid): the same whatever the
-        partitions. Cost: two range shuffles with a sort; ccs one more, item-quota a window by item.
+        partitions. Cost: two range shuffles with a sort; ccs one more, item-quota a window by item; d2 one
+        task's memory, see d2.py.
 
     Raises:
         ValueError: no such method.
@@ -140,6 +143,16 @@ def _ccs(sessions: DataFrame) -> DataFrame:
     )
 
 
+def _d2(sessions: DataFrame) -> DataFrame:
+    """D2's order of the sessions with a difficulty."""
+    picks = d2_picks(sessions.filter(F.col("q").isNotNull()))
+    return (
+        sessions.join(picks, "sid", "left")
+        .withColumn(_KEY, F.col("pick"))
+        .withColumn(_LATE, F.col("pick").isNull())
+    )
+
+
 def _item_quota(sessions: DataFrame) -> DataFrame:
     """The session's best place over its items, where each item has its sessions in the order drawn.
 
@@ -162,6 +175,7 @@ _RULES: dict[str, Callable[[DataFrame], DataFrame]] = {
     "easiest": _by(lambda: F.col("q")),
     "moderate": _by(lambda: F.abs(F.col("q") - 0.5)),
     "ccs": _ccs,
+    "d2": _d2,
     "item-quota": _item_quota,
     "recent": _by(lambda: F.col("age")),
 }

@@ -15,6 +15,7 @@ from prune_lib.baselines import (
     rank_baseline,
     take_budget,
 )
+from prune_lib.d2 import GAMMA, NEIGHBOURS, POSTINGS, Postings, d2_order
 
 pytestmark = pytest.mark.spark
 
@@ -66,6 +67,30 @@ def ordered(spark: SparkSession, made: pd.DataFrame, method: str, parts: int = 3
     return [int(s) for s in got["sid"]]
 
 
+def d2_oracle(made: pd.DataFrame) -> list[int]:
+    """D2 as the paper has it, by brute force: all distances, then the largest score, one at a time."""
+    p = made[made["q"].notna()].set_index("sid").sort_index()
+    sets = {sid: frozenset(items) for sid, items in p["items"].items()}
+    score, near = p["q"].to_dict(), {}
+    for s, mine in sets.items():
+        cosine = {k: len(mine & other) / np.sqrt(len(mine) * len(other)) for k, other in sets.items()}
+        sharing = [k for k, c in cosine.items() if c > 0 and k != s]
+        nearest = sorted(sharing, key=lambda k: (-cosine[k], -k))[:NEIGHBOURS]
+        near[s] = {k: np.sqrt(max(2 - 2 * cosine[k], 0)) for k in nearest}
+    q = dict(score)
+    for s, neighbours in near.items():
+        score[s] = q[s] + sum(round(float(np.exp(-d)), 9) * q[k] for k, d in neighbours.items())
+    order: list[int] = []
+    while score:
+        best = min(score, key=lambda s: (-score[s], p["tie"][s], s))
+        mine = score.pop(best)
+        order.append(best)
+        for k, d in near[best].items():
+            if k in score:
+                score[k] -= round(float(np.exp(-GAMMA * d)), 9) * mine
+    return order
+
+
 def oracle(made: pd.DataFrame, method: str) -> list[int]:
     p = made.copy()
     p["late"] = 0
@@ -87,6 +112,8 @@ def oracle(made: pd.DataFrame, method: str) -> list[int]:
                 place[item] += 1
                 best[row.sid] = min(best.get(row.sid, SESSIONS), place[item])
         p["key"] = p["sid"].map(best)
+    elif method == "d2":
+        p["key"] = p["sid"].map({sid: place for place, sid in enumerate(d2_oracle(p))})
     else:
         p["late"] = np.where(p["q"].isna(), 2, np.where(p["q"] > 1 - CCS_HARDEST, 1, 0))
         score = p.loc[p["late"] == 0, "difficulty"]
@@ -103,7 +130,7 @@ def test_the_order_is_the_oracles(spark: SparkSession, made: pd.DataFrame, metho
     assert ordered(spark, made, method) == oracle(made, method)
 
 
-@pytest.mark.parametrize("method", ["random", "ccs", "item-quota"])
+@pytest.mark.parametrize("method", ["random", "ccs", "d2", "item-quota"])
 def test_the_order_does_not_depend_on_partitions(
     spark: SparkSession, made: pd.DataFrame, method: str
 ) -> None:
@@ -166,6 +193,36 @@ def test_the_seed_matters_and_an_unknown_method_is_refused(spark: SparkSession, 
     with pytest.raises(ValueError, match="one of random.*got nonsense"):
         rank_baseline("nonsense", sessions(spark, made), SEED)
     assert {"recent"} == NEEDS_ORDER and set(METHODS) > NEEDS_DIFFICULTY
+
+
+def test_d2_picks_one_of_each_kind_before_a_second(spark: SparkSession) -> None:
+    """Three kinds of sessions that share nothing: after one of each, the others are its neighbours."""
+    kinds = [[1, 2], [3, 4], [5, 6]]
+    made = pd.DataFrame({"sid": range(9), "items": [kinds[s % 3] for s in range(9)], "tie": range(9)})
+    made = made.assign(n=2, q=(made["sid"] + 0.5) / 9, age=0.0, difficulty=1.0)
+    got = rank_baseline("d2", sessions(spark, made.assign(draw=0)), SEED).orderBy("rank").toPandas()
+    assert {s % 3 for s in got["sid"][:3]} == {0, 1, 2}
+
+
+def test_d2_sees_the_newest_holders_of_a_popular_item(spark: SparkSession) -> None:
+    n = POSTINGS + 20
+    frame = spark.createDataFrame(
+        [(s, [0] if s else [0, 1]) for s in range(n)], "sid bigint, items array<int>"
+    )
+    postings = Postings.of(frame)
+    assert postings.ends.tolist() == [POSTINGS, POSTINGS + 1]
+    assert postings.session[:3].tolist() == [n - 1, n - 2, n - 3]
+    ids, distance = postings.nearest(0, np.array([0, 1], np.int32))
+    assert ids.tolist() == [n - 1 - k for k in range(NEIGHBOURS)]
+    assert distance == pytest.approx(np.sqrt(2 - 2 / np.sqrt(2)))
+    alone, far = postings.nearest(0, np.array([1], np.int32))
+    assert alone.size == far.size == 0
+
+
+def test_d2_without_neighbours_is_by_score() -> None:
+    none = np.zeros(3, np.int64)
+    order = d2_order(np.array([0.2, 0.9, 0.9]), none, none[:0], np.zeros(0), np.array([0, 5, 4]))
+    assert order.tolist() == [2, 1, 0]
 
 
 def test_one_score_alone_is_one_stratum(spark: SparkSession, made: pd.DataFrame) -> None:

@@ -79,7 +79,7 @@ def test_a_smaller_ratio_is_a_prefix_by_rank(spark: SparkSession, workspace: Pat
     assert large["session_id"].head(len(small)).tolist() == small["session_id"].tolist()
 
 
-@pytest.mark.parametrize("method", ["random", "recent", "ccs"])
+@pytest.mark.parametrize("method", ["random", "recent", "ccs", "d2"])
 def test_baselines_go_through_the_same_tables(spark: SparkSession, workspace: Path, method: str) -> None:
     output = workspace / f"by_{method}"
     summary = prune(settings(workspace, method=method, output=str(output)), spark)

@@ -29,6 +29,7 @@ _LOOKS: Mapping[str, tuple[str, str]] = {
     "item-quota": ("#cc79a7", "v"),
     "ccs": ("#e69f00", "D"),
     "moderate": ("#56b4e9", "P"),
+    "d2": ("#6a3d9a", "p"),
     "hardest": ("#8c564b", "X"),
     "easiest": ("#b0a000", "<"),
 }
