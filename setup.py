@@ -2,7 +2,8 @@
 
 from setuptools import find_packages, setup
 
-SPARK = ["pyspark==3.5.*", "delta-spark==3.3.*", "graphframes-py>=0.12,<0.13"]
+# numba compiles the exact sampler's loop, which runs in Spark's Python workers.
+SPARK = ["pyspark==3.5.*", "delta-spark==3.3.*", "graphframes-py>=0.12,<0.13", "numba>=0.60"]
 # Petastorm calls parts of pyarrow that version 15 removed, numpy 1's names, and pkg_resources.
 EXPERTS = ["torch", "safetensors", "petastorm==0.13.*", "pyarrow<15", "numpy<2", "setuptools<70"]
 TRACKING = ["mlflow>=3,<4"]

@@ -45,6 +45,7 @@ _EXTRAS = {
     "pyspark": "spark",
     "delta": "spark",
     "graphframes": "spark",
+    "numba": "spark",
     "torch": "experts",
     "safetensors": "experts",
     "petastorm": "experts",

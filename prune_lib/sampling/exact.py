@@ -65,7 +65,7 @@ def run_exact(
         before: Objective = state.value
         own = Objective(before.weight, before.cold, before.unit, before.cap, before.evidence.copy())
         n = batch.column("n").to_numpy()
-        order, facts, full = lazy_greedy(
+        choice = lazy_greedy(
             np.cumsum(lengths),
             pattern,
             message,
@@ -75,19 +75,17 @@ def run_exact(
             own,
             budget,
         )
-        take = pa.array(order, type=pa.int64())
-        key, gain, new, cold = zip(*facts, strict=True) if facts else ((), (), (), ())
+        take, count = pa.array(choice.rows), choice.rows.size
         columns = [batch.column(c).take(take) for c in ("sid", "n", "tie", "patterns", "messages")]
         columns += [
-            pa.array(np.full(len(order), phase, dtype=np.int32)),
-            pa.array(np.arange(1, len(order) + 1, dtype=np.int32)),
-            pa.array(key, type=pa.float64()),
-            *[pa.array(c, type=pa.int64()) for c in (gain, new, cold)],
+            pa.array(np.full(count, phase, dtype=np.int32)),
+            pa.array(np.arange(1, count + 1, dtype=np.int32)),
+            *map(pa.array, (choice.key, choice.gain, choice.gain_new, choice.gain_cold)),
         ]
         names = [c.split()[0] for c in _CHOSEN.split(", ")]
         picked = pa.RecordBatch.from_arrays(columns, names=names)
         yield picked
-        if full:
+        if choice.full:
             # A last row without a rank says that the budget, not the sessions, came to an end.
             yield _end_row(picked.schema)
 

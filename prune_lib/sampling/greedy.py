@@ -1,22 +1,42 @@
-"""Sequential lazy greedy on arrays: the heart of the exact sampler, without Spark."""
+"""Sequential lazy greedy on arrays, compiled: the heart of the exact sampler, without Spark.
+
+The first call in a process compiles the loop or loads what an earlier process compiled. Arithmetic is that
+of `gains`, operation by operation, so that both samplers and the explanation read the same integers.
+"""
 
 from __future__ import annotations
 
-import heapq
+from dataclasses import dataclass
+from typing import Any
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
-from prune_lib.sampling.gains import (
-    FULL,
-    GAIN_UNIT,
-    Ints,
-    Objective,
-    contributions,
-    sum_by_row,
-)
+from prune_lib.sampling.gains import FULL, GAIN_UNIT, Ints, Objective
 
-__all__ = ["lazy_greedy"]
+__all__ = ["Choice", "lazy_greedy"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What greedy chose.
+
+    Attributes:
+        rows: row numbers in order of choice, shape (P,).
+        key: what each was chosen by, shape (P,).
+        gain: of each, units of 1/GAIN_UNIT, shape (P,).
+        gain_new: the part of it from patterns that nothing kept held, shape (P,).
+        gain_cold: the part of that from patterns that teach a cold item, shape (P,).
+        full: whether the budget ended it.
+    """
+
+    rows: Ints
+    key: npt.NDArray[np.float64]
+    gain: Ints
+    gain_new: Ints
+    gain_cold: Ints
+    full: bool
 
 
 def lazy_greedy(
@@ -28,12 +48,12 @@ def lazy_greedy(
     tie: Ints,
     objective: Objective,
     budget: int,
-) -> tuple[list[int], list[tuple[float, int, int, int]], bool]:
+) -> Choice:
     """Rows in greedy order by scale x gain, as far as the budget goes.
 
     Args:
         ends: CSR ends by row, shape (R,); row r has the edges ends[r-1]..ends[r].
-        pattern: pattern by edge, shape (E,).
+        pattern: pattern by edge, each at most once a row, shape (E,).
         message: integer message by edge, shape (E,).
         scale: what a row's gain is multiplied by, shape (R,).
         price: what a row costs, shape (R,).
@@ -42,50 +62,139 @@ def lazy_greedy(
         budget: what may be spent; the first row that does not fit ends the selection.
 
     Returns:
-        Row numbers in order of choice; key, gain, gain_new and gain_cold of each; whether the budget
-        ended it. Rows without gain are never chosen.
+        The choice. Rows without gain are never chosen.
 
-    Cost: about (picks x recomputed keys a pick) small numpy calls; a heap of R entries.
+    Cost: the edges of the rows whose keys are computed, and log R for each; about a microsecond a row.
     """
-    starts = np.concatenate([[0], ends[:-1]])
-    saturation = objective.saturation(min(int(message.max(initial=0)), FULL * objective.unit))
-    survival = objective.survival()
-    offer = objective.offer()
-    gains = contributions(offer, saturation, pattern, message)
-    keys = scale * (sum_by_row(gains, ends - starts) / GAIN_UNIT)
-    heap = [(-k, t, r) for r, (k, t) in enumerate(zip(keys.tolist(), tie.tolist(), strict=True)) if k > 0]
-    heapq.heapify(heap)
-    order: list[int] = []
-    facts: list[tuple[float, int, int, int]] = []
-    spent = 0
-    while heap:
-        _, t, r = heap[0]
-        edges = slice(starts[r], ends[r])
-        p = pattern[edges]
-        now = contributions(offer, saturation, p, message[edges])
-        gain = int(now.sum())
-        key = float(scale[r] * (gain / GAIN_UNIT))
-        entry = (-key, t, r)
-        if key <= 0.0:
-            heapq.heappop(heap)
-            continue
-        heapq.heapreplace(heap, entry)
-        if heap[0] is not entry:
-            continue
-        if spent + price[r] > budget:
-            return order, facts, True
-        heapq.heappop(heap)
-        spent += int(price[r])
-        fresh = objective.evidence[p] == 0
-        new = int(now[fresh].sum())
-        cold = int(now[fresh & objective.cold[p]].sum())
-        order.append(r)
-        facts.append((key, gain, new, cold))
-        objective.evidence[p] += message[edges]
-        if objective.cap is None:
-            kept = np.minimum(objective.evidence[p], FULL * objective.unit)
-            offer[p] = objective.weight[p] * survival[kept] * GAIN_UNIT
-        else:
-            wanted = objective.evidence[p] < objective.cap[p]
-            offer[p] = objective.weight[p] * np.where(wanted, 1.0, 0.0) * GAIN_UNIT
-    return order, facts, False
+    largest = min(int(message.max(initial=0)), FULL * objective.unit)
+    capped = objective.cap is not None
+    rows, key, gain, new, cold, full = _greedy(
+        np.ascontiguousarray(ends, np.int64),
+        np.ascontiguousarray(pattern, np.int32),
+        np.ascontiguousarray(message, np.int32),
+        np.ascontiguousarray(scale, np.float64),
+        np.ascontiguousarray(price, np.int64),
+        np.ascontiguousarray(tie, np.int64),
+        objective.weight,
+        objective.cold,
+        objective.evidence,
+        objective.cap if objective.cap is not None else np.empty(0, np.int64),
+        capped,
+        objective.offer(),
+        objective.saturation(largest),
+        objective.survival(),
+        int(budget),
+    )
+    return Choice(rows, key, gain, new, cold, bool(full))
+
+
+def _compiled(function: Any) -> Any:
+    """Compile at the first call; kept on disk for other processes where there is a place to keep it."""
+    try:
+        return numba.njit(cache=True)(function)
+    except RuntimeError:  # neither the package's folder nor the user's can be written
+        return numba.njit(function)
+
+
+@_compiled
+def _before(key: Any, tie: Any, a: int, b: int) -> Any:
+    """Whether row a comes before row b: larger key, then smaller tie, then smaller row."""
+    if key[a] != key[b]:
+        return key[a] > key[b]
+    if tie[a] != tie[b]:
+        return tie[a] < tie[b]
+    return a < b
+
+
+@_compiled
+def _sink(heap: Any, size: int, at: int, key: Any, tie: Any) -> None:
+    """Bring the heap in order below a place whose row may have lost."""
+    row = heap[at]
+    while True:
+        child = 2 * at + 1
+        if child >= size:
+            break
+        if child + 1 < size and _before(key, tie, heap[child + 1], heap[child]):
+            child += 1
+        if not _before(key, tie, heap[child], row):
+            break
+        heap[at] = heap[child]
+        at = child
+    heap[at] = row
+
+
+@_compiled
+def _greedy(
+    ends: Any,
+    pattern: Any,
+    message: Any,
+    scale: Any,
+    price: Any,
+    tie: Any,
+    weight: Any,
+    is_cold: Any,
+    evidence: Any,
+    cap: Any,
+    capped: bool,
+    offer: Any,
+    saturation: Any,
+    survival: Any,
+    budget: int,
+) -> Any:
+    n = ends.size
+    most = saturation.size - 1
+    key = np.zeros(n)
+    heap = np.empty(n, np.int64)
+    size = 0
+    for r in range(n):
+        gain: Any = 0
+        for e in range(ends[r - 1] if r else 0, ends[r]):
+            gain += np.int64(np.rint(offer[pattern[e]] * saturation[min(message[e], most)]))
+        key[r] = scale[r] * (gain / GAIN_UNIT)
+        if key[r] > 0.0:
+            heap[size] = r
+            size += 1
+    for at in range(size // 2 - 1, -1, -1):
+        _sink(heap, size, at, key, tie)
+    rows = np.empty(size, np.int64)
+    keys = np.empty(size)
+    gains, news, colds = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.int64)
+    new: Any = 0
+    cold: Any = 0
+    picked, spent, full = 0, 0, False
+    while size > 0:
+        r = heap[0]
+        start = ends[r - 1] if r else 0
+        gain, new, cold = 0, 0, 0
+        for e in range(start, ends[r]):
+            p = pattern[e]
+            part = np.int64(np.rint(offer[p] * saturation[min(message[e], most)]))
+            gain += part
+            if evidence[p] == 0:
+                new += part
+                if is_cold[p]:
+                    cold += part
+        key[r] = scale[r] * (gain / GAIN_UNIT)
+        if key[r] > 0.0:
+            _sink(heap, size, 0, key, tie)
+            if heap[0] != r:
+                continue
+            if spent + price[r] > budget:
+                full = True
+                break
+            rows[picked], keys[picked] = r, key[r]
+            gains[picked], news[picked], colds[picked] = gain, new, cold
+            picked += 1
+            spent += price[r]
+            for e in range(start, ends[r]):
+                p = pattern[e]
+                evidence[p] += message[e]
+                if capped:
+                    left = 1.0 if evidence[p] < cap[p] else 0.0
+                else:
+                    left = survival[min(evidence[p], survival.size - 1)]
+                offer[p] = weight[p] * left * GAIN_UNIT
+        size -= 1
+        heap[0] = heap[size]
+        _sink(heap, size, 0, key, tie)
+    return rows[:picked], keys[:picked], gains[:picked], news[:picked], colds[:picked], full

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from prune_lib.popularity import gini, popularity_bands
 from prune_lib.sampling.gains import FULL, GAIN_UNIT, Objective, contributions, sum_by_row
-from prune_lib.sampling.greedy import lazy_greedy
+from prune_lib.sampling.greedy import _compiled, lazy_greedy
+from tests.core.plain_greedy import plain_lazy_greedy
 from tests.reference import Graph, build_graph, greedy, objective
 
 UNIT = 6
@@ -25,7 +26,7 @@ def run_lazy(
 ) -> tuple[list[int], Objective, bool]:
     """The exact sampler's greedy on a reference graph."""
     state = Objective.empty(graph.weight, np.zeros(graph.weight.size, dtype=bool), UNIT)
-    order, _, full = lazy_greedy(
+    choice = lazy_greedy(
         graph.indptr[1:],
         graph.pattern.astype(np.int32),
         np.rint(graph.message * UNIT).astype(np.int32),
@@ -35,7 +36,7 @@ def run_lazy(
         state,
         budget,
     )
-    return order, state, full
+    return choice.rows.tolist(), state, choice.full
 
 
 def random_sessions(seed: int, n: int = 300, items: int = 80) -> Sessions:
@@ -57,6 +58,57 @@ def test_lazy_greedy_reaches_the_sequential_greedys_objective(seed: int, ratio: 
     assert objective(graph, ours) >= 0.999 * objective(graph, theirs), f"seed {seed}"
     assert state.value() == pytest.approx(objective(graph, ours), rel=1e-9)
     assert cost[ours].sum() <= budget
+
+
+@pytest.mark.parametrize("cap", [None, 1, 3])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_compiled_loop_is_the_plain_one_bit_for_bit(seed: int, cap: int | None) -> None:
+    """With evidence from before, cold items, ties among keys and prices of all sizes."""
+    rng = np.random.default_rng(seed)
+    sessions = random_sessions(seed, n=400, items=60)
+    sessions += [sessions[int(k)] for k in rng.integers(0, 400, 40)]
+    graph = build_graph(sessions, age=np.linspace(1, 0, len(sessions)))
+    n, v = len(sessions), graph.weight.size
+    evidence = np.where(rng.random(v) < 0.3, rng.integers(0, 50 * UNIT, v), 0)
+    cold = rng.random(v) < 0.4
+    found = []
+    for run in (lazy_greedy, plain_lazy_greedy):
+        caps = None if cap is None else np.full(v, cap, dtype=np.int64)
+        state = Objective(graph.weight, cold, UNIT, caps, evidence.astype(np.int64).copy())
+        result = run(
+            graph.indptr[1:],
+            graph.pattern.astype(np.int32),
+            np.rint(graph.message * UNIT).astype(np.int32),
+            np.exp(-np.round(rng_scale(seed, n), 2)),
+            rng_price(seed, n),
+            np.random.default_rng(seed + 9).integers(0, 50, n),
+            state,
+            500,
+        )
+        found.append((result, state.evidence))
+    (choice, after), ((order, facts, full), plain_after) = found
+    assert choice.rows.tolist() == order and len(order) > 20 and choice.full == full
+    columns = (choice.key, choice.gain, choice.gain_new, choice.gain_cold)
+    assert list(zip(*(c.tolist() for c in columns), strict=True)) == facts
+    assert (after == plain_after).all()
+
+
+def test_where_nothing_can_be_kept_on_disk_the_loop_is_compiled_all_the_same(monkeypatch) -> None:
+    def njit(function=None, *, cache=False):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return "compiled", function
+
+    monkeypatch.setattr("prune_lib.sampling.greedy.numba.njit", njit)
+    assert _compiled(len) == ("compiled", len)
+
+
+def rng_scale(seed: int, n: int) -> np.ndarray:
+    return np.random.default_rng(seed + 7).random(n)
+
+
+def rng_price(seed: int, n: int) -> np.ndarray:
+    return np.random.default_rng(seed + 8).integers(1, 9, n)
 
 
 @settings(max_examples=60, deadline=None)
@@ -98,7 +150,7 @@ def test_the_gain_is_the_objectives_increase() -> None:
     graph = build_graph(sessions)
     cost = np.array([len(s) for s in sessions])
     state = Objective.empty(graph.weight, np.zeros(graph.weight.size, dtype=bool), UNIT)
-    order, facts, _ = lazy_greedy(
+    choice = lazy_greedy(
         graph.indptr[1:],
         graph.pattern.astype(np.int32),
         np.rint(graph.message * UNIT).astype(np.int32),
@@ -108,6 +160,8 @@ def test_the_gain_is_the_objectives_increase() -> None:
         state,
         60,
     )
+    order = choice.rows.tolist()
+    facts = zip(choice.key, choice.gain, choice.gain_new, choice.gain_cold, strict=True)
     for k, (key, gain, new, cold) in enumerate(facts):
         rise = objective(graph, order[: k + 1]) - objective(graph, order[:k])
         assert gain / GAIN_UNIT == pytest.approx(rise, abs=1e-12)
@@ -128,7 +182,7 @@ def test_a_capped_objective_is_set_cover() -> None:
     weight = np.full(4, 2.0**-12)
     state = Objective.empty(weight, np.zeros(4, dtype=bool), 1, cap=np.ones(4, dtype=np.int64))
     # Rows {0,1,2}, {0}, {3}, {2,3}: by items per unit price the first, then one with item 3.
-    order, _, full = lazy_greedy(
+    choice = lazy_greedy(
         np.array([3, 4, 5, 7]),
         np.array([0, 1, 2, 0, 3, 2, 3], dtype=np.int32),
         np.ones(7, dtype=np.int32),
@@ -138,7 +192,7 @@ def test_a_capped_objective_is_set_cover() -> None:
         state,
         99,
     )
-    assert order == [0, 2] and not full
+    assert choice.rows.tolist() == [0, 2] and not choice.full
     assert (state.evidence >= 1).all()
 
 
