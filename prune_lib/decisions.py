@@ -65,7 +65,14 @@ def decide(
         twins.join(ranked.select("sid", "rank"), "sid").groupBy("twin").agg(F.min("rank").alias("group_rank"))
     )
     names = graph.adjacency.sparkSession.sparkContext.broadcast(PatternNames.of(graph, encoded.items))
+    parts = parts_type(names.value.kind)
     still = offers(graph, selection.objective, names)
+    # A baseline's sessions were not chosen for a gain.
+    at_choice = (
+        ranked.select("sid", F.lit(None).cast(parts).alias("gain_parts"))
+        if method
+        else kept_parts(graph, ranked, selection.objective, names)
+    )
     closest = closest_kept(graph, ranked)
     kept = F.col("rank").isNotNull()
     base = (
@@ -77,12 +84,11 @@ def decide(
         .join(still, "sid")
         .join(closest, "sid")
         .join(kept_of_group, "twin", "left")
-        .join(kept_parts(graph, ranked, selection.objective, names), "sid", "left")
+        .join(at_choice, "sid", "left")
         .withColumn("twin_kept", F.col("group_rank").isNotNull())
     )
     # The floors' objective counts items and the baselines have none: their gain is not the coverage gain.
     at_decision = F.when((F.col("phase") != FLOOR) & F.lit(not method), F.col("gain") / GAIN_UNIT)
-    parts = parts_type(names.value.kind)
     kept_as = F.lit("METHOD") if method else kept_reason()
     pruned_as = pruned_reason()
     sessions = settle(
