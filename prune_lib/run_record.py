@@ -118,7 +118,8 @@ def run_of(
         **counts,
         "stages": [(s.name, s.seconds, s.rows) for s in stages.done],
         "rounds": [
-            (r.phase, r.round, r.threshold, r.candidates, r.picked, r.interactions, r.seconds) for r in rounds
+            (r.phase, r.round, r.threshold, r.candidates, r.picked, r.interactions, r.seconds, r.edges)
+            for r in rounds
         ],
         "warnings": stages.warnings,
         "versions": _versions(spark),

@@ -70,7 +70,7 @@ _RUN_ID = OutColumn("run_id", "string", "Run that wrote this row; see the runs t
 _STAGES = "array<struct<name: string, seconds: double, `rows`: bigint>>"
 _ROUNDS = (
     "array<struct<phase: string, round: int, threshold: double, candidates: bigint, "
-    "picked: bigint, interactions: bigint, seconds: double>>"
+    "picked: bigint, interactions: bigint, seconds: double, edges: bigint>>"
 )
 
 PRUNED = (
@@ -218,7 +218,7 @@ RUNS = (
         "rounds",
         _ROUNDS,
         "Rounds of the sampler: phase, round, threshold (key), candidates and picked (sessions), "
-        "interactions picked, seconds",
+        "interactions picked, seconds, edges looked at",
     ),
     OutColumn("warnings", "array<string>", "What the run warned about"),
     OutColumn("versions", "map<string, string>", "Versions of the software that ran"),

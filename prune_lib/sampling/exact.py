@@ -18,7 +18,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from prune_lib.sampling.gains import Objective
-from prune_lib.sampling.greedy import lazy_greedy
+from prune_lib.sampling.greedy import Choice, lazy_greedy
 from prune_lib.sampling.rounds import (
     PICK_COLUMNS,
     Picks,
@@ -85,9 +85,7 @@ def run_exact(
         names = [c.split()[0] for c in _CHOSEN.split(", ")]
         picked = pa.RecordBatch.from_arrays(columns, names=names)
         yield picked
-        if choice.full:
-            # A last row without a rank says that the budget, not the sessions, came to an end.
-            yield _end_row(picked.schema)
+        yield _end_row(picked.schema, choice)
 
     chosen = settle(
         sessions.select("sid", "n", "tie", "scale", "patterns", "messages")
@@ -99,7 +97,8 @@ def run_exact(
     seen = chosen.agg(
         F.count_if(~end).alias("picked"),
         F.sum(F.when(~end, F.col("n") if cost == "n" else F.lit(1))).alias("spent"),
-        F.count_if(end).alias("full"),
+        F.max(F.when(end, F.col("gain_new"))).alias("full"),
+        F.max(F.when(end, F.col("gain"))).alias("edges"),
         F.min(F.when(~end, F.col("key"))).alias("threshold"),
     ).first()
     assert seen is not None
@@ -108,12 +107,25 @@ def run_exact(
     state.unpersist()
     seconds = round(time.monotonic() - started, 3)
     picked, spent = int(seen["picked"]), int(seen["spent"] or 0)
-    record = RoundRecord(name, 1, float(seen["threshold"] or 0.0), sessions.count(), picked, spent, seconds)
+    record = RoundRecord(
+        name,
+        1,
+        float(seen["threshold"] or 0.0),
+        sessions.count(),
+        picked,
+        spent,
+        seconds,
+        int(seen["edges"] or 0),
+    )
     _LOG.info("%s: %d picked by exact greedy, %d of %d spent, %.1f s", name, picked, spent, budget, seconds)
-    return Picks([chosen.select(*PICK_COLUMNS)], spent, int(seen["full"]) > 0, [record])
+    return Picks([chosen.select(*PICK_COLUMNS)], spent, bool(seen["full"]), [record])
 
 
-def _end_row(schema: pa.Schema) -> pa.RecordBatch:
-    """One row of zeros (round 0 among them), in the schema of the rows before it: the writer takes one."""
-    zeros = [pa.array([[] if pa.types.is_list(kind) else 0], type=kind) for kind in schema.types]
-    return pa.RecordBatch.from_arrays(zeros, schema=schema)
+def _end_row(schema: pa.Schema, choice: Choice) -> pa.RecordBatch:
+    """A last row, round 0, with what no pick can say: edges looked at, whether the budget ended it."""
+    values = {"gain": choice.edges, "gain_new": int(choice.full)}
+    columns = [
+        pa.array([[] if pa.types.is_list(field.type) else values.get(field.name, 0)], type=field.type)
+        for field in schema
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)

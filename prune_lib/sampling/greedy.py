@@ -29,6 +29,7 @@ class Choice:
         gain_new: the part of it from patterns that nothing kept held, shape (P,).
         gain_cold: the part of that from patterns that teach a cold item, shape (P,).
         full: whether the budget ended it.
+        edges: edges that were looked at; each row's once, and again whenever its key was computed afresh.
     """
 
     rows: Ints
@@ -37,6 +38,7 @@ class Choice:
     gain_new: Ints
     gain_cold: Ints
     full: bool
+    edges: int
 
 
 def lazy_greedy(
@@ -68,7 +70,7 @@ def lazy_greedy(
     """
     largest = min(int(message.max(initial=0)), FULL * objective.unit)
     capped = objective.cap is not None
-    rows, key, gain, new, cold, full = _greedy(
+    rows, key, gain, new, cold, full, edges = _greedy(
         np.ascontiguousarray(ends, np.int64),
         np.ascontiguousarray(pattern, np.int32),
         np.ascontiguousarray(message, np.int32),
@@ -85,7 +87,7 @@ def lazy_greedy(
         objective.survival(),
         int(budget),
     )
-    return Choice(rows, key, gain, new, cold, bool(full))
+    return Choice(rows, key, gain, new, cold, bool(full), int(edges))
 
 
 def _compiled(function: Any) -> Any:
@@ -161,11 +163,12 @@ def _greedy(
     gains, news, colds = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.int64)
     new: Any = 0
     cold: Any = 0
-    picked, spent, full = 0, 0, False
+    picked, spent, full, edges = 0, 0, False, pattern.size
     while size > 0:
         r = heap[0]
         start = ends[r - 1] if r else 0
         gain, new, cold = 0, 0, 0
+        edges += ends[r] - start
         for e in range(start, ends[r]):
             p = pattern[e]
             part = np.int64(np.rint(offer[p] * saturation[min(message[e], most)]))
@@ -197,4 +200,4 @@ def _greedy(
         size -= 1
         heap[0] = heap[size]
         _sink(heap, size, 0, key, tie)
-    return rows[:picked], keys[:picked], gains[:picked], news[:picked], colds[:picked], full
+    return rows[:picked], keys[:picked], gains[:picked], news[:picked], colds[:picked], full, edges

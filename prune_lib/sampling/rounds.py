@@ -70,7 +70,18 @@ PICK_COLUMNS = [
 
 @dataclass
 class RoundRecord:
-    """What one round did; a row of the run's record."""
+    """What one round did; a row of the run's record.
+
+    Attributes:
+        phase: floor or coverage.
+        round: from 1 on; the exact sampler is one.
+        threshold: smallest key that could be picked.
+        candidates: sessions whose keys were computed afresh.
+        picked: sessions.
+        interactions: what they cost, in the budget's unit.
+        seconds: of the round.
+        edges: session-pattern edges that were looked at.
+    """
 
     phase: str
     round: int
@@ -79,6 +90,7 @@ class RoundRecord:
     picked: int
     interactions: int
     seconds: float
+    edges: int
 
 
 @dataclass
@@ -301,6 +313,7 @@ def run_rounds(
             F.count_if(picked).alias("picked"),
             F.sum(F.when(picked, price).otherwise(0)).alias("price"),
             F.count_if(F.col("gain") == 0).alias("exhausted"),
+            F.sum(F.size("patterns")).alias("edges"),
         ).first()
         assert seen is not None
         chosen = judged.filter(picked).withColumn("phase", F.lit(phase)).withColumn("round", F.lit(number))
@@ -330,6 +343,7 @@ def run_rounds(
             n_picked,
             spent,
             round(time.monotonic() - started, 3),
+            int(seen["edges"] or 0),
         )
         picks.records.append(record)
         _LOG.info(

@@ -88,6 +88,7 @@ def test_the_compiled_loop_is_the_plain_one_bit_for_bit(seed: int, cap: int | No
         found.append((result, state.evidence))
     (choice, after), ((order, facts, full), plain_after) = found
     assert choice.rows.tolist() == order and len(order) > 20 and choice.full == full
+    assert choice.edges >= graph.pattern.size
     columns = (choice.key, choice.gain, choice.gain_new, choice.gain_cold)
     assert list(zip(*(c.tolist() for c in columns), strict=True)) == facts
     assert (after == plain_after).all()
