@@ -56,7 +56,7 @@ test: setup ## Run every test, those without Spark first
 lint: setup ## Check style and types
 	"$(BIN)/ruff" check .
 	"$(BIN)/ruff" format --check .
-	"$(BIN)/mypy" --strict prune_lib scripts
+	"$(BIN)/mypy" --strict prune_lib scripts benchmarks
 
 lock: setup ## Pin anew what requirements/base.in names (needs the network)
 	UV_CUSTOM_COMPILE_COMMAND="make lock" "$(BIN)/uv" pip compile --quiet --upgrade --universal \

@@ -2,8 +2,9 @@
 
     .venv/bin/spark-submit benchmarks/objective.py --input ../shared/data/yoochoose100k/events.parquet
 
-No experts: keys are gain per click. The objective is a share of what sequential greedy (the exact sampler,
-which the tests hold to a plain oracle) reaches; edges are those that a sampler looked at, as a multiple of all.
+No experts: keys are gain per click. The objective is a share of what sequential greedy (the exact
+sampler, which the tests hold to a plain oracle) reaches; edges are those that a sampler looked at, as a
+multiple of all.
 """
 
 from __future__ import annotations
