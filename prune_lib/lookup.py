@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
-from pyspark.errors import AnalysisException
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, IntegralType
 
@@ -16,9 +15,12 @@ from prune_lib.errors import InputError
 from prune_lib.locations import Companion, companion
 from prune_lib.sessions.columns import ColumnNames, InputTable
 from prune_lib.sessions.opening import load_table, open_input
+from prune_lib.sessions.read_errors import reading_errors
 from prune_lib.sessions.reading import to_sessions
 
 __all__ = ["ItemFacts", "SessionFacts", "item_facts", "session_facts"]
+
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def session_facts(spark: SparkSession, output: str, session: str) -> SessionFact
     wanted = _id(session, decisions.schema["session_id"].dataType, "session", decisions, "session_id")
     decision = _one(decisions, "session_id", wanted, session, "session", output)
     run, settings = _run(spark, output, decision["run_id"])
-    weight, clicks = None, None
+    weight = None
     if decision["kept"]:
         kept = _opened(spark, output, settings, None)
         row = (
@@ -81,12 +83,13 @@ def session_facts(spark: SparkSession, output: str, session: str) -> SessionFact
             .first()
         )
         weight = None if row is None else float(row["prune_weight"])
-    table = _input(spark, run, settings)
-    if table is not None:
+
+    def own_clicks(table: InputTable) -> list[Any] | None:
         of_session = table.df.filter(F.col(_quoted(table.session_column)) == F.lit(wanted))
         row = to_sessions(replace(table, df=of_session)).first()
-        clicks = None if row is None else list(row["items"])
-    return SessionFacts(decision, run, weight, clicks, settings)
+        return None if row is None else list(row["items"])
+
+    return SessionFacts(decision, run, weight, _from_input(spark, run, settings, own_clicks), settings)
 
 
 def item_facts(spark: SparkSession, output: str, item: str, lines: int) -> ItemFacts:
@@ -112,12 +115,13 @@ def item_facts(spark: SparkSession, output: str, item: str, lines: int) -> ItemF
         .limit(lines)
         .collect()
     )
-    table = _input(spark, run, settings)
-    reasons = None
-    if table is not None:
-        decisions = _companion(spark, output, "decisions").select("session_id", "reason")
+    decisions = _companion(spark, output, "decisions").select("session_id", "reason")
+
+    def by_reason(table: InputTable) -> dict[str, int]:
         counted = _holding(table, wanted, []).join(decisions, "session_id").groupBy("reason").count()
-        reasons = {row["reason"]: int(row["count"]) for row in counted.collect()}
+        return {row["reason"]: int(row["count"]) for row in counted.collect()}
+
+    reasons = _from_input(spark, run, settings, by_reason)
     return ItemFacts(found, run, [row.asDict() for row in rows], reasons)
 
 
@@ -178,19 +182,18 @@ def _opened(spark: SparkSession, table: str, settings: Mapping[str, Any], versio
     return open_input(spark, table, version=version, columns=names)
 
 
-def _input(spark: SparkSession, run: Mapping[str, Any], settings: Mapping[str, Any]) -> InputTable | None:
-    """The run's input as it was then; None where it has gone, or its old version has."""
+def _from_input(
+    spark: SparkSession,
+    run: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    read: Callable[[InputTable], _Found],
+) -> _Found | None:
+    """What the run's input says, as it was then; None where it has gone, or its old version has."""
     try:
-        table = _opened(spark, run["input"], settings, run["input_version"])
-        _first(table.df)
-    except (InputError, AnalysisException):
+        with reading_errors(run["input"]):
+            return read(_opened(spark, run["input"], settings, run["input_version"]))
+    except InputError:
         return None
-    return table
-
-
-def _first(df: DataFrame) -> Row | None:
-    """A row, to see that the files are there."""
-    return df.limit(1).first()
 
 
 def _quoted(name: str) -> str:

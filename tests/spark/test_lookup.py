@@ -87,7 +87,14 @@ def test_hostile_ids_and_a_baselines_table(spark: SparkSession, workspace: Path)
     assert "by the rule of a baseline" in str(said)
 
 
-def test_an_input_that_has_gone_is_said(spark: SparkSession, workspace: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", ["nothing", "a table without its files"])
+def test_an_input_that_has_gone_is_said(
+    spark: SparkSession, workspace: Path, tmp_path: Path, left: str
+) -> None:
+    if left != "nothing":
+        shutil.copytree(workspace / "events", tmp_path / "gone")
+        for file in (tmp_path / "gone").glob("*.parquet"):
+            file.unlink()
     for table in ("kept", "kept_decisions", "kept_items", "kept_runs"):
         shutil.copytree(workspace / table, tmp_path / table)
     runs = spark.read.format("delta").load(str(tmp_path / "kept_runs"))
