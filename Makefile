@@ -40,14 +40,15 @@ DIGINETICA := --fit-epochs-tried 3,6 --name diginetica --input "$(DATA)/digineti
 EVALUATE := "$(BIN)/spark-submit" jobs/evaluate.py --document docs $(ARGS)
 
 results: setup ## Regenerate docs/results.md from the data sets in DATA: hours; goes on where it stopped
-	$(EVALUATE) $(YOOCHOOSE) --ratios 0.1,0.3,0.5,1 --regimes steps,epochs
+	$(EVALUATE) $(YOOCHOOSE) --ratios 0.05,0.1,0.2,0.3,0.5,1 --regimes steps,epochs
 	$(EVALUATE) $(YOOCHOOSE) --ratios 0.1,0.3 --regimes steps --targets gru4rec,item-knn,session-knn,markov \
-	  --methods graph,random,recent,item-quota,ccs,moderate,easiest,hardest
+	  --methods graph,random,recent,item-quota,ccs,d2,moderate,easiest,hardest
 	$(EVALUATE) $(YOOCHOOSE) --split validation --ablations all --ratios 0.1,0.3 --regimes tuned \
 	  --targets gru4rec,item-knn,session-knn,markov --seeds 1
 	$(EVALUATE) $(YOOCHOOSE) --ratios 0.1,0.3 --samples positions,prefixes,last --regimes steps \
 	  --targets gru4rec --ablations unit --seeds 1
-	$(EVALUATE) $(DIGINETICA) --ratios 0.1,0.3 --regimes steps --seeds 1
+	$(EVALUATE) $(DIGINETICA) --ratios 0.1,0.3 --regimes steps --seeds 1 \
+	  --targets gru4rec,sasrec,srgnn,item-knn,session-knn,markov
 
 test: setup ## Run every test, those without Spark first
 	"$(BIN)/python" -m pytest --doctest-modules scripts/environment tests/core
