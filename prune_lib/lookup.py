@@ -13,7 +13,7 @@ from pyspark.sql.types import DataType, IntegralType
 
 from prune_lib.errors import InputError
 from prune_lib.locations import Companion, companion
-from prune_lib.sessions.columns import ColumnNames, InputTable
+from prune_lib.sessions.columns import ColumnNames, InputTable, column_of
 from prune_lib.sessions.opening import load_table, open_input
 from prune_lib.sessions.read_errors import reading_errors
 from prune_lib.sessions.reading import to_sessions
@@ -77,15 +77,11 @@ def session_facts(spark: SparkSession, output: str, session: str) -> SessionFact
     weight = None
     if decision["kept"]:
         kept = _opened(spark, output, settings, None)
-        row = (
-            kept.df.filter(F.col(_quoted(kept.session_column)) == F.lit(wanted))
-            .select("prune_weight")
-            .first()
-        )
+        row = kept.df.filter(column_of(kept.session_column) == F.lit(wanted)).select("prune_weight").first()
         weight = None if row is None else float(row["prune_weight"])
 
     def own_clicks(table: InputTable) -> list[Any] | None:
-        of_session = table.df.filter(F.col(_quoted(table.session_column)) == F.lit(wanted))
+        of_session = table.df.filter(column_of(table.session_column) == F.lit(wanted))
         row = to_sessions(replace(table, df=of_session)).first()
         return None if row is None else list(row["items"])
 
@@ -127,9 +123,9 @@ def item_facts(spark: SparkSession, output: str, item: str, lines: int) -> ItemF
 
 def _holding(table: InputTable, item: Any, columns: list[str]) -> DataFrame:
     """Sessions of a table that hold an item: session_id and other columns, a row a session."""
-    at = F.col(_quoted(table.item_column))
+    at = column_of(table.item_column)
     there = at == F.lit(item) if table.layout == "events" else F.array_contains(at, F.lit(item))
-    session = F.col(_quoted(table.session_column)).alias("session_id")
+    session = column_of(table.session_column).alias("session_id")
     return table.df.filter(there).select(session, *columns).distinct()
 
 
@@ -194,7 +190,3 @@ def _from_input(
             return read(_opened(spark, run["input"], settings, run["input_version"]))
     except InputError:
         return None
-
-
-def _quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
