@@ -152,14 +152,20 @@ def run_job(
             settings = load(model, argv)
             _start_logging(settings.verbose, lines)
             summary = job(settings)
-            sys.stdout.write(f"{summary}\n")
-            sys.stdout.flush()
+            _print(f"{summary}\n")
             return 0
         except BrokenPipeError:  # the summary was piped into a program that ended, such as `head`
             sys.stdout = open(os.devnull, "w")  # or Python complains at exit
             return 0
         except (Exception, KeyboardInterrupt) as error:
             return _failed(model.job, error, settings, lines, pressed())
+
+
+def _print(text: str) -> None:
+    """Write to stdout; what its encoding lacks (an arrow, say) becomes a question mark."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+    sys.stdout.flush()
 
 
 def _failed(

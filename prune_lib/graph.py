@@ -184,7 +184,7 @@ def build_graph(encoded: Encoded, settings: SamplingSettings, *, last_only: bool
         raise SettingsError(
             f"the graph has {n_patterns:,} patterns, more than sampling.max_patterns = "
             f"{settings.max_patterns:,}, the largest number whose state is sent to every executor. Raise "
-            "the setting if driver and executors have the memory (about 20 bytes a pattern), or lower "
+            "the setting if driver and executors have the memory (about 30 bytes a pattern), or lower "
             "sampling.max_distance."
         )
     # A family that weighs nothing (no transition occurs twice) must not divide by zero.

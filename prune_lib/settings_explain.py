@@ -19,7 +19,7 @@ class ExplainSettings(JobSettings):
 
     job: ClassVar[JobText] = JobText(
         name="explain",
-        usage="spark-submit jobs/explain.py --session X | --item Y [flags], or: explain-pruning …",
+        usage="spark-submit jobs/explain.py --session X | --item Y [flags], or: explain-pruning [flags]",
         description="Say why a session was kept or pruned, or what became of an item.",
         script="jobs/explain.py",
         listing="conf/explain.yaml",

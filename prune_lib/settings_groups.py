@@ -84,7 +84,7 @@ class SamplingSettings(BaseModel):
         default=64_000_000,
         ge=1,
         lt=2**31,
-        description="Largest number of patterns whose state is broadcast (about 20 bytes each).",
+        description="Largest number of patterns whose state is broadcast (about 30 bytes each).",
     )
 
 

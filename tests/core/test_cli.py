@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -23,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(autouse=True)
 def _no_settings_around(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in list(os.environ):
-        if name.startswith(("PRUNE_", "EVALUATE_")):
+        if name.startswith(("PRUNE_", "EVALUATE_", "EXPLAIN_")):
             monkeypatch.delenv(name)
     ours = logging.getLogger("prune_lib")
     former = (ours.handlers, ours.level, ours.propagate)
@@ -43,6 +44,13 @@ def raises(error: BaseException):
         raise error
 
     return job
+
+
+def test_a_terminal_without_arrows_gets_the_rest(tmp_path, monkeypatch) -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert run(lambda settings: "a → b", tmp_path) == 0
+    assert terminal.buffer.getvalue() == b"a ? b\n"
 
 
 def test_the_summary_goes_to_stdout_and_the_log_to_stderr(tmp_path, capsys) -> None:
