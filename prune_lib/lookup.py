@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import DataType, IntegralType
+from pyspark.sql.types import IntegralType
 
 from prune_lib.errors import InputError
 from prune_lib.locations import Companion, companion
@@ -71,8 +71,7 @@ def session_facts(spark: SparkSession, output: str, session: str) -> SessionFact
         InputError: there is no such table, or no such session in it.
     """
     decisions = _companion(spark, output, "decisions")
-    wanted = _id(session, decisions.schema["session_id"].dataType, "session", decisions, "session_id")
-    decision = _one(decisions, "session_id", wanted, session, "session", output)
+    wanted, decision = _one(decisions, "session_id", session, "session", output)
     run, settings = _run(spark, output, decision["run_id"])
     weight = None
     if decision["kept"]:
@@ -101,8 +100,7 @@ def item_facts(spark: SparkSession, output: str, item: str, lines: int) -> ItemF
         InputError: there is no such table, or no such item in it.
     """
     items = _companion(spark, output, "items")
-    wanted = _id(item, items.schema["item"].dataType, "item", items, "item")
-    found = _one(items, "item", wanted, item, "item", output)
+    wanted, found = _one(items, "item", item, "item", output)
     run, settings = _run(spark, output, found["run_id"])
     kept = _opened(spark, output, settings, None)
     rows = (
@@ -139,27 +137,29 @@ def _companion(spark: SparkSession, output: str, kind: Companion) -> DataFrame:
         ) from error
 
 
-def _id(text: str, kind: DataType, what: str, table: DataFrame, column: str) -> Any:
-    """An id in its column's type."""
-    if not isinstance(kind, IntegralType):
-        return text
-    try:
-        return int(text)
-    except ValueError:
-        some = ", ".join(str(row[0]) for row in table.select(column).limit(3).collect())
-        raise InputError(f"'{text}' is no id of a {what}: they are numbers here, such as {some}.") from None
-
-
-def _one(table: DataFrame, column: str, wanted: Any, text: str, what: str, output: str) -> dict[str, Any]:
+def _one(table: DataFrame, column: str, text: str, what: str, output: str) -> tuple[Any, dict[str, Any]]:
+    """An id in its column's type, and its row."""
+    wanted: Any = text
+    if isinstance(table.schema[column].dataType, IntegralType):
+        try:
+            wanted = int(text)
+        except ValueError:
+            raise InputError(
+                f"'{text}' is no id of a {what}: they are numbers here, such as {_some(table, column)}."
+            ) from None
     row = table.filter(F.col(column) == F.lit(wanted)).first()
-    if row is not None:
-        found: dict[str, Any] = row.asDict(recursive=True)
-        return found
-    some = ", ".join(str(row[0]) for row in table.select(column).limit(3).collect())
-    raise InputError(
-        f"The input of {output} has no {what} '{text}': it has {table.count():,}, such as {some}. See that "
-        "the id is written as in the input, and that --output names the right table."
-    )
+    if row is None:
+        raise InputError(
+            f"The input of {output} has no {what} '{text}': it has {table.count():,}, such as "
+            f"{_some(table, column)}. See that the id is written as in the input, and that --output names "
+            "the right table."
+        )
+    return wanted, row.asDict(recursive=True)
+
+
+def _some(table: DataFrame, column: str) -> str:
+    """Three ids of a table."""
+    return ", ".join(str(row[0]) for row in table.select(column).limit(3).collect())
 
 
 def _run(spark: SparkSession, output: str, run_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
