@@ -23,7 +23,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from prune_lib.sampling.rounds import lists_of
+from prune_lib.sampling.keys import lists_of
 
 __all__ = ["GAMMA", "NEIGHBOURS", "POSTINGS", "Postings", "d2_order", "d2_picks"]
 

@@ -23,8 +23,8 @@ from pyspark.sql import functions as F
 
 from prune_lib.gain_parts import parts_type
 from prune_lib.graph import SessionGraph
-from prune_lib.sampling.gains import Objective, contributions, sum_by_row
-from prune_lib.sampling.rounds import largest_message, lists_of
+from prune_lib.sampling.gains import FULL, Objective, contributions, sum_by_row
+from prune_lib.sampling.keys import lists_of
 from prune_lib.sampling.select import FLOOR
 
 __all__ = ["closest_kept", "kept_reason", "offers", "pruned_reason", "weights"]
@@ -82,8 +82,7 @@ def offers(graph: SessionGraph, objective: Objective, names: Any) -> DataFrame:
     context = graph.adjacency.sparkSession.sparkContext
     alone = Objective.empty(objective.weight, objective.cold, objective.unit)
     shared = context.broadcast((objective.offer(), alone.offer(), graph.is_transition))
-    largest = largest_message(graph.adjacency, objective.unit)
-    saturation = objective.saturation(largest)
+    saturation = objective.saturation(FULL * objective.unit)
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
         now, before, transition = shared.value

@@ -18,8 +18,8 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from prune_lib.graph import SessionGraph
-from prune_lib.sampling.gains import GAIN_UNIT, Ints, Objective, contributions
-from prune_lib.sampling.rounds import largest_message, lists_of
+from prune_lib.sampling.gains import FULL, GAIN_UNIT, Ints, Objective, contributions
+from prune_lib.sampling.keys import lists_of
 from prune_lib.sampling.select import REST
 
 __all__ = ["PatternNames", "kept_parts", "largest_first", "parts_type"]
@@ -137,7 +137,7 @@ def kept_parts(graph: SessionGraph, ranked: DataFrame, objective: Objective, nam
     )
     state = Objective.empty(objective.weight, objective.cold, objective.unit)
     shared = graph.adjacency.sparkSession.sparkContext.broadcast(state)
-    largest = largest_message(graph.adjacency, objective.unit)
+    largest = FULL * objective.unit
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
         offer, saturation = shared.value.offer_at, shared.value.saturation(largest)

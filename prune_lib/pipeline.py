@@ -30,7 +30,7 @@ from prune_lib.preflight import (
 from prune_lib.propagation import propagate
 from prune_lib.run_record import IN_COMMITS, counts_of, run_of, run_row, track
 from prune_lib.sampling.gains import Objective
-from prune_lib.sampling.rounds import received_by_pattern
+from prune_lib.sampling.keys import received_by_pattern
 from prune_lib.sampling.select import COVERAGE, Selection, first_twin, select_sessions
 from prune_lib.schemas import conform
 from prune_lib.session import check_runtime, get_spark
@@ -193,7 +193,8 @@ def _spread(
         .join(difficulty.scores.select("sid", "q"), "sid", "left")
         .select("sid", F.coalesce("q", F.lit(0.5)).alias("x"))
     )
-    return propagate(graph, x, settings.propagation.alpha, settings.propagation.rounds)
+    spread = settings.propagation
+    return propagate(graph, x, spread.alpha, spread.rounds, spread.engine)
 
 
 def _select(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -117,10 +118,7 @@ def run_of(
         "experts_version": experts_version,
         **counts,
         "stages": [(s.name, s.seconds, s.rows) for s in stages.done],
-        "rounds": [
-            (r.phase, r.round, r.threshold, r.candidates, r.picked, r.interactions, r.seconds, r.edges)
-            for r in rounds
-        ],
+        "rounds": [astuple(record) for record in rounds],
         "warnings": stages.warnings,
         "versions": _versions(spark),
     }

@@ -70,7 +70,7 @@ _RUN_ID = OutColumn("run_id", "string", "Run that wrote this row; see the runs t
 _STAGES = "array<struct<name: string, seconds: double, `rows`: bigint>>"
 _ROUNDS = (
     "array<struct<phase: string, round: int, threshold: double, candidates: bigint, "
-    "picked: bigint, interactions: bigint, seconds: double, edges: bigint>>"
+    "picked: bigint, interactions: bigint, seconds: double, edges: bigint, shuffle_bytes: bigint>>"
 )
 
 PRUNED = (
@@ -217,8 +217,8 @@ RUNS = (
     OutColumn(
         "rounds",
         _ROUNDS,
-        "Rounds of the sampler: phase, round, threshold (key), candidates and picked (sessions), "
-        "interactions picked, seconds, edges looked at",
+        "Rounds of the sampler: phase, round, threshold (smallest key picked), candidates and picked "
+        "(sessions), interactions picked, seconds, edges looked at, bytes that shuffles wrote",
     ),
     OutColumn("warnings", "array<string>", "What the run warned about"),
     OutColumn("versions", "map<string, string>", "Versions of the software that ran"),

@@ -55,31 +55,14 @@ class SamplingSettings(BaseModel):
     )
     sampler: Literal["auto", "exact", "rounds"] = Field(
         default="auto",
-        description="exact: sequential lazy greedy in one task; rounds: distributed greedy in rounds; auto: "
-        "exact up to `exact_edges`, else rounds.",
+        description="How greedy runs; the choice is the same. exact: in one task; rounds: in rounds that "
+        "each send about `task_edges` edges to one task; auto: exact up to `task_edges`, else rounds.",
     )
-    exact_edges: int = Field(
-        default=5_000_000,
-        ge=0,
-        description="Largest number of session-pattern edges that one task samples (about 40 bytes each).",
+    task_edges: int = Field(
+        default=20_000_000,
+        ge=1,
+        description="Session-pattern edges that one task of the sampler holds (about 40 bytes each).",
     )
-    epsilon: float = Field(
-        default=0.5, gt=0, description="Rounds: evidence that a pattern admits in one round."
-    )
-    rho: float = Field(
-        default=0.7,
-        gt=0,
-        le=1,
-        description="Rounds: threshold of a round as a share of the largest known key.",
-    )
-    delta: float = Field(
-        default=0.1,
-        ge=0,
-        le=1,
-        description="Rounds: a pattern that supplies at least this share of a session's gain can "
-        "hold it back.",
-    )
-    max_rounds: int = Field(default=200, ge=1, description="Rounds: so many at most.")
     max_patterns: int = Field(
         default=64_000_000,
         ge=1,
@@ -100,6 +83,11 @@ class PropagationSettings(BaseModel):
         description="Share of the neighbourhood in a session's new difficulty.",
     )
     rounds: int = Field(default=1, ge=0, le=100, description="Rounds of propagation; 0 for none.")
+    engine: Literal["graphframes", "arrays"] = Field(
+        default="graphframes",
+        description="How it is computed; the result is the same. graphframes: aggregateMessages, all of it "
+        "distributed; arrays: two arrays by pattern are broadcast, several times faster.",
+    )
 
 
 class DemoSettings(BaseModel):

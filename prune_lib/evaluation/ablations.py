@@ -150,7 +150,7 @@ class _Bench:
             .join(self.rank(variant.difficulty), "sid", "left")
             .select("sid", F.coalesce("q", F.lit(0.5)).alias("x"))
         )
-        x = propagate(graph, settle(q), spreading.alpha, spreading.rounds)
+        x = propagate(graph, settle(q), spreading.alpha, spreading.rounds, spreading.engine)
         bands = popularity_bands(self.encoded.item_sessions)
         selection = select_sessions(
             self.encoded,

@@ -70,9 +70,6 @@ ABLATIONS: dict[str, Variant] = {
     "half-life=0.5": Variant("recency", {"half_life": 0.5}),
     "floor=1": Variant("floors", floor=1),
     "unit=prefix": Variant("unit", unit="prefix"),
-    "rounds": Variant("sampler", {"sampler": "rounds"}),
-    "rounds, epsilon=0.25": Variant("sampler", {"sampler": "rounds", "epsilon": 0.25}),
-    "rounds, epsilon=1": Variant("sampler", {"sampler": "rounds", "epsilon": 1.0}),
 }
 
 

@@ -1,71 +1,50 @@
-"""Greedy in rounds: the distributed maximiser of the coverage objective.
+"""Greedy in rounds: sequential greedy, pick by pick, over sessions that no single task could hold.
 
-Sequential greedy takes the session with the largest key, then updates every neighbour. But picks that share
-no pattern do not interact, and a neighbour matters only through a pattern that supplies a noticeable part
-of the gain. So a round
+A session's last computed key is an upper bound of its key, because the objective is submodular (Minoux,
+1978). So as long as greedy's next key is larger than every bound outside a set of sessions, greedy looks at
+that set alone. A round
 
-1. sets the threshold to `rho` times the largest known bound (a session's last computed key is an upper
-   bound of its key, because the objective is submodular);
-2. computes afresh the keys of the sessions whose bound passes it (numpy in Arrow batches; what each pattern
-   has still to offer is a broadcast array);
-3. among those still above it, lets each pattern rank its sessions by (key, tie) and admit them until the
-   messages admitted exceed `epsilon`; a session is held back where a pattern that supplies at least
-   `delta` of its gain does not admit it; the others are picked;
-4. adds the picked messages to the patterns' evidence (a pattern-sized array on the driver).
+1. takes the sessions with the largest bounds, as many as are likely to leave the task `task_edges` edges (by
+   a histogram of the bounds, 16 bins an octave; most bounds turn out to be stale);
+2. computes their keys afresh, in parallel (numpy in Arrow batches, the state as a broadcast array);
+3. sends those that are still above every bound left outside to one task, which runs lazy greedy on them
+   until its next key no longer is; where ties make them too many, only the first in order are sent;
+4. gives what was not picked back, with its new bound, and adds the evidence that the picks brought.
 
-Order of rank: (round, key descending, tie, sid). The budget cuts this order at the longest prefix that
-fits, so that the kept set of a smaller budget is a prefix of a larger one's.
+The picks and their order are those of sequential greedy, whatever the size of a round: rounds only bound what
+a task must hold. Only sessions whose bound is among the largest are touched.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import reduce
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from prune_lib.ordering import with_running_total
-from prune_lib.sampling.gains import COLD, FULL, GAIN_UNIT, SEEN, Objective, contributions, sum_by_row
+from prune_lib.sampling.gains import Objective
+from prune_lib.sampling.keys import SESSION, names_of, with_keys
+from prune_lib.sampling.task import Order, TaskResult, greedy_in_one_task
+from prune_lib.settle import settle
+from prune_lib.shuffled import ShuffleMeter
 
-if TYPE_CHECKING:
-    from prune_lib.settings import SamplingSettings
-
-__all__ = [
-    "PICK_COLUMNS",
-    "Picks",
-    "RoundRecord",
-    "lists_of",
-    "received_by_pattern",
-    "run_rounds",
-    "with_keys",
-]
+__all__ = ["Picks", "RoundRecord", "run_greedy"]
 
 _LOG = logging.getLogger(__name__)
 
-_SESSION = "sid bigint, n int, tie bigint, scale double, patterns array<int>, messages array<int>"
-_KEYED = _SESSION + ", key double, gain bigint, gain_new bigint, gain_cold bigint"
-_EDGE = (
-    "sid bigint, n int, tie bigint, scale double, key double, gain bigint, gain_new bigint, "
-    "gain_cold bigint, pattern int, message int, strong boolean"
-)
-PICK_COLUMNS = [
-    "sid",
-    "n",
-    "tie",
-    "phase",
-    "round",
-    "key",
-    "gain",
-    "gain_new",
-    "gain_cold",
-]
+_BINS_AN_OCTAVE = 16
+_BOUNDED = [*names_of(SESSION), "key", "bin"]
+# Where ties put more than this multiple of a task's edges above all bounds outside, they are cut by order.
+_SLACK = 2
+# Edges of the sessions whose keys a round computes afresh, as a multiple of what its task holds, at most.
+_FURTHEST = 4
+# Frames of sessions with bounds that are kept apart before they are put together into one.
+_FRAMES = 12
 
 
 @dataclass
@@ -74,13 +53,14 @@ class RoundRecord:
 
     Attributes:
         phase: floor or coverage.
-        round: from 1 on; the exact sampler is one.
-        threshold: smallest key that could be picked.
+        round: from 1 on; where all fits one task, there is one.
+        threshold: smallest key that was picked.
         candidates: sessions whose keys were computed afresh.
         picked: sessions.
         interactions: what they cost, in the budget's unit.
         seconds: of the round.
-        edges: session-pattern edges that were looked at.
+        edges: session-pattern edges that were looked at, as often as they were.
+        shuffle_bytes: written by the round's shuffles; None where Spark does not tell.
     """
 
     phase: str
@@ -91,165 +71,67 @@ class RoundRecord:
     interactions: int
     seconds: float
     edges: int
+    shuffle_bytes: int | None
 
 
 @dataclass
 class Picks:
-    """Picked sessions with what was known when they were picked, in `PICK_COLUMNS`.
+    """Picked sessions with what was known when they were picked, in `task.PICK_COLUMNS`.
 
     Attributes:
-        frames: one cached frame a round.
+        frames: settled frames of picks; their column `round` is the place in the order of choice.
+        picked: number of sessions.
         spent: their cost.
         full: whether the budget ended before the sessions did.
         records: a record a round.
     """
 
     frames: list[DataFrame] = field(default_factory=list)
+    picked: int = 0
     spent: int = 0
     full: bool = False
     records: list[RoundRecord] = field(default_factory=list)
 
-
-Batches = Iterable[pa.RecordBatch]
-
-
-def lists_of(column: pa.Array) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """Flat values and lengths of an Arrow list column without nulls."""
-    offsets = column.offsets.to_numpy().astype(np.int64)
-    values = column.values.to_numpy(zero_copy_only=False)[offsets[0] : offsets[-1]]
-    return values, np.diff(offsets)
+    def add(self, result: TaskResult) -> None:
+        """Take in what a task chose."""
+        self.frames.append(result.picks)
+        self.picked += result.picked
+        self.spent += result.spent
+        self.full = result.full
 
 
 @dataclass
-class _Arithmetic:
-    """Arrow functions over sessions with their edges, for one state of the objective.
+class _Pool:
+    """Sessions with bounds, and how many of them there are by bin.
 
-    Shipped to the Python workers by Spark; the arrays travel as broadcasts.
+    Attributes:
+        rows: `_BOUNDED`, settled; rows of a bin that is not in `bins` have been taken out.
+        bins: largest bound, sessions and edges by bin.
     """
 
-    offer: Any
-    kind: Any
-    saturation: npt.NDArray[np.float64]
-    delta: float
+    rows: DataFrame
+    bins: dict[int, tuple[float, int, int]]
 
-    def _keys(self, batch: pa.RecordBatch) -> dict[str, npt.NDArray[Any]]:
-        pattern, lengths = lists_of(batch.column("patterns"))
-        message, _ = lists_of(batch.column("messages"))
-        gains = contributions(self.offer.value, self.saturation, pattern, message)
-        kind = self.kind.value[pattern]
-        total = sum_by_row(gains, lengths)
-        scale = batch.column("scale").to_numpy()
-        return {
-            "pattern": pattern,
-            "message": message,
-            "lengths": lengths,
-            "edge_gain": gains,
-            "key": scale * (total / GAIN_UNIT),
-            "gain": total,
-            "gain_new": sum_by_row(np.where(kind == SEEN, 0, gains), lengths),
-            "gain_cold": sum_by_row(np.where(kind == COLD, gains, 0), lengths),
-        }
-
-    def keyed(self, batches: Batches) -> Batches:
-        """Sessions with their keys: `_KEYED`."""
-        names = ["sid", "n", "tie", "scale", "patterns", "messages"]
-        for batch in batches:
-            k = self._keys(batch)
-            yield pa.RecordBatch.from_arrays(
-                [batch.column(c) for c in names]
-                + [pa.array(k[c]) for c in ("key", "gain", "gain_new", "gain_cold")],
-                names=[*names, "key", "gain", "gain_new", "gain_cold"],
-            )
-
-    def edges(self, threshold: float, above: bool) -> Callable[[Batches], Batches]:
-        """Edges of the sessions whose fresh key is above the threshold, or the sessions below it."""
-
-        def run(batches: Batches) -> Batches:
-            for batch in batches:
-                k = self._keys(batch)
-                rows = np.repeat(np.arange(batch.num_rows), k["lengths"])
-                on = k["key"][rows] >= threshold
-                rows = rows[on]
-                gain = k["gain"][rows]
-                take = pa.array(rows)
-                columns = [batch.column(c).take(take) for c in ("sid", "n", "tie", "scale")]
-                columns += [pa.array(k[c][rows]) for c in ("key", "gain", "gain_new", "gain_cold")]
-                columns += [
-                    pa.array(k["pattern"][on]),
-                    pa.array(k["message"][on]),
-                    pa.array(k["edge_gain"][on] >= self.delta * gain),
-                ]
-                yield pa.RecordBatch.from_arrays(columns, names=[c.split()[0] for c in _EDGE.split(", ")])
-
-        def rest(batches: Batches) -> Batches:
-            for batch in self.keyed(batches):
-                yield batch.filter(pa.array(batch.column("key").to_numpy() < threshold))
-
-        return run if above else rest
-
-    def destroy(self) -> None:
-        """Free the broadcasts once no job will read them again."""
-        for broadcast in (self.offer, self.kind):
-            broadcast.unpersist()
-
-
-def _arithmetic(frame: DataFrame, objective: Objective, largest: int, delta: float) -> _Arithmetic:
-    context = frame.sparkSession.sparkContext
-    return _Arithmetic(
-        context.broadcast(objective.offer()),
-        context.broadcast(objective.kind()),
-        objective.saturation(largest),
-        delta,
-    )
-
-
-def largest_message(sessions: DataFrame, unit: int) -> int:
-    """Largest message of the frame, capped where exp(-a) is below the gain's unit."""
-    found = sessions.agg(F.max(F.array_max("messages"))).first()[0]  # type: ignore[index]
-    return min(int(found or 0), FULL * unit)
-
-
-def with_keys(sessions: DataFrame, objective: Objective) -> DataFrame:
-    """Key and gain of every session under the objective's present state.
-
-    Args:
-        sessions: sid, n, tie, scale DOUBLE (what the gain is multiplied by: difficulty / cost),
-            patterns ARRAY<INT>, messages ARRAY<INT>.
-        objective: the state.
-
-    Returns:
-        The same columns and key DOUBLE, gain, gain_new, gain_cold BIGINT (units of 1/GAIN_UNIT).
-        Cost: one pass over the edges, no shuffle.
-    """
-    run = _arithmetic(sessions, objective, largest_message(sessions, objective.unit), 0.0)
-    return sessions.select(*[c.split()[0] for c in _SESSION.split(", ")]).mapInArrow(run.keyed, _KEYED)
-
-
-def _contest(active: DataFrame, arithmetic: _Arithmetic, threshold: float, room: int) -> DataFrame:
-    """Who is picked among the sessions above the threshold: `_KEYED` and picked BOOLEAN."""
-    ahead = (
-        Window.partitionBy("pattern")
-        .orderBy(F.desc("key"), "tie", "sid")
-        .rowsBetween(Window.unboundedPreceding, -1)
-    )
-    edges = active.mapInArrow(arithmetic.edges(threshold, above=True), _EDGE)
-    # A pattern admits the next session while what it has admitted in this round is at most epsilon.
-    refused = F.col("strong") & (F.coalesce(F.sum("message").over(ahead), F.lit(0)) > room)
-    judged = (
-        edges.withColumn("refused", refused)
-        .groupBy("sid", "n", "tie", "scale", "key", "gain", "gain_new", "gain_cold")
-        .agg(
-            F.collect_list("pattern").alias("patterns"),
-            F.collect_list("message").alias("messages"),
-            (~F.max("refused")).alias("picked"),
+    @classmethod
+    def of(cls, rows: DataFrame) -> _Pool:
+        counted = (
+            rows.groupBy("bin")
+            .agg(F.max("key"), F.count(F.lit(1)), F.sum(F.size("patterns").cast("bigint")))
+            .collect()
         )
-    )
-    below = active.mapInArrow(arithmetic.edges(threshold, above=False), _KEYED)
-    judged = judged.select(*[c.split()[0] for c in _KEYED.split(", ")], "picked")
-    return judged.unionByName(below.withColumn("picked", F.lit(False)))
+        return cls(rows, {int(b): (float(key), int(n), int(edges)) for b, key, n, edges in counted})
+
+    def take(self, lowest: int) -> DataFrame:
+        """Take the bins from `lowest` on out."""
+        out = self.rows.filter((F.col("bin") >= lowest) & (F.col("bin") <= max(self.bins, default=lowest)))
+        self.bins = {b: v for b, v in self.bins.items() if b < lowest}
+        return out
+
+    def rest(self) -> DataFrame:
+        return self.rows.filter(F.col("bin") <= max(self.bins))
 
 
-def run_rounds(
+def run_greedy(
     sessions: DataFrame,
     objective: Objective,
     budget: int,
@@ -257,158 +139,156 @@ def run_rounds(
     cost: str,
     phase: int,
     name: str,
-    settings: SamplingSettings,
+    task_edges: int | None,
 ) -> Picks:
     """Pick sessions by key until the budget or the sessions with a gain end.
 
     Args:
-        sessions: the eligible sessions, columns as for `with_keys`.
+        sessions: the eligible sessions, settled; the columns of `keys.SESSION`.
         objective: the state, changed in place to the state after the picks.
-        budget: what may be spent, in the cost's unit.
+        budget: what may be spent, in the cost's unit; the first session that does not fit ends it.
         cost: 'n' (interactions) or 'one' (sessions).
         phase: number of the phase, for the order of ranks.
         name: its name, for the log and the record.
-        settings: epsilon, rho, delta, max_rounds.
+        task_edges: edges that a round's task holds, about; None to have all in one task at once.
 
     Returns:
-        The picks. Where max_rounds end before the budget, the rest is ordered by its last keys at once,
-        with a warning.
+        The picks, the same for every `task_edges`.
 
-    Cost: three small Spark jobs a round; only sessions whose bound passes the threshold are computed.
+    Cost: without rounds one task and no shuffle. A round is four small Spark jobs; only sessions whose
+    bound is among the largest are touched.
     """
     picks = Picks()
-    room = round(settings.epsilon * objective.unit) if objective.cap is None else 0
-    largest = largest_message(sessions, objective.unit)
-    price = F.col("n") if cost == "n" else F.lit(1)
-    static = with_keys(sessions, objective).filter("key > 0").sort(F.desc("key")).persist()
-    bins = _bound_bins(static)
-    remaining = sum(count for _, count in bins)
-    frontier = float("inf")  # sessions of `static` at or above it have been taken out
-    waiting, waiting_bound = None, 0.0  # taken out, held back or below the threshold when looked at
-    number = 0
-    # Unions add partitions up, round after round; as many as a shuffle makes are enough.
-    parts = int(sessions.sparkSession.conf.get("spark.sql.shuffle.partitions") or 8)
-    while remaining > 0 and not picks.full:
+    meter = ShuffleMeter(sessions.sparkSession)
+    # Sessions without an edge gain nothing and are never chosen: the task's memory is its edges'.
+    sessions = sessions.filter(F.size("patterns") > 0)
+    if task_edges is None:
         started = time.monotonic()
-        bound = max(waiting_bound, _largest_below(bins, frontier))
-        number += 1
-        last = number > settings.max_rounds
-        threshold = 0.0 if last else settings.rho * bound
-        if last:
-            _LOG.warning(
-                "%s: %d rounds did not end it; the rest is ordered by its keys at once",
-                name,
-                settings.max_rounds,
-            )
-        # A pattern that supplies at least `delta` of the gain may hold a session back: none does at 2.
-        arithmetic = _arithmetic(sessions, objective, largest, 2.0 if last else settings.delta)
-        active = static.filter((F.col("key") >= threshold) & (F.col("key") < frontier))
-        if waiting is not None:
-            active = active.unionByName(waiting.filter(F.col("key") >= threshold))
-        judged = _contest(active.coalesce(parts), arithmetic, threshold, room)
-        judged = judged.coalesce(parts).localCheckpoint(eager=False)
-        picked = F.col("picked") & (F.col("gain") > 0)
-        seen = judged.agg(
-            F.count(F.lit(1)).alias("candidates"),
-            F.count_if(picked).alias("picked"),
-            F.sum(F.when(picked, price).otherwise(0)).alias("price"),
-            F.count_if(F.col("gain") == 0).alias("exhausted"),
-            F.sum(F.size("patterns")).alias("edges"),
-        ).first()
-        assert seen is not None
-        chosen = judged.filter(picked).withColumn("phase", F.lit(phase)).withColumn("round", F.lit(number))
-        n_picked, spent = int(seen["picked"]), int(seen["price"] or 0)
-        if picks.spent + spent > budget:
-            picks.full = True
-            chosen = _longest_prefix(chosen, price, budget - picks.spent)
-            cut = chosen.agg(F.count(F.lit(1)), F.sum(price)).first()
-            assert cut is not None
-            n_picked, spent = int(cut[0]), int(cut[1] or 0)
-        objective.add(*received_by_pattern(chosen))
-        picks.frames.append(chosen.select(*PICK_COLUMNS))
-        picks.spent += spent
-        remaining -= n_picked + int(seen["exhausted"])
-        frontier = min(frontier, threshold)
-        held = judged.filter(~F.col("picked") & (F.col("gain") > 0)).drop("picked")
-        if waiting is not None:
-            held = held.unionByName(waiting.filter(F.col("key") < threshold))
-        waiting = held.coalesce(parts).localCheckpoint(eager=False)
-        waiting_bound = float((waiting.agg(F.max("key")).first() or [0.0])[0] or 0.0)
-        arithmetic.destroy()
-        record = RoundRecord(
-            name,
-            number,
-            threshold,
-            int(seen["candidates"]),
-            n_picked,
-            spent,
-            round(time.monotonic() - started, 3),
-            int(seen["edges"] or 0),
+        result = greedy_in_one_task(sessions, objective, budget, cost=cost, phase=phase)
+        picks.add(result)
+        _record(picks, name, result, result.seen, result.edges, started, meter)
+        return picks
+    pools = [_Pool.of(settle(_bounded(with_keys(sessions, objective))))]
+    scanned = sum(edges for _, _, edges in pools[0].bins.values())
+    # Unions add partitions up, round after round: as many as the first frame has are enough.
+    parts = pools[0].rows.rdd.getNumPartitions()
+    reach = float(task_edges)
+    while pools and not picks.full:
+        started = time.monotonic()
+        lowest, outside = _level(pools, reach)
+        active = reduce(DataFrame.unionByName, [pool.take(lowest) for pool in pools])
+        fresh = settle(_bounded(with_keys(active.coalesce(parts), objective)))
+        above, below, before, seen, edges, sent = _split(fresh, outside, task_edges)
+        # Most bounds turn out to be stale: look at more of them where the task could have held more.
+        reach = min(reach * min(max(task_edges / max(sent, 1), 0.5), 2.0), _FURTHEST * task_edges)
+        result = greedy_in_one_task(
+            above.drop("bin"),
+            objective,
+            budget - picks.spent,
+            cost=cost,
+            phase=phase,
+            first=picks.picked + 1,
+            before=before,
+            keep_left=True,
         )
-        picks.records.append(record)
-        _LOG.info(
-            "%s round %d: %d candidates, %d picked, %d of %d spent, %.1f s",
-            name,
-            number,
-            record.candidates,
-            n_picked,
-            picks.spent,
-            budget,
-            record.seconds,
-        )
-    static.unpersist()
+        picks.add(result)
+        left = result.left.withColumn("bin", _bin(F.col("key")))
+        pools = [pool for pool in (*pools, _Pool.of(below), _Pool.of(left.select(*_BOUNDED))) if pool.bins]
+        if len(pools) > _FRAMES:
+            rest = reduce(DataFrame.unionByName, [pool.rest() for pool in pools])
+            pools = [_Pool.of(settle(rest.coalesce(parts)))]
+        _record(picks, name, result, seen, scanned + edges + result.edges, started, meter)
+        scanned = 0
     return picks
 
 
-def received_by_pattern(
-    chosen: DataFrame,
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Patterns of the chosen sessions (patterns, messages) and the sum that each receives.
+def _bin(key: Column) -> Column:
+    return F.floor(F.log2(key) * _BINS_AN_OCTAVE).cast("int")
 
-    Cost: a shuffle of the chosen sessions' edges; two pattern-sized arrays on the driver.
+
+def _bounded(keyed: DataFrame) -> DataFrame:
+    return keyed.filter("key > 0").withColumn("bin", _bin(F.col("key"))).select(*_BOUNDED)
+
+
+def _level(pools: Sequence[_Pool], reach: float) -> tuple[int, float]:
+    """The lowest bin of the next round, and the largest bound outside it (0 where nothing is outside)."""
+    edges: dict[int, int] = {}
+    for pool in pools:
+        for b, (_, _, n) in pool.bins.items():
+            edges[b] = edges.get(b, 0) + n
+    lowest, total = max(edges), 0
+    for b in sorted(edges, reverse=True):
+        total += edges[b]
+        if total > reach and b < lowest:
+            break
+        lowest = b
+    outside = [key for pool in pools for b, (key, _, _) in pool.bins.items() if b < lowest]
+    return lowest, max(outside, default=0.0)
+
+
+def _split(
+    fresh: DataFrame, outside: float, task_edges: int
+) -> tuple[DataFrame, DataFrame, Order, int, int, int]:
+    """What goes to the task.
+
+    Returns:
+        Sessions for the task, the others, the place in the order where the task is to end; sessions and
+        edges of both, edges of those above all bounds outside.
     """
-    received = (
-        chosen.select(F.explode(F.arrays_zip("patterns", "messages")).alias("e"))
-        .groupBy(F.col("e.patterns").alias("pattern"))
-        .agg(F.sum(F.col("e.messages").cast("bigint")).alias("message"))
-        .toPandas()
+    is_above = F.col("key") > outside
+    size = F.size("patterns").cast("bigint")
+    counted = fresh.agg(F.count(F.lit(1)), F.sum(size), F.sum(F.when(is_above, size).otherwise(0))).first()
+    assert counted is not None  # an aggregate without keys has one row
+    seen, edges, edges_above = (int(x or 0) for x in counted)
+    above, below = fresh.filter(is_above), fresh.filter(~is_above)
+    # Strictly above: a session outside whose bound is the same may come first by its tie.
+    before: Order = (outside, -(2**63), -1)
+    if edges_above <= _SLACK * task_edges:
+        return above, below, before, seen, edges, edges_above
+    running = settle(
+        with_running_total(
+            above.withColumn("order", -F.col("key")).withColumn("edges", size),
+            ["order", "tie", "sid"],
+            "edges",
+            "running",
+        )
     )
-    return received["pattern"].to_numpy(np.int64), received["message"].to_numpy(np.int64)
+    # The first session always goes, however many edges it has.
+    sent = F.col("running") - F.col("edges") < task_edges
+    first = running.filter(~sent).orderBy("order", "tie", "sid").select("key", "tie", "sid").first()
+    if first is not None:
+        before = (float(first[0]), int(first[1]), int(first[2]))
+    above = running.filter(sent).select(*_BOUNDED)
+    return above, below.unionByName(running.filter(~sent).select(*_BOUNDED)), before, seen, edges, edges_above
 
 
-def _longest_prefix(chosen: DataFrame, price: Column, left: int) -> DataFrame:
-    """The first sessions by (key descending, tie, sid) whose running price is at most what is left."""
-    ranked = with_running_total(
-        chosen.withColumn("order", -F.col("key")).withColumn("price", price.cast("bigint")),
-        ["order", "tie", "sid"],
-        "price",
-        "running",
+def _record(
+    picks: Picks,
+    name: str,
+    result: TaskResult,
+    candidates: int,
+    edges: int,
+    started: float,
+    meter: ShuffleMeter,
+) -> None:
+    record = RoundRecord(
+        name,
+        len(picks.records) + 1,
+        result.threshold,
+        candidates,
+        result.picked,
+        result.spent,
+        round(time.monotonic() - started, 3),
+        edges,
+        meter.bytes(),
     )
-    return ranked.filter(F.col("running") <= left).select(*chosen.columns).localCheckpoint()
-
-
-def _bound_bins(static: DataFrame) -> list[tuple[float, int]]:
-    """Largest key and number of sessions by bin of log2(key), 16 bins an octave: a small list."""
-    rows = (
-        static.groupBy(F.floor(F.log2("key") * 16).alias("bin"))
-        .agg(F.max("key").alias("key"), F.count(F.lit(1)).alias("n"))
-        .collect()
+    picks.records.append(record)
+    _LOG.info(
+        "%s round %d: %d candidates, %d picked, %d spent, %.1f s",
+        name,
+        record.round,
+        candidates,
+        result.picked,
+        picks.spent,
+        record.seconds,
     )
-    return sorted(((float(r["key"]), int(r["n"])) for r in rows), reverse=True)
-
-
-def _largest_below(bins: list[tuple[float, int]], frontier: float) -> float:
-    """An upper bound of the keys below the frontier: exact, but for the bin that the frontier cuts.
-
-    >>> _largest_below([(8.0, 1), (4.0, 3), (2.0, 1)], 4.5)
-    4.0
-    """
-    width = 2.0 ** (1 / 16)
-    found = 0.0
-    for key, _ in bins:
-        if key < frontier:
-            return max(found, key)
-        # The bin's smallest key may lie below the frontier although its largest does not.
-        if key / width < frontier:
-            found = max(found, np.nextafter(frontier, 0.0))
-    return found

@@ -4,7 +4,7 @@ Phases, in the order of rank:
 
 0. *floor* (only with `--floor N`): items that have at least N sessions get N, by as few clicks as greedy
    set cover finds;
-1. *coverage*: greedy in rounds on the session-pattern graph, one session of every distinct sequence;
+1. *coverage*: greedy on the session-pattern graph, one session of every distinct sequence;
 2. *rest*: distinct sessions without anything to offer (a single click), by key;
 3. *duplicate*: sessions whose sequence is kept already, by key; reached only when the budget is larger
    than all distinct sessions together.
@@ -13,9 +13,8 @@ Phases, in the order of rank:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,16 +25,10 @@ from pyspark.sql import functions as F
 from prune_lib.errors import SettingsError
 from prune_lib.graph import SessionGraph
 from prune_lib.ordering import with_dense_index, with_running_total
-from prune_lib.sampling.exact import run_exact
 from prune_lib.sampling.gains import Objective
-from prune_lib.sampling.rounds import (
-    PICK_COLUMNS,
-    Picks,
-    RoundRecord,
-    received_by_pattern,
-    run_rounds,
-    with_keys,
-)
+from prune_lib.sampling.keys import received_by_pattern, with_keys
+from prune_lib.sampling.rounds import Picks, RoundRecord, run_greedy
+from prune_lib.sampling.task import PICK_COLUMNS
 from prune_lib.sessions.encoding import Encoded
 from prune_lib.settle import settle
 
@@ -153,14 +146,14 @@ def select_sessions(
         open_sessions = sessions
     # What costs more than all that is left can never be kept: in line, it could only end the budget early.
     open_sessions = open_sessions.filter(price <= budget - spent)
-    run = _sampler(graph.n_edges, settings)
-    picks = run(
+    picks = run_greedy(
         open_sessions.filter(~F.col("copy")),
         objective,
         budget - spent,
         cost=cost,
         phase=COVERAGE,
         name="coverage",
+        task_edges=_task_edges(graph.n_edges, settings),
     )
     frames, records, spent = frames + picks.frames, records + picks.records, spent + picks.spent
     if not picks.full and spent < budget:
@@ -200,8 +193,15 @@ def _floor_picks(
     )
     # Copies hold the same items as the session that stands for them: only a floor above 1 needs them.
     eligible = settle((holders.filter(~F.col("copy")) if floor == 1 else holders).drop("copy"))
-    run = _sampler(encoded.n_interactions, settings)
-    picks = run(eligible, objective, budget, cost=cost, phase=FLOOR, name="floor")
+    picks = run_greedy(
+        eligible,
+        objective,
+        budget,
+        cost=cost,
+        phase=FLOOR,
+        name="floor",
+        task_edges=_task_edges(encoded.n_interactions, settings),
+    )
     missing = int((np.minimum(objective.evidence, wanted) < wanted).sum())
     if missing:
         raise SettingsError(
@@ -212,10 +212,12 @@ def _floor_picks(
     return picks
 
 
-def _sampler(n_edges: int, settings: SamplingSettings) -> Callable[..., Picks]:
-    """Exact greedy where the edges fit one task, else rounds; by the size of the data alone."""
-    exact = settings.sampler == "exact" or (settings.sampler == "auto" and n_edges <= settings.exact_edges)
-    return run_exact if exact else partial(run_rounds, settings=settings)
+def _task_edges(n_edges: int, settings: SamplingSettings) -> int | None:
+    """Edges that a round's task holds; None for all at once. By the size of the data alone."""
+    all_at_once = settings.sampler == "exact" or (
+        settings.sampler == "auto" and n_edges <= settings.task_edges
+    )
+    return None if all_at_once else settings.task_edges
 
 
 _UNITS = {"n": "interactions", "one": "sessions"}

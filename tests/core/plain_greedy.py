@@ -17,6 +17,7 @@ def plain_lazy_greedy(
     scale: npt.NDArray[np.float64],
     price: Ints,
     tie: Ints,
+    sid: Ints,
     objective: Objective,
     budget: int,
 ) -> tuple[list[int], list[tuple[float, int, int, int]], bool]:
@@ -27,19 +28,20 @@ def plain_lazy_greedy(
     offer = objective.offer()
     gains = contributions(offer, saturation, pattern, message)
     keys = scale * (sum_by_row(gains, ends - starts) / GAIN_UNIT)
-    heap = [(-k, t, r) for r, (k, t) in enumerate(zip(keys.tolist(), tie.tolist(), strict=True)) if k > 0]
+    rows = zip(keys.tolist(), tie.tolist(), sid.tolist(), strict=True)
+    heap = [(-k, t, s, r) for r, (k, t, s) in enumerate(rows) if k > 0]
     heapq.heapify(heap)
     order: list[int] = []
     facts: list[tuple[float, int, int, int]] = []
     spent = 0
     while heap:
-        _, t, r = heap[0]
+        _, t, s, r = heap[0]
         edges = slice(starts[r], ends[r])
         p = pattern[edges]
         now = contributions(offer, saturation, p, message[edges])
         gain = int(now.sum())
         key = float(scale[r] * (gain / GAIN_UNIT))
-        entry = (-key, t, r)
+        entry = (-key, t, s, r)
         if key <= 0.0:
             heapq.heappop(heap)
             continue

@@ -33,6 +33,7 @@ def run_lazy(
         (np.ones(cost.size) if scale is None else scale) / cost,
         cost,
         np.arange(cost.size),
+        np.arange(cost.size),
         state,
         budget,
     )
@@ -82,6 +83,7 @@ def test_the_compiled_loop_is_the_plain_one_bit_for_bit(seed: int, cap: int | No
             np.exp(-np.round(rng_scale(seed, n), 2)),
             rng_price(seed, n),
             np.random.default_rng(seed + 9).integers(0, 50, n),
+            np.random.default_rng(seed + 10).permutation(n),
             state,
             500,
         )
@@ -92,6 +94,49 @@ def test_the_compiled_loop_is_the_plain_one_bit_for_bit(seed: int, cap: int | No
     columns = (choice.key, choice.gain, choice.gain_new, choice.gain_cold)
     assert list(zip(*(c.tolist() for c in columns), strict=True)) == facts
     assert (after == plain_after).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_greedy_ends_and_goes_on_anywhere_in_its_order(seed: int) -> None:
+    """Cut at the place of some session, and begun anew with the keys as bounds: the same picks."""
+    rng = np.random.default_rng(seed)
+    sessions = random_sessions(seed, n=300, items=50)
+    graph = build_graph(sessions, age=np.linspace(1, 0, len(sessions)))
+    n = len(sessions)
+    ends, lengths = graph.indptr[1:], np.diff(graph.indptr)
+    message = np.rint(graph.message * UNIT).astype(np.int32)
+    # Few ties and few scales, so that keys, and ties of keys, are equal often.
+    scale, tie, price = rng.integers(1, 3, n) / 2.0, rng.integers(0, 3, n), np.ones(n, dtype=np.int64)
+
+    def greedy_of(rows: np.ndarray, state: Objective, budget: int, **how):
+        edges = np.concatenate([np.arange(ends[r] - lengths[r], ends[r]) for r in rows])
+        return lazy_greedy(
+            np.cumsum(lengths[rows]),
+            graph.pattern.astype(np.int32)[edges],
+            message[edges],
+            scale[rows],
+            price[rows],
+            tie[rows],
+            rows,
+            state,
+            budget,
+            **how,
+        )
+
+    whole = Objective.empty(graph.weight, np.zeros(graph.weight.size, dtype=bool), UNIT)
+    all_rows = rng.permutation(n)
+    wanted = greedy_of(all_rows, whole, 150)
+    order = all_rows[wanted.rows]
+    for cut in (1, 40, 99):
+        state = Objective.empty(graph.weight, np.zeros(graph.weight.size, dtype=bool), UNIT)
+        place = (float(wanted.key[cut]), int(tie[order[cut]]), int(order[cut]))
+        one = greedy_of(all_rows, state, 150, before=place)
+        assert all_rows[one.rows].tolist() == order[:cut].tolist() and not one.full
+        left = np.setdiff1d(np.arange(n), one.rows)
+        bound = one.bound[left]
+        two = greedy_of(all_rows[left], state, 150 - cut, key=bound)
+        assert all_rows[left][two.rows].tolist() == order[cut:].tolist()
+        assert (state.evidence == whole.evidence).all()
 
 
 def test_where_nothing_can_be_kept_on_disk_the_loop_is_compiled_all_the_same(monkeypatch) -> None:
@@ -158,6 +203,7 @@ def test_the_gain_is_the_objectives_increase() -> None:
         1 / cost,
         cost,
         np.arange(cost.size),
+        np.arange(cost.size),
         state,
         60,
     )
@@ -189,6 +235,7 @@ def test_a_capped_objective_is_set_cover() -> None:
         np.ones(7, dtype=np.int32),
         np.ones(4),
         np.ones(4, dtype=np.int64),
+        np.arange(4),
         np.arange(4),
         state,
         99,

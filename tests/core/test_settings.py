@@ -66,7 +66,7 @@ def file(tmp_path: Path):
         (["--ratio", "0.1", "--method", "grpah"], ["'grpah'. Did you mean graph?"]),
         (["--ratio", "0.1", "--seed", "1.5"], ["--seed must be a whole number", "got '1.5'"]),
         (["--ratio", "0.1", "--input", ""], ["--input must be text that is not empty; got ''"]),
-        (["--ratio", "0.1", "--sampling-rho", "2"], ["--sampling-rho must be in (0, 1]; got 2."]),
+        (["--ratio", "0.1", "--sampling-half-life", "0"], ["--sampling-half-life must be above 0; got 0."]),
         (["--ratio", "0.1", "--propagation-alpha", "-1"], ["must be in [0, 1]; got -1."]),
         (
             ["--ratio", "0.1", "--version", "3", "--timestamp", "2026-11-01"],
@@ -110,7 +110,7 @@ def test_a_wrong_variable_of_the_environment() -> None:
         ),
         ("ratio: 0.1\nkappa: 1\n", ["`kappa`", "Did you mean sampling.kappa?"]),
         ("ratio: 0.1\nsampling: 3\n", ["`sampling`", "is a group", "kappa"]),
-        ("ratio: 0.1\nsampling:\n  rho: 0\n", ["`sampling.rho`", "must be in (0, 1]; got 0."]),
+        ("ratio: 0.1\nsampling:\n  task_edges: 0\n", ["`sampling.task_edges`", "must be 1 or more; got 0."]),
         ("ratio: 0.1\nratio: 0.2\n", ["(line 2) is there twice, first in line 1"]),
         ("ratio: 0.1\nconfig: other.yaml\n", ["cannot be set in the file itself"]),
         ("ratio: 0.1\ntraining:\n  epochs: 0\n", ["`training.epochs`", "got 0"]),
@@ -137,11 +137,11 @@ def test_all_mistakes_are_reported_together(file) -> None:
 
 
 def test_flags_win_over_environment_over_file_over_defaults(file) -> None:
-    path = file("ratio: 0.1\nseed: 1\nfloor: 1\nsampling:\n  kappa: 1\n  rho: 0.9\n")
-    environ = {"PRUNE_SEED": "2", "PRUNE_FLOOR": "2", "PRUNE_SAMPLING__RHO": "0.8"}
+    path = file("ratio: 0.1\nseed: 1\nfloor: 1\nsampling:\n  kappa: 1\n  half_life: 0.9\n")
+    environ = {"PRUNE_SEED": "2", "PRUNE_FLOOR": "2", "PRUNE_SAMPLING__HALF_LIFE": "0.8"}
     s = load_settings(["--config", path, "--floor", "3"], environ)
     assert (s.ratio, s.seed, s.floor) == (0.1, 2, 3)
-    assert (s.sampling.kappa, s.sampling.rho, s.sampling.delta) == (1.0, 0.8, 0.1)
+    assert (s.sampling.kappa, s.sampling.half_life, s.sampling.item_exponent) == (1.0, 0.8, 0.25)
 
 
 def test_every_source_can_set_every_option(file) -> None:

@@ -17,9 +17,15 @@ from tests.spark.sessions import encoded, random_sessions
 
 
 def run(
-    made: Encoded, graph: SessionGraph, budget: int, *, floor: int = 0, sampler: str = "exact"
+    made: Encoded,
+    graph: SessionGraph,
+    budget: int,
+    *,
+    floor: int = 0,
+    sampler: str = "exact",
+    task_edges: int = 1000,
 ) -> Selection:
-    """A selection at equal difficulty of all sessions."""
+    """A selection at equal difficulty of all sessions; rounds are so small that it takes many."""
     return select_sessions(
         made,
         graph,
@@ -29,7 +35,7 @@ def run(
         cost="n",
         floor=floor,
         cold=made.item_sessions <= 1,
-        settings=SamplingSettings(sampler=sampler),
+        settings=SamplingSettings(sampler=sampler, task_edges=task_edges),
     )
 
 
@@ -87,6 +93,29 @@ def test_a_smaller_budget_is_a_prefix_and_duplicates_come_last(spark: SparkSessi
         assert part == order[: len(part)]
         spent = sum(len(sessions[s]) for s in part)
         assert spent <= share * total < spent + len(sessions[order[len(part)]]) + 1
+
+
+@pytest.mark.parametrize(
+    ("task_edges", "floor", "budget"), [(1, 0, 25), (200, 0, 250), (60, 2, 250), (5000, 0, 250)]
+)
+def test_rounds_pick_what_sequential_greedy_picks(
+    spark: SparkSession, task_edges: int, floor: int, budget: int
+) -> None:
+    """Rank by rank, with the gains of the decisions; the floors' keys are full of ties."""
+    made, _ = encoded(spark, random_sessions(17, n=120, items=60))
+    graph = build_graph(made, SamplingSettings())
+    exact = run(made, graph, budget, floor=floor)
+    rounds = run(made, graph, budget, floor=floor, sampler="rounds", task_edges=task_edges)
+    columns = ["sid", "rank", "phase", "gain", "gain_new", "gain_cold"]
+    seen, wanted = (s.ranked.select(columns).orderBy("rank").collect() for s in (rounds, exact))
+    assert seen == wanted and len(seen) > 3
+    assert (rounds.objective.evidence == exact.objective.evidence).all()
+    assert rounds.spent == exact.spent <= budget
+    assert len(exact.records) == (2 if floor else 1)
+    assert (len(rounds.records) > 2) == (task_edges < 5000), "rounds were taken where they were due"
+    for record in rounds.records:
+        assert record.shuffle_bytes is not None
+        assert record.picked <= record.candidates and record.edges >= record.candidates
 
 
 def test_rounds_end_a_full_ranking_too(spark: SparkSession) -> None:
