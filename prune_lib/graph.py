@@ -16,21 +16,26 @@ function of such sums: the graph is the same bit for bit whatever the number of 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from math import lcm
 
 import numpy as np
 import numpy.typing as npt
-from pyspark.sql import Column, DataFrame
+import pyarrow as pa
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from prune_lib.errors import SettingsError
 from prune_lib.ordering import with_dense_index
+from prune_lib.patterns import message_unit, session_edges
+from prune_lib.sampling.keys import lists_of
 from prune_lib.sessions.encoding import Encoded
 from prune_lib.settings import SamplingSettings
 from prune_lib.settle import settle
 
-__all__ = ["SessionGraph", "build_graph", "message_unit"]
+__all__ = ["SessionGraph", "build_graph"]
+
+Ints = npt.NDArray[np.int64]
 
 # Recency is summed over sessions as BIGINT in units of 2^-32: 2^31 sessions fit below 2^63.
 _RECENCY_UNIT = float(2**32)
@@ -81,47 +86,80 @@ class SessionGraph:
         return np.where(self.is_transition, self.second_item, self.first_item)
 
 
-def message_unit(max_distance: int) -> int:
-    """The least unit in which every 1/distance is an integer.
+@dataclass(frozen=True)
+class _Shape:
+    """What the patterns of an input depend on, beside its sessions."""
 
-    >>> message_unit(3)
-    6
+    n_items: int
+    max_distance: int
+    last_only: bool
+
+    def edges(self, batch: pa.RecordBatch) -> tuple[Ints, npt.NDArray[np.int32], Ints]:
+        """`session_edges` of the sessions of a batch."""
+        items, lengths = lists_of(batch.column("items"))
+        return session_edges(items, lengths, self.n_items, self.max_distance, last_only=self.last_only)
+
+
+def _counts(sessions: DataFrame, shape: _Shape) -> DataFrame:
+    """Patterns with the sessions that hold them and the sum of their recency: code, sessions, recency BIGINT.
+
+    Cost: a pass over the edges, a shuffle of a row a pattern and block of sessions.
     """
-    return lcm(*range(1, max_distance + 1))
 
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
+        for batch in batches:
+            code, _, lengths = shape.edges(batch)
+            recency = np.repeat(batch.column("recency").to_numpy(), lengths)
+            order = np.argsort(code, kind="stable")
+            code, recency = code[order], recency[order]
+            first = np.flatnonzero(np.r_[True, code[1:] != code[:-1]][: code.size])
+            count = np.diff(np.r_[first, code.size])
+            summed = np.add.reduceat(recency, first) if first.size else recency
+            yield pa.RecordBatch.from_arrays(
+                [pa.array(code[first]), pa.array(count), pa.array(summed)],
+                names=["code", "sessions", "recency"],
+            )
 
-def _raw_edges(sessions: DataFrame, n_items: int, max_distance: int, last_only: bool) -> DataFrame:
-    """Edges before pruning: sid, age, code BIGINT, message INT; one row a session and pattern.
-
-    With `last_only`, only patterns that end at the session's last item: what a sample of one target
-    teaches. A target item v has code v, a transition (i, j) code n_items + i * n_items + j: a pattern's name
-    without a dictionary. Rows of a session stay in its partition, so the sum needs no shuffle.
-    """
-    unit = message_unit(max_distance)
-    width = F.lit(n_items).cast("bigint")
-
-    length = F.size("items")
-    first_target = F.greatest(length, F.lit(2)) if last_only else F.lit(2)
-
-    def pairs(d: int) -> Column:
-        start = F.greatest(first_target - d, F.lit(1))
-        size = F.greatest(length - d - start + 1, F.lit(0))
-        return F.zip_with(
-            F.slice("items", start, size),
-            F.slice("items", start + d, size),
-            lambda i, j: F.struct((width + i * width + j).alias("code"), F.lit(unit // d).alias("message")),
-        )
-
-    targets = F.transform(
-        F.array_distinct(F.slice("items", first_target, F.greatest(length - first_target + 1, F.lit(0)))),
-        lambda i: F.struct(i.cast("bigint").alias("code"), F.lit(unit).alias("message")),
-    )
-    every = F.concat(targets, *[pairs(d) for d in range(1, max_distance + 1)])
     return (
-        sessions.select("sid", "age", F.explode(every).alias("edge"))
-        .groupBy("sid", "age", "edge.code")
-        .agg(F.sum("edge.message").cast("int").alias("message"))
+        sessions.select("items", "recency")
+        .mapInArrow(run, "code bigint, sessions bigint, recency bigint")
+        .groupBy("code")
+        .agg(F.sum("sessions").alias("sessions"), F.sum("recency").alias("recency"))
     )
+
+
+def _adjacency(sessions: DataFrame, shape: _Shape, codes: Ints) -> DataFrame:
+    """Every session with its patterns, in the numbers of an ascending array of codes; others are dropped.
+
+    Cost: a pass over the edges, no shuffle; the codes are broadcast.
+    """
+    shared = sessions.sparkSession.sparkContext.broadcast(codes)
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
+        known: Ints = shared.value
+        for batch in batches:
+            code, message, lengths = shape.edges(batch)
+            pattern = np.searchsorted(known, code)
+            found = known[np.minimum(pattern, known.size - 1)] == code if known.size else code < 0
+            row = np.repeat(np.arange(lengths.size), lengths)[found]
+            ends = np.cumsum(np.bincount(row, minlength=lengths.size))
+            offsets = pa.array(np.r_[0, ends].astype(np.int32))
+            lists = [
+                pa.ListArray.from_arrays(offsets, pa.array(values[found].astype(np.int32)))
+                for values in (pattern, message)
+            ]
+            yield pa.RecordBatch.from_arrays(
+                [batch.column(c) for c in ("sid", "n", "tie")] + lists,
+                names=["sid", "n", "tie", "patterns", "messages"],
+            )
+
+    adjacency = settle(
+        sessions.select("sid", "n", "tie", "items").mapInArrow(
+            run, "sid bigint, n int, tie bigint, patterns array<int>, messages array<int>"
+        )
+    )
+    shared.unpersist()
+    return adjacency
 
 
 def build_graph(encoded: Encoded, settings: SamplingSettings, *, last_only: bool = False) -> SessionGraph:
@@ -133,8 +171,8 @@ def build_graph(encoded: Encoded, settings: SamplingSettings, *, last_only: bool
     exp(-age / half_life); r = count where the input has no order.
     Each family's weights are scaled to sum to 1 (target items: lambda_items).
 
-    Cost: linear in interactions; two shuffles of the edges, one of the patterns; one array of the size of
-    the patterns on the driver.
+    Cost: linear in interactions; two passes over the edges, which are never shuffled; a shuffle of the
+    patterns' counts and a sort of the patterns; pattern-sized arrays on the driver, one of them broadcast.
 
     Args:
         encoded: the input.
@@ -145,23 +183,18 @@ def build_graph(encoded: Encoded, settings: SamplingSettings, *, last_only: bool
         SettingsError: more patterns than `max_patterns`, whose state could not be broadcast.
     """
     n_items = encoded.n_items
-    sessions = encoded.sessions.select("sid", "age", "n", "tie", "items").repartition("sid")
+    shape = _Shape(n_items, settings.max_distance, last_only)
     recency = (
         F.rint(F.exp(-F.col("age") / F.lit(settings.half_life)) * F.lit(_RECENCY_UNIT))
         if encoded.has_order
         else F.lit(_RECENCY_UNIT)
     )
-    edges = settle(
-        _raw_edges(sessions, n_items, settings.max_distance, last_only)
-        .withColumn("recency", recency.cast("bigint"))
-        .repartition("code")
-    )
+    sessions = encoded.sessions.withColumn("recency", recency.cast("bigint"))
     is_item = F.col("code") < n_items
     r = F.col("recency") / F.lit(_RECENCY_UNIT)
     leave_one_out = (F.col("sessions") - 1) / F.col("sessions")
     counted = (
-        edges.groupBy("code")
-        .agg(F.count(F.lit(1)).alias("sessions"), F.sum("recency").alias("recency"))
+        _counts(sessions, shape)
         .filter(is_item | (F.col("sessions") > 1))
         .withColumn(
             "raw",
@@ -204,27 +237,11 @@ def build_graph(encoded: Encoded, settings: SamplingSettings, *, last_only: bool
             (F.col("raw") * F.when(F.col("is_item"), share[True]).otherwise(share[False])).alias("weight"),
         )
     )
-    table = patterns.select("pattern", "weight", "item", "next_item").toPandas()
+    table = patterns.select("code", "pattern", "weight", "item", "next_item").toPandas()
     table = table.sort_values("pattern")
     weight = table["weight"].to_numpy(np.float64)
-
-    gathered = (
-        edges.join(patterns.select("code", "pattern"), "code")
-        .groupBy("sid")
-        .agg(F.array_sort(F.collect_list(F.struct("pattern", "message"))).alias("edge"))
-    )
-    none = F.array().cast("array<int>")
-    adjacency = settle(
-        sessions.select("sid", "n", "tie")
-        .join(gathered, "sid", "left")
-        .select(
-            "sid",
-            "n",
-            "tie",
-            F.coalesce(F.col("edge.pattern"), none).alias("patterns"),
-            F.coalesce(F.col("edge.message"), none).alias("messages"),
-        )
-    )
+    # Patterns are numbered in the order of their codes.
+    adjacency = _adjacency(sessions, shape, table["code"].to_numpy(np.int64))
     message_sum = F.aggregate("messages", F.lit(0).cast("bigint"), lambda a, m: a + m)
     size = adjacency.agg(F.sum(F.size("patterns")), F.sum(message_sum)).first()
     assert size is not None  # an aggregate without keys has one row
