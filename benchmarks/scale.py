@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from prune_lib.graph import build_graph  # noqa: E402
 from prune_lib.propagation import propagate  # noqa: E402
 from prune_lib.sampling.select import first_twin, select_sessions  # noqa: E402
-from prune_lib.session import get_spark  # noqa: E402
+from prune_lib.session import get_spark, measured_joins  # noqa: E402
 from prune_lib.sessions.columns import ColumnNames  # noqa: E402
 from prune_lib.sessions.demo import demo_sessions  # noqa: E402
 from prune_lib.sessions.encoding import encode  # noqa: E402
@@ -105,6 +105,12 @@ def main() -> None:
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     logging.getLogger("prune_lib").setLevel(logging.INFO)
     spark = get_spark("scale")
+    with measured_joins(spark):
+        _measure(spark, asked)
+    spark.stop()
+
+
+def _measure(spark: SparkSession, asked: argparse.Namespace) -> None:
     meter = Meter()
     with meter.stage("encode"):
         if asked.input:
@@ -152,7 +158,6 @@ def main() -> None:
     if asked.json:
         with open(asked.json, "a", encoding="utf-8") as out:
             out.write(json.dumps(row) + "\n")
-    spark.stop()
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from prune_lib.sampling.gains import Objective
 from prune_lib.sampling.keys import received_by_pattern
 from prune_lib.sampling.select import COVERAGE, Selection, first_twin, select_sessions
 from prune_lib.schemas import conform
-from prune_lib.session import check_runtime, get_spark
+from prune_lib.session import check_runtime, get_spark, measured_joins
 from prune_lib.sessions.encoding import Encoded, encode
 from prune_lib.sessions.reading import (
     InputTable,
@@ -86,6 +86,11 @@ def prune(settings: PruneSettings, spark: SparkSession | None = None) -> Summary
     """
     spark = spark or get_spark("prune")
     check_runtime(spark)
+    with measured_joins(spark):
+        return _prune(settings, spark)
+
+
+def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
     stages = Stages()
     started = datetime.now(timezone.utc)
     run_id = f"{started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"

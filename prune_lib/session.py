@@ -8,7 +8,8 @@ import shutil
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from pyspark import SparkConf, SparkContext
@@ -16,7 +17,7 @@ from pyspark.sql import SparkSession
 
 from prune_lib.errors import EnvironmentProblem
 
-__all__ = ["check_runtime", "get_spark"]
+__all__ = ["check_runtime", "get_spark", "measured_joins"]
 
 DELTA_SQL = "io.delta.sql.DeltaSparkSessionExtension"
 _SETTINGS = {
@@ -74,6 +75,33 @@ def _extensions() -> dict[str, str]:
     given = SparkConf().get("spark.sql.extensions", "") or ""
     every = [name.strip() for name in given.split(",") if name.strip()]
     return {"spark.sql.extensions": ",".join(dict.fromkeys([*every, DELTA_SQL]))}
+
+
+_BROADCAST = "spark.sql.autoBroadcastJoinThreshold"
+_MEASURED_BROADCAST = "spark.sql.adaptive.autoBroadcastJoinThreshold"
+
+
+@contextmanager
+def measured_joins(spark: SparkSession) -> Iterator[None]:
+    """Within it, Spark broadcasts a side of a join by its measured size, never by a guess.
+
+    A settled frame has no statistics of its own, and Spark's guess from what it was made of can be a
+    thousand times too small: a list counts as one element, the rows of a Python function as those that went
+    in. By such a guess it sent all edges of a graph through the driver. Adaptive execution decides by the
+    bytes of a shuffle that is done, up to the same threshold. The session's settings come back at the end.
+    """
+    before = {key: spark.conf.get(key, None) for key in (_BROADCAST, _MEASURED_BROADCAST)}
+    if before[_MEASURED_BROADCAST] is None:
+        spark.conf.set(_MEASURED_BROADCAST, before[_BROADCAST] or "10MB")
+    spark.conf.set(_BROADCAST, "-1")
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                spark.conf.unset(key)
+            else:
+                spark.conf.set(key, value)
 
 
 _shipped: set[str] = set()

@@ -26,7 +26,7 @@ from prune_lib.evaluation.variants import check_ablations
 from prune_lib.evaluation.worker import run_cells
 from prune_lib.locations import workspace_folder
 from prune_lib.preflight import make_demo, open_input_of
-from prune_lib.session import check_runtime, get_spark
+from prune_lib.session import check_runtime, get_spark, measured_joins
 from prune_lib.sessions.columns import ColumnNames, InputTable
 from prune_lib.sessions.reading import open_input
 from prune_lib.settings import PruneSettings
@@ -138,14 +138,19 @@ def evaluate(settings: EvaluateSettings, spark: SparkSession | None = None) -> o
     Raises:
         UserError: the settings or the data cannot be used as they are; no table of results was touched.
     """
-    from prune_lib.evaluation.ablations import run_ablations
-    from prune_lib.evaluation.output import Report, cells_file, check_places, write_results
-
     check_ablations(settings.ablations)
     _check_tuned(settings)
     folder = working_folder(settings)
     spark = spark or get_spark("evaluate")
     check_runtime(spark)
+    with measured_joins(spark):
+        return _evaluate(settings, spark, folder)
+
+
+def _evaluate(settings: EvaluateSettings, spark: SparkSession, folder: Path) -> object:
+    from prune_lib.evaluation.ablations import run_ablations
+    from prune_lib.evaluation.output import Report, cells_file, check_places, write_results
+
     found = _open_input(spark, settings)
     check_places(spark, settings)
     test = None

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from prune_lib import session
 from prune_lib.errors import EnvironmentProblem
@@ -27,6 +32,33 @@ def test_the_running_session_is_reused_and_workers_find_the_package(spark: Spark
     found = spark.range(1).rdd.map(lambda _: __import__("prune_lib").__version__).collect()
     assert len(found) == 1
     assert any(name.endswith("prune_lib.zip") for name in spark.sparkContext._python_includes)
+
+
+def test_a_guess_of_a_frames_size_broadcasts_nothing(spark: SparkSession) -> None:
+    """Eight rows become two million: Spark's guess is eight rows, and a join would send all to the driver."""
+    rows = spark.range(8).mapInArrow(two_to_the_18_each, "id bigint")
+    other = spark.range(10**6).withColumn("v", F.lit(1))
+    before = {key: spark.conf.get(key, None) for key in (session._BROADCAST, session._MEASURED_BROADCAST)}
+
+    def plan() -> str:
+        joined = other.join(rows, "id")
+        joined.count()
+        return str(joined._jdf.queryExecution().toString())
+
+    assert "BroadcastHashJoin" in plan(), "the guess that the setting is there for"
+    with pytest.raises(ZeroDivisionError), session.measured_joins(spark):
+        assert "BroadcastHashJoin" not in plan()
+        small = other.join(spark.range(10).repartition(2), "id")
+        small.collect()
+        assert "BroadcastHashJoin" in str(small._jdf.queryExecution().toString()), "measured small"
+        raise ZeroDivisionError
+    assert before == {key: spark.conf.get(key, None) for key in before}
+
+
+def two_to_the_18_each(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
+    for batch in batches:
+        for start in batch.column(0).to_pylist():
+            yield pa.RecordBatch.from_arrays([pa.array(np.arange(2**18) + start * 2**18)], names=["id"])
 
 
 def test_the_clusters_own_extensions_stay(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
