@@ -13,6 +13,7 @@ Phases, in the order of rank:
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -41,6 +42,9 @@ FLOOR, COVERAGE, REST, DUPLICATE = range(4)
 
 # A floor counts items; 2^-12 an item keeps the sum over a session's items within a BIGINT.
 _FLOOR_WEIGHT = 2.0**-12
+
+# Session ids that are broadcast, at most: 100 MB or so.
+_FEW = 2_000_000
 
 _LOG = logging.getLogger(__name__)
 
@@ -132,16 +136,21 @@ def select_sessions(
     if floor > 0 and bool((encoded.item_sessions >= floor).any()):
         picks = _floor_picks(encoded, sessions, budget, cost, floor, cold, settings)
         frames, records, spent = picks.frames, picks.records, picks.spent
-        taken = settle(reduce(DataFrame.unionByName, frames).select("sid"))
-        objective.add(*received_by_pattern(sessions.join(taken, "sid", "left_semi")))
+        # Fewer than items times floor, mostly: they are sent to the sessions, not the sessions to them.
+        sent: Callable[[DataFrame], DataFrame] = F.broadcast if picks.picked <= _FEW else lambda df: df
+        taken = sent(settle(reduce(DataFrame.unionByName, frames).select("sid")))
+        by_floor = settle(sessions.join(taken, "sid", "left_semi"))
+        objective.add(*received_by_pattern(by_floor))
         # Whose sequence a floor has kept is a copy now, the one that stands for the sequence, too.
-        held = sessions.join(taken, "sid").select("twin", F.lit(True).alias("held")).distinct()
-        open_sessions = settle(
+        held = sent(settle(by_floor.select("twin", F.lit(True).alias("held")).distinct()))
+        open_sessions = (
             sessions.join(taken, "sid", "left_anti")
             .join(held, "twin", "left")
             .withColumn("copy", F.col("copy") | F.coalesce("held", F.lit(False)))
             .drop("held")
         )
+        if picks.picked > _FEW:  # the sampler's one task must not do a join's work
+            open_sessions = settle(open_sessions)
     else:
         open_sessions = sessions
     # What costs more than all that is left can never be kept: in line, it could only end the budget early.
@@ -188,7 +197,7 @@ def _floor_picks(
     holders = (
         sessions.select("sid", "n", "tie", "copy")
         .join(encoded.sessions.select("sid", items.alias("patterns")), "sid")
-        .withColumn("messages", F.transform("patterns", lambda _: F.lit(1)))
+        .withColumn("messages", F.array_repeat(F.lit(1), F.size("patterns")))
         .withColumn("scale", 1 / (F.col("n") if cost == "n" else F.lit(1.0)))
     )
     # Copies hold the same items as the session that stands for them: only a floor above 1 needs them.
