@@ -59,9 +59,9 @@ class SamplingSettings(BaseModel):
         "each send about `task_edges` edges to one task; auto: exact up to `task_edges`, else rounds.",
     )
     task_edges: int = Field(
-        default=20_000_000,
+        default=40_000_000,
         ge=1,
-        description="Session-pattern edges that one task of the sampler holds (about 40 bytes each).",
+        description="Session-pattern edges that one task of the sampler holds (about 20 bytes each).",
     )
     max_patterns: int = Field(
         default=64_000_000,

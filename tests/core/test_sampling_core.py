@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prune_lib.patterns import session_edges
 from prune_lib.popularity import gini, popularity_bands
 from prune_lib.sampling.gains import FULL, GAIN_UNIT, Objective, contributions, sum_by_row
 from prune_lib.sampling.greedy import _compiled, lazy_greedy
@@ -59,6 +63,38 @@ def test_lazy_greedy_reaches_the_sequential_greedys_objective(seed: int, ratio: 
     assert objective(graph, ours) >= 0.999 * objective(graph, theirs), f"seed {seed}"
     assert state.value() == pytest.approx(objective(graph, ours), rel=1e-9)
     assert cost[ours].sum() <= budget
+
+
+@pytest.mark.parametrize("case", range(3))
+def test_apricots_picks_are_greedys(case: int) -> None:
+    """Against `FeatureBasedSelection`, all patterns of one weight and all sessions of one price.
+
+    The golden file is apricot's own answer (benchmarks/against_apricot.py --golden). Many sessions tie, and
+    either may take another of them; so apricot's picks are replayed: each gains by our arithmetic what
+    apricot says, and no session would have gained more. Ours ends as high.
+    """
+    golden = json.loads((Path(__file__).parent / "golden_apricot.json").read_text())[case]
+    items, lengths = np.array(golden["items"], np.int32), np.array(golden["lengths"])
+    code, message, edges = session_edges(items, lengths, n_items=80, max_distance=3)
+    pattern = code.astype(np.int32)
+    patterns, rows = int(code.max()) + 1, lengths.size
+    ends, k = np.cumsum(edges), len(golden["picks"])
+
+    def empty() -> Objective:
+        return Objective.empty(np.full(patterns, 1 / patterns), np.zeros(patterns, dtype=bool), UNIT)
+
+    theirs = empty()
+    for pick, gain in zip(golden["picks"], golden["gains"], strict=True):
+        each = contributions(theirs.offer(), theirs.saturation(FULL * UNIT), pattern, message)
+        gains = sum_by_row(each, edges) / GAIN_UNIT * patterns
+        assert gains[pick] == pytest.approx(gain, rel=1e-9)
+        assert gains[pick] == pytest.approx(gains.max(), rel=1e-9)
+        own = slice(ends[pick] - edges[pick], ends[pick])
+        theirs.add(pattern[own].astype(np.int64), message[own].astype(np.int64))
+    ours, ones = empty(), np.ones(rows, dtype=np.int64)
+    chosen = lazy_greedy(ends, pattern, message, np.ones(rows), ones, ones, np.arange(rows), ours, k)
+    assert chosen.rows.size == k
+    assert ours.value() == pytest.approx(theirs.value(), rel=0.01)
 
 
 @pytest.mark.parametrize("cap", [None, 1, 3])
