@@ -158,7 +158,7 @@ def _adjacency(sessions: DataFrame, shape: _Shape, codes: Ints) -> DataFrame:
             run, "sid bigint, n int, tie bigint, patterns array<int>, messages array<int>"
         )
     )
-    shared.unpersist()
+    shared.destroy()
     return adjacency
 
 

@@ -126,7 +126,7 @@ def _round_of_arrays(
         back, "sid bigint, x double, value bigint, phi bigint"
     )
     settled = settle(down.select("sid", _mixed(alpha, decimals)))
-    shared.unpersist()
+    shared.destroy()
     return settled
 
 

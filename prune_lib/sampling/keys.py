@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from prune_lib.sampling.gains import COLD, FULL, GAIN_UNIT, SEEN, Objective, contributions, sum_by_row
+from prune_lib.settle import settle
 
 __all__ = ["SESSION", "lists_of", "names_of", "received_by_pattern", "with_keys"]
 
@@ -45,8 +46,8 @@ def with_keys(sessions: DataFrame, objective: Objective) -> DataFrame:
         objective: the state.
 
     Returns:
-        The same columns and key DOUBLE, gain, gain_new, gain_cold BIGINT (units of 1/GAIN_UNIT).
-        Cost: one pass over the edges, no shuffle; the state is broadcast.
+        The same columns and key DOUBLE, gain, gain_new, gain_cold BIGINT (units of 1/GAIN_UNIT); settled.
+        Cost: one pass over the edges, no shuffle; the state is broadcast, and freed.
     """
     context = sessions.sparkSession.sparkContext
     shared = context.broadcast((objective.offer(), objective.kind()))
@@ -73,7 +74,9 @@ def with_keys(sessions: DataFrame, objective: Objective) -> DataFrame:
                 names=names_of(_KEYED),
             )
 
-    return sessions.select(*names).mapInArrow(run, _KEYED)
+    keyed = settle(sessions.select(*names).mapInArrow(run, _KEYED))
+    shared.destroy()
+    return keyed
 
 
 def received_by_pattern(

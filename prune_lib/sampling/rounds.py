@@ -168,16 +168,17 @@ def run_greedy(
         picks.add(result)
         _record(picks, name, result, result.seen, result.edges, started, meter)
         return picks
-    pools = [_Pool.of(settle(_bounded(with_keys(sessions, objective))))]
-    scanned = sum(edges for _, _, edges in pools[0].bins.values())
+    first = _Pool.of(_bounded(with_keys(sessions, objective)))
+    scanned = sum(edges for _, _, edges in first.bins.values())
     # Unions add partitions up, round after round: as many as the first frame has are enough.
-    parts = pools[0].rows.rdd.getNumPartitions()
+    parts = first.rows.rdd.getNumPartitions()
+    pools = [first] if first.bins else []
     reach = float(task_edges)
     while pools and not picks.full:
         started = time.monotonic()
         lowest, outside = _level(pools, reach)
         active = reduce(DataFrame.unionByName, [pool.take(lowest) for pool in pools])
-        fresh = settle(_bounded(with_keys(active.coalesce(parts), objective)))
+        fresh = _bounded(with_keys(active.coalesce(parts), objective))
         above, below, before, seen, edges, sent = _split(fresh, outside, task_edges)
         # Most bounds turn out to be stale: look at more of them where the task could have held more.
         reach = min(reach * min(max(task_edges / max(sent, 1), 0.5), 2.0), _FURTHEST * task_edges)

@@ -146,7 +146,7 @@ def greedy_in_one_task(
 
     out = settle(sessions.select(*names).coalesce(1).mapInArrow(run, _OUT))
     accounts = out.filter("account is not null").select("account.*").toPandas()
-    state.unpersist()
+    state.destroy()
     result = TaskResult(
         out.filter(F.col("round") > _LEFT).select(*PICK_COLUMNS),
         out.filter(F.col("round") == _LEFT).select(*names_of(SESSION), "key"),

@@ -125,6 +125,15 @@ def test_rounds_end_a_full_ranking_too(spark: SparkSession) -> None:
     assert sorted(order) == list(range(40))
 
 
+@pytest.mark.parametrize("sampler", ["exact", "rounds"])
+def test_sessions_that_teach_nothing_are_put_in_line(spark: SparkSession, sampler: str) -> None:
+    made, _ = encoded(spark, [[1], [2], [3], [1]])
+    graph = build_graph(made, SamplingSettings())
+    selection = run(made, graph, 4, sampler=sampler)
+    assert sorted(kept_in_order(selection)) == [0, 1, 2, 3]
+    assert not any(record.picked for record in selection.records)
+
+
 @pytest.mark.parametrize("floor", [1, 2])
 def test_every_item_keeps_its_floor(spark: SparkSession, floor: int) -> None:
     made, sessions = encoded(spark, random_sessions(15, n=300, items=80))
