@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from prune_lib.explanation import closest_kept, kept_reason, offers, pruned_reason, weights
+from prune_lib.explanation import closest_kept, kept_reason, offers, pruned_reason
 from prune_lib.gain_parts import PatternNames, kept_parts, parts_type
 from prune_lib.graph import SessionGraph
 from prune_lib.popularity import Bands
@@ -15,6 +15,7 @@ from prune_lib.sampling.gains import GAIN_UNIT
 from prune_lib.sampling.select import FLOOR, Selection
 from prune_lib.sessions.encoding import Encoded
 from prune_lib.settle import settle
+from prune_lib.weights import session_weights
 
 __all__ = ["Decided", "decide", "decision_rows", "item_rows"]
 
@@ -31,10 +32,12 @@ class Decided:
             propagated, q and the columns of the scores, cover_rank BIGINT, group (sid of the newest session
             with the same sequence). Settled.
         weights: rank, weight DOUBLE, of the kept sessions.
+        weight_error: how far weighted counts of items are from the input's, see `weights.calibrated`.
     """
 
     sessions: DataFrame
     weights: DataFrame
+    weight_error: float
 
 
 def decide(
@@ -109,7 +112,8 @@ def decide(
             F.col("twin").alias("group"),
         )
     )
-    return Decided(sessions, settle(weights(sessions)))
+    weights, error = session_weights(sessions.filter("kept"), encoded.item_sessions, encoded.n_sessions)
+    return Decided(sessions, weights, error)
 
 
 def decision_rows(decided: Decided, raw: DataFrame, run_id: str) -> DataFrame:

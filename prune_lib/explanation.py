@@ -27,7 +27,7 @@ from prune_lib.sampling.gains import FULL, Objective, contributions, sum_by_row
 from prune_lib.sampling.keys import lists_of
 from prune_lib.sampling.select import FLOOR
 
-__all__ = ["closest_kept", "kept_reason", "offers", "pruned_reason", "weights"]
+__all__ = ["closest_kept", "kept_reason", "offers", "pruned_reason"]
 
 NOISE_RANK = 0.9
 COVERED_SHARE = 0.5
@@ -192,36 +192,3 @@ def _closest(
     first = order[np.r_[True, row[order][1:] != row[order][:-1]]]
     cover[row[first]], best[row[first]] = rank[first], total[first]
     return cover, best
-
-
-def weights(decided: DataFrame) -> DataFrame:
-    """How many sessions of the input each kept session stands for; the weights sum to their number.
-
-    A kept session stands for itself and for the pruned sessions that it covers; those that no kept session
-    covers are shared out evenly.
-
-    Args:
-        decided: sid, kept BOOLEAN, cover_rank BIGINT (of pruned sessions), rank BIGINT (of kept ones).
-
-    Returns:
-        rank BIGINT, weight DOUBLE.
-    """
-    covered = (
-        decided.filter(~F.col("kept") & F.col("cover_rank").isNotNull())
-        .groupBy(F.col("cover_rank").alias("rank"))
-        .agg(F.count(F.lit(1)).alias("covers"))
-    )
-    count = decided.agg(
-        F.count_if("kept").alias("kept"),
-        F.count_if(~F.col("kept") & F.col("cover_rank").isNull()).alias("uncovered"),
-    )
-    return (
-        decided.filter("kept")
-        .select("rank")
-        .join(covered, "rank", "left")
-        .crossJoin(F.broadcast(count))
-        .select(
-            "rank",
-            (1 + F.coalesce("covers", F.lit(0)) + F.col("uncovered") / F.col("kept")).alias("weight"),
-        )
-    )

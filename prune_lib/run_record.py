@@ -73,6 +73,7 @@ def counts_of(encoded: Encoded, decided: Decided, selection: Selection) -> dict[
         "duplicates_before": int(groups["duplicates_before"]),
         "duplicates_after": int(groups["duplicates_after"]),
         "objective": selection.objective.value(),
+        "weight_error": decided.weight_error,
         "reasons": {str(r["reason"]): int(r["n"]) for r in by_reason},
     }
 

@@ -89,8 +89,8 @@ PRUNED = (
     OutColumn(
         "prune_weight",
         "double",
-        "Number of sessions of the full data that this session stands for; "
-        "over sessions it sums to their number",
+        "Number of sessions of the full data that this session stands for, so that weighted counts of "
+        "items are near the full data's; over sessions it sums to their number",
         True,
     ),
     OutColumn("prune_run_id", "string", "Run that wrote this row; see the runs table", True),
@@ -212,6 +212,12 @@ RUNS = (
     OutColumn("duplicates_before", "bigint", "Sessions of the input whose sequence an earlier one has"),
     OutColumn("duplicates_after", "bigint", "Kept sessions whose sequence another kept one has"),
     OutColumn("objective", "double", "Share of the largest objective reached, in [0, 1]"),
+    OutColumn(
+        "weight_error",
+        "double",
+        "How far counts by prune_weight are from the input's: over the kept items, the sum of |weighted "
+        "sessions - sessions before| as a share of the sessions before",
+    ),
     OutColumn("reasons", "map<string, bigint>", "Number of sessions by reason"),
     OutColumn("stages", _STAGES, "Stages of the run: name, seconds, rows that came out"),
     OutColumn(

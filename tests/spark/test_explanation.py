@@ -14,6 +14,7 @@ from prune_lib.explanation import HOLDERS
 from prune_lib.graph import build_graph
 from prune_lib.sampling.select import first_twin, select_sessions
 from prune_lib.settings import SamplingSettings
+from prune_lib.weights import calibrated
 from tests import reference
 from tests.spark.sessions import encoded, random_sessions
 
@@ -153,11 +154,11 @@ def test_every_verdict_is_what_a_replay_says(spark: SparkSession, seed: int) -> 
             chosen = int(kept.index[int(row["cover_rank"]) - 1])
             assert shared[chosen] == pytest.approx(max(shared.values()), rel=1e-4)
     assert set(frame["reason"]) >= {"COLD_ITEM", "NEW_PATTERN", "DUPLICATE", "COVERED", "NOISE"}
-    covers = frame.loc[~frame["kept"], "cover_rank"].value_counts()
-    uncovered = (~frame["kept"] & frame["cover_rank"].isna()).sum()
-    for rank, found in weight.items():
-        assert found == pytest.approx(1 + covers.get(rank, 0) + uncovered / len(kept)), f"rank {rank}"
-    assert weight.sum() == pytest.approx(n)
+    held = [sorted(set(sessions[s])) for s in kept.index]
+    lengths = np.array([len(items) for items in held])
+    expected, _ = calibrated(np.concatenate(held), lengths, made.item_sessions, n)
+    assert weight.sort_index().tolist() == expected.tolist()
+    assert weight.sum() == pytest.approx(n) and weight.std() > 0
 
 
 @pytest.mark.parametrize("sampler", ["exact", "rounds"])
