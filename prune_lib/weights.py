@@ -4,11 +4,12 @@ Kept sessions are no random sample: rare items are kept whole and popular ones t
 calibrated to what is known of all sessions, the number of them that hold each item (calibration: Deville and
 Sarndal, 1992), starting from equal ones, by generalised iterative scaling (Darroch and Ratcliff, 1972):
 
-    w_s <- w_s (prod_{i in s} t_i / c_i  x  N / W)^(1 / (items of s + 1))
+    w_s <- w_s (prod_{i in s} t_i / c_i)^(1 / (items of s + 1))
 
-with t_i the sessions of the input that hold item i, c_i the sum of the weights of the kept ones that do, N
-the sessions of the input and W the sum of all weights. Of all weights that fit it tends to the least uneven
-ones; where none does, because few kept sessions hold many items each, it stops between.
+with t_i the sessions of the input that hold item i and c_i the sum of the weights of the kept ones that do.
+After each round weights below 1 are 1, as a session stands for itself at least, and what they have above 1
+is scaled so that all sum to the sessions of the input. Where no weights fit, because few kept sessions hold
+many items each, it stops between.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ def calibrated(item: Ints, lengths: Ints, item_sessions: Ints, n_sessions: int) 
         n_sessions: sessions of the input.
 
     Returns:
-        Weights above 0 that sum to n_sessions, shape (K,); and their error: over the items that are there,
-        the sum of |weighted count - count| as a share of the counts' sum.
+        Weights of at least 1 that sum to n_sessions, shape (K,); and their error: over the items that are
+        there, the sum of |weighted count - count| as a share of the counts' sum.
 
     Cost: `ROUNDS` passes over the edges, some 40 bytes of memory each.
 
@@ -63,14 +64,16 @@ def calibrated(item: Ints, lengths: Ints, item_sessions: Ints, n_sessions: int) 
         result: Floats = np.where(there, found, 1.0)
         return result
 
+    spare = n_sessions - lengths.size
     weight: Floats = np.full(lengths.size, n_sessions / lengths.size)
     for _ in range(ROUNDS):
         step = np.log(wanted / counts(weight))
-        lift = np.bincount(row, weights=step[item], minlength=lengths.size) + np.log(
-            n_sessions / weight.sum()
-        )
-        weight = weight * np.exp(lift / (lengths + 1))
-    weight = np.maximum(np.round(weight * (n_sessions / weight.sum()), _DECIMALS), 10.0**-_DECIMALS)
+        lift = np.bincount(row, weights=step[item], minlength=lengths.size)
+        beyond = np.maximum(weight * np.exp(lift / (lengths + 1)) - 1, 0.0)
+        if beyond.sum() == 0:  # every session stands for itself alone
+            break
+        weight = 1 + beyond * (spare / beyond.sum())
+    weight = np.round(weight, _DECIMALS)
     error = float(np.abs(counts(weight) - wanted)[there].sum() / wanted[there].sum())
     return weight, round(error, _DECIMALS)
 
