@@ -5,7 +5,8 @@
         --input ../shared/data/diginetica/sessions_train.parquet --order-column session_id
 
 apricot knows neither weights of features nor prices of rows: all patterns weigh the same here and every
-session costs one, for both. f(c) = 1 - exp(-c), lazy greedy, both compiled before the clock starts.
+session costs one, for both. f(c) = 1 - exp(-c), apricot's default optimizer, both compiled before the clock
+starts.
 
     python benchmarks/against_apricot.py --golden tests/core/golden_apricot.json
 
@@ -111,6 +112,8 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.golden:
         return golden(asked.golden)
+    if not asked.input:
+        parser.error("--input is missing: the sessions to pick from")
     started = time.monotonic()
     spark = get_spark("against-apricot")
     with measured_joins(spark):

@@ -27,7 +27,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from prune_lib.graph import SessionGraph
-from prune_lib.sampling.gains import Ints, sum_by_row
+from prune_lib.sampling.gains import sum_by_row
 from prune_lib.sampling.keys import lists_of
 from prune_lib.settle import settle
 
@@ -116,8 +116,8 @@ def _round_of_arrays(
     def back(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
         for batch in batches:
             pattern, lengths = lists_of(batch.column("patterns"))
-            none = pa.array(lengths == 0)
-            received = [_sum_or_null(a[pattern], lengths, none) for a in shared.value]
+            none = lengths == 0
+            received = [pa.array(sum_by_row(a[pattern], lengths), mask=none) for a in shared.value]
             yield pa.RecordBatch.from_arrays(
                 [batch.column("sid"), batch.column("x"), *received], names=["sid", "x", "value", "phi"]
             )
@@ -128,10 +128,6 @@ def _round_of_arrays(
     settled = settle(down.select("sid", _mixed(alpha, decimals)))
     shared.destroy()
     return settled
-
-
-def _sum_or_null(values: Ints, lengths: Ints, none: pa.Array) -> pa.Array:
-    return pa.array(sum_by_row(values, lengths), mask=none.to_numpy(zero_copy_only=False))
 
 
 def _round_of_graphframes(

@@ -32,7 +32,7 @@ Ints = npt.NDArray[np.int64]
 
 #: Rounds of scaling: the error falls fast at first; later ones only make weights more uneven.
 ROUNDS = 20
-# Two kinds of processor may differ in the last bit of an exponential, never in nine decimals.
+# Two kinds of processor may differ in the last bit of an exponential, hardly ever in nine decimals.
 _DECIMALS = 9
 
 

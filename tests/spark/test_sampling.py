@@ -23,7 +23,7 @@ def run(
     *,
     floor: int = 0,
     sampler: str = "exact",
-    task_edges: int = 1000,
+    task_edges: int = 300,
 ) -> Selection:
     """A selection at equal difficulty of all sessions; rounds are so small that it takes many."""
     return select_sessions(
