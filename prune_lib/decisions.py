@@ -47,6 +47,7 @@ def decide(
     twins: DataFrame,
     scores: DataFrame,
     propagated: DataFrame,
+    suspects: DataFrame,
     *,
     method: bool,
 ) -> Decided:
@@ -59,6 +60,7 @@ def decide(
         twins: sid, twin.
         scores: the scores with q, a row a session or fewer.
         propagated: sid, x.
+        suspects: sid, suspect, of those that look like bots or noise.
         method: whether a baseline's rule, not the graph, chose the sessions.
 
     Cost: joins by sid, and two passes over the edges.
@@ -87,6 +89,7 @@ def decide(
         .join(still, "sid")
         .join(closest, "sid")
         .join(kept_of_group, "twin", "left")
+        .join(suspects.select("sid", "suspect"), "sid", "left")
         .join(at_choice, "sid", "left")
         .withColumn("twin_kept", F.col("group_rank").isNotNull())
     )

@@ -5,7 +5,7 @@ Kept:    FLOOR            needed by an item's floor
          NEW_PATTERN      most of what it added was new: patterns that no kept session held
          REPRESENTATIVE   it adds evidence of patterns that others hold too
 Pruned:  DUPLICATE        its sequence of items is kept in another session
-         NOISE            among the hardest tenth, and not one of its transitions occurs elsewhere
+         BOT, NOISE       looks like that, see `suspects`
          COVERED          the kept sessions already give most of what it has to offer
          BUDGET           next in line: the budget ended before its turn
 """
@@ -29,7 +29,6 @@ from prune_lib.sampling.select import FLOOR
 
 __all__ = ["closest_kept", "kept_reason", "offers", "pruned_reason"]
 
-NOISE_RANK = 0.9
 COVERED_SHARE = 0.5
 # Kept sessions looked at by pattern when the closest one is sought: the earliest ones, so that a pattern that
 # a million sessions hold costs no more than another.
@@ -50,13 +49,12 @@ def kept_reason() -> Column:
 def pruned_reason() -> Column:
     """Reason of a pruned session.
 
-    Reads: twin_kept BOOLEAN, q DOUBLE (difficulty rank), joined BOOLEAN (some other session has one of its
-    transitions), gain_left (what it has still to offer) and gain_alone (what it would have offered to
-    an empty selection) BIGINT.
+    Reads: twin_kept BOOLEAN, suspect STRING, gain_left (what it has still to offer) and gain_alone (what it
+    would have offered to an empty selection) BIGINT.
     """
     return (
         F.when(F.col("twin_kept"), F.lit("DUPLICATE"))
-        .when((F.col("q") >= NOISE_RANK) & ~F.col("joined"), F.lit("NOISE"))
+        .when(F.col("suspect").isNotNull(), F.col("suspect"))
         # What had nothing to offer in the first place (a single click) is covered by nobody.
         .when(
             (F.col("gain_alone") > 0) & (F.col("gain_left") <= COVERED_SHARE * F.col("gain_alone")),
@@ -75,37 +73,33 @@ def offers(graph: SessionGraph, objective: Objective, names: Any) -> DataFrame:
         names: a broadcast PatternNames.
 
     Returns:
-        sid, gain_left, gain_alone BIGINT (units of 1/GAIN_UNIT), joined BOOLEAN (whether another session
-        holds one of its transitions), parts_left (what gain_left is made of, see gain_parts). One pass over
-        the edges, no shuffle.
+        sid, gain_left, gain_alone BIGINT (units of 1/GAIN_UNIT), parts_left (what gain_left is made of, see
+        gain_parts). One pass over the edges, no shuffle.
     """
     context = graph.adjacency.sparkSession.sparkContext
     alone = Objective.empty(objective.weight, objective.cold, objective.unit)
-    shared = context.broadcast((objective.offer(), alone.offer(), graph.is_transition))
+    shared = context.broadcast((objective.offer(), alone.offer()))
     saturation = objective.saturation(FULL * objective.unit)
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
-        now, before, transition = shared.value
+        now_and_before = shared.value
         for batch in batches:
             pattern, lengths = lists_of(batch.column("patterns"))
             message, _ = lists_of(batch.column("messages"))
-            gains = [contributions(offer, saturation, pattern, message) for offer in (now, before)]
+            gains = [contributions(offer, saturation, pattern, message) for offer in now_and_before]
             sums = [sum_by_row(gain, lengths) for gain in gains]
-            joined = sum_by_row(transition[pattern].astype(np.int64), lengths) > 0
             yield pa.RecordBatch.from_arrays(
                 [
                     batch.column("sid"),
                     *map(pa.array, sums),
-                    pa.array(joined),
                     names.value.named(pattern, gains[0], lengths),
                 ],
-                names=["sid", "gain_left", "gain_alone", "joined", "parts_left"],
+                names=["sid", "gain_left", "gain_alone", "parts_left"],
             )
 
     return graph.adjacency.select("sid", "patterns", "messages").mapInArrow(
         run,
-        "sid bigint, gain_left bigint, gain_alone bigint, joined boolean, "
-        f"parts_left {parts_type(names.value.kind)}",
+        f"sid bigint, gain_left bigint, gain_alone bigint, parts_left {parts_type(names.value.kind)}",
     )
 
 

@@ -44,6 +44,7 @@ from prune_lib.settings import PruneSettings
 from prune_lib.settle import settle
 from prune_lib.stages import Stages
 from prune_lib.summary import Summary
+from prune_lib.suspects import Suspects, find_suspects
 from prune_lib.tables import check_columns, check_output, pruned_frame, unusual_names, write_tables
 
 if TYPE_CHECKING:
@@ -131,10 +132,15 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
         with stages.stage("propagation") as stage:
             x = _spread(settings, encoded, graph, difficulty)
             stage.rows = x.count()
+    suspects = find_suspects(graph, difficulty.scores, settings.suspects)
+    if settings.method == "graph" and settings.suspects.bots == "last":
+        crowd = suspects.crowd(stats.n_sessions, stats.n_interactions)
+        if crowd:
+            stages.warn(crowd)
     with stages.stage("sampling") as stage:
         twins = settle(first_twin(encoded.sessions))
         bands = popularity_bands(encoded.item_sessions)
-        selection = _select(settings, encoded, graph, difficulty, x, twins, bands, budget)
+        selection = _select(settings, encoded, graph, difficulty, x, twins, suspects, bands, budget)
         stage.rows = selection.ranked.count()
     if stage.rows == 0:
         raise SettingsError(
@@ -148,7 +154,14 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
         )
     with stages.stage("explanation") as stage:
         decided = decide(
-            encoded, graph, selection, twins, difficulty.scores, x, method=settings.method != "graph"
+            encoded,
+            graph,
+            selection,
+            twins,
+            difficulty.scores,
+            x,
+            suspects.rows,
+            method=settings.method != "graph",
         )
         stage.rows = decided.sessions.count()
     counts = counts_of(encoded, decided, selection)
@@ -209,6 +222,7 @@ def _select(
     difficulty: _Difficulty,
     x: DataFrame,
     twins: DataFrame,
+    suspects: Suspects,
     bands: Bands,
     budget: int,
 ) -> Selection:
@@ -225,6 +239,7 @@ def _select(
             floor=settings.floor,
             cold=cold,
             settings=settings.sampling,
+            suspects=suspects.rows,
         )
     price = F.col("n") if cost == "n" else F.lit(1)
     # What costs more than the whole budget could only end it early.

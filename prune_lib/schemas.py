@@ -60,6 +60,7 @@ KEPT_REASONS = {
 PRUNED_REASONS = {
     "DUPLICATE": "pruned: its sequence of items is kept in another session",
     "COVERED": "pruned: the kept sessions already give most of what it has to offer",
+    "BOT": "pruned: far longer than other sessions, or with clicks on far fewer items",
     "NOISE": "pruned: among the hardest sessions, and none of its transitions occurs elsewhere",
     "BUDGET": "pruned: next in line, but the budget ended before its turn",
 }

@@ -25,7 +25,7 @@ from prune_lib.settings_fields import (
     Share,
     TimeColumn,
 )
-from prune_lib.settings_groups import DemoSettings, PropagationSettings, SamplingSettings
+from prune_lib.settings_groups import DemoSettings, PropagationSettings, SamplingSettings, SuspectsSettings
 from prune_lib.settings_job import JobText, PipelineSettings
 from prune_lib.settings_rules import prune_rules
 
@@ -34,6 +34,7 @@ __all__ = [
     "PropagationSettings",
     "PruneSettings",
     "SamplingSettings",
+    "SuspectsSettings",
     "TrainSettings",
     "companion",
     "is_location",

@@ -1,4 +1,4 @@
-"""Groups of settings: how sessions are sampled, how difficulty spreads, the demo data."""
+"""Groups of settings: how sessions are sampled, which are suspect, how difficulty spreads, the demo data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["STRICT", "DemoSettings", "PropagationSettings", "SamplingSettings"]
+__all__ = ["STRICT", "DemoSettings", "PropagationSettings", "SamplingSettings", "SuspectsSettings"]
 
 STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -87,6 +87,41 @@ class PropagationSettings(BaseModel):
         default="graphframes",
         description="How it is computed; the result is the same. graphframes: aggregateMessages, all of it "
         "distributed; arrays: two arrays by pattern are broadcast, several times faster.",
+    )
+
+
+class SuspectsSettings(BaseModel):
+    """Which sessions look like bots or noise, and what becomes of them."""
+
+    model_config = STRICT
+
+    bots: Literal["last", "alike"] = Field(
+        default="last",
+        description="Sessions that look like bots. last: kept where a floor needs them, else after all "
+        "others; alike: chosen as any other.",
+    )
+    noise: Literal["last", "alike"] = Field(
+        default="last",
+        description="Sessions that look like noise: among the hardest, and none of their transitions in "
+        "another session. last, alike: as for bots.",
+    )
+    max_clicks: float | None = Field(
+        default=None,
+        ge=1,
+        description="Clicks beyond which a session looks like a bot's. Default: far out among the lengths "
+        "of the input, but at least 50.",
+    )
+    max_repeats: float | None = Field(
+        default=None,
+        ge=1,
+        description="Clicks an item, after the first click, beyond which a session looks like a bot's. "
+        "Default: far out among those of the input, but at least 8.",
+    )
+    hardest: float = Field(
+        default=0.9,
+        ge=0,
+        le=1,
+        description="Difficulty rank from which a session without company looks like noise.",
     )
 
 

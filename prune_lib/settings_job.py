@@ -10,7 +10,13 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, Field, model_validator
 
 from prune_lib.experts.settings import TrainSettings
-from prune_lib.settings_groups import STRICT, DemoSettings, PropagationSettings, SamplingSettings
+from prune_lib.settings_groups import (
+    STRICT,
+    DemoSettings,
+    PropagationSettings,
+    SamplingSettings,
+    SuspectsSettings,
+)
 
 __all__ = ["JobSettings", "JobText", "PipelineSettings"]
 
@@ -91,9 +97,12 @@ class JobSettings(BaseModel):
 
 
 class PipelineSettings(JobSettings):
-    """Settings of a job that prunes: the groups `sampling`, `propagation`, `training` and `demo`."""
+    """Settings of a job that prunes: the groups `sampling`, `suspects` and so on."""
 
     sampling: SamplingSettings = Field(default=SamplingSettings(), description="Sampling")
+    suspects: SuspectsSettings = Field(
+        default=SuspectsSettings(), description="Sessions that look like bots or noise"
+    )
     propagation: PropagationSettings = Field(default=PropagationSettings(), description="Propagation")
     training: TrainSettings = Field(default=TrainSettings(), description="Training of the experts")
     demo: DemoSettings = Field(default=DemoSettings(), description="Demo data")

@@ -37,6 +37,7 @@ from prune_lib.sessions.encoding import Encoded, encode
 from prune_lib.sessions.reading import open_input, to_sessions
 from prune_lib.settings import PruneSettings
 from prune_lib.settle import settle
+from prune_lib.suspects import find_suspects
 
 if TYPE_CHECKING:
     from prune_lib.evaluation.job import Evaluation
@@ -145,11 +146,13 @@ class _Bench:
         sampling = self.settings.sampling.model_copy(update=dict(variant.sampling))
         spreading = self.settings.propagation.model_copy(update=dict(variant.propagation))
         graph = self.graph(sampling)
+        rank = self.rank(variant.difficulty)
         q = (
             self.encoded.sessions.select("sid")
-            .join(self.rank(variant.difficulty), "sid", "left")
+            .join(rank, "sid", "left")
             .select("sid", F.coalesce("q", F.lit(0.5)).alias("x"))
         )
+        suspects = self.settings.suspects.model_copy(update=dict(variant.suspects))
         x = propagate(graph, settle(q), spreading.alpha, spreading.rounds, spreading.engine)
         bands = popularity_bands(self.encoded.item_sessions)
         selection = select_sessions(
@@ -162,6 +165,7 @@ class _Bench:
             floor=variant.floor,
             cold=bands.cold(self.encoded.item_sessions),
             settings=sampling,
+            suspects=find_suspects(graph, rank, suspects).rows,
         )
         chosen = selection.ranked.join(self.encoded.sessions.select("sid", "session_id"), "sid")
         rows: DataFrame = self.run.spark.read.format("delta").load(self.split.sessions)

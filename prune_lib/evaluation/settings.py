@@ -272,6 +272,7 @@ class EvaluateSettings(PipelineSettings):
             device=self.device,
             batch_size=self.batch_size,
             sampling=self.sampling,
+            suspects=self.suspects,
             propagation=self.propagation,
             training=self.training.model_copy(update={"seed": seed}),
         )

@@ -24,6 +24,7 @@ class Variant:
         group: what it is about.
         sampling: settings of the group sampling.
         propagation: settings of the group propagation.
+        suspects: settings of the group suspects.
         floor: sessions that every item keeps.
         difficulty: whose score: mixture, uniform, gnn, rnn, transformer (in the gate's place), memory (of
             the experts that were trained on the session), raw (not adjusted for popularity), shuffled.
@@ -34,6 +35,7 @@ class Variant:
     group: str
     sampling: Mapping[str, Any] = field(default_factory=dict)
     propagation: Mapping[str, Any] = field(default_factory=dict)
+    suspects: Mapping[str, Any] = field(default_factory=dict)
     floor: int = 0
     difficulty: str = "mixture"
     unit: str = "session"
@@ -69,6 +71,9 @@ ABLATIONS: dict[str, Variant] = {
     "half-life=0.1": Variant("recency", {"half_life": 0.1}),
     "half-life=0.5": Variant("recency", {"half_life": 0.5}),
     "floor=1": Variant("floors", floor=1),
+    "bots=alike": Variant("suspects", suspects={"bots": "alike"}),
+    "noise=alike": Variant("suspects", suspects={"noise": "alike"}),
+    "suspects=alike": Variant("suspects", suspects={"bots": "alike", "noise": "alike"}),
     "unit=prefix": Variant("unit", unit="prefix"),
 }
 

@@ -140,6 +140,7 @@ def run_greedy(
     phase: int,
     name: str,
     task_edges: int | None,
+    picks: Picks | None = None,
 ) -> Picks:
     """Pick sessions by key until the budget or the sessions with a gain end.
 
@@ -151,6 +152,7 @@ def run_greedy(
         phase: number of the phase, for the order of ranks.
         name: its name, for the log and the record.
         task_edges: edges that a round's task holds, about; None to have all in one task at once.
+        picks: earlier picks of the phase, which are added to; what they spent is spent.
 
     Returns:
         The picks, the same for every `task_edges`.
@@ -158,13 +160,15 @@ def run_greedy(
     Cost: without rounds one task and no shuffle. A round is four small Spark jobs; only sessions whose
     bound is among the largest are touched.
     """
-    picks = Picks()
+    picks = Picks() if picks is None else picks
     meter = ShuffleMeter(sessions.sparkSession)
     # Sessions without an edge gain nothing and are never chosen: the task's memory is its edges'.
     sessions = sessions.filter(F.size("patterns") > 0)
     if task_edges is None:
         started = time.monotonic()
-        result = greedy_in_one_task(sessions, objective, budget, cost=cost, phase=phase)
+        result = greedy_in_one_task(
+            sessions, objective, budget - picks.spent, cost=cost, phase=phase, first=picks.picked + 1
+        )
         picks.add(result)
         _record(picks, name, result, result.seen, result.edges, started, meter)
         return picks

@@ -3,11 +3,12 @@
 Phases, in the order of rank:
 
 0. *floor* (only with `--floor N`): items that have at least N sessions get N, by as few clicks as greedy
-   set cover finds;
+   set cover finds; suspects only for what the others leave;
 1. *coverage*: greedy on the session-pattern graph, one session of every distinct sequence;
 2. *rest*: distinct sessions without anything to offer (a single click), by key;
 3. *duplicate*: sessions whose sequence is kept already, by key; reached only when the budget is larger
-   than all distinct sessions together.
+   than all distinct sessions together;
+4. *suspect*: sessions that are set aside, by key.
 """
 
 from __future__ import annotations
@@ -36,9 +37,18 @@ from prune_lib.settle import settle
 if TYPE_CHECKING:
     from prune_lib.settings import SamplingSettings
 
-__all__ = ["FLOOR", "COVERAGE", "REST", "DUPLICATE", "Selection", "first_twin", "select_sessions"]
+__all__ = [
+    "COVERAGE",
+    "DUPLICATE",
+    "FLOOR",
+    "REST",
+    "SUSPECT",
+    "Selection",
+    "first_twin",
+    "select_sessions",
+]
 
-FLOOR, COVERAGE, REST, DUPLICATE = range(4)
+FLOOR, COVERAGE, REST, DUPLICATE, SUSPECT = range(5)
 
 # A floor counts items; 2^-12 an item keeps the sum over a session's items within a BIGINT.
 _FLOOR_WEIGHT = 2.0**-12
@@ -93,6 +103,7 @@ def select_sessions(
     floor: int,
     cold: npt.NDArray[np.bool_],
     settings: SamplingSettings,
+    suspects: DataFrame | None = None,
 ) -> Selection:
     """Rank and cut: the kept sessions of a budget; a session that costs more than the budget is left out.
 
@@ -106,6 +117,7 @@ def select_sessions(
         floor: sessions that every item keeps at least, where it has as many; 0 for no floor.
         cold: by item index, whether the item is cold, shape (n_items,).
         settings: kappa and the rounds' settings.
+        suspects: sid, last BOOLEAN: whether a session is set aside; sessions that are not in it are not.
 
     Raises:
         SettingsError: the budget does not hold the floor.
@@ -116,6 +128,10 @@ def select_sessions(
         .join(twins, "sid")
         .withColumn("x", F.coalesce(F.col("x"), F.lit(0.5)))
     )
+    aside = F.lit(False)
+    if suspects is not None:
+        base = base.join(suspects.select("sid", "last"), "sid", "left")
+        aside = F.coalesce(F.col("last"), F.lit(False))
     scale = F.exp(-settings.kappa * F.col("x")) / price
     sessions = settle(
         base.select(
@@ -127,6 +143,7 @@ def select_sessions(
             "messages",
             "twin",
             (F.col("twin") != F.col("sid")).alias("copy"),
+            aside.alias("aside"),
         )
     )
     objective = Objective.empty(graph.weight, cold[graph.item], graph.unit)
@@ -156,7 +173,7 @@ def select_sessions(
     # What costs more than all that is left can never be kept: in line, it could only end the budget early.
     open_sessions = open_sessions.filter(price <= budget - spent)
     picks = run_greedy(
-        open_sessions.filter(~F.col("copy")),
+        open_sessions.filter(~F.col("copy") & ~F.col("aside")),
         objective,
         budget - spent,
         cost=cost,
@@ -195,22 +212,27 @@ def _floor_picks(
     objective = Objective.empty(np.full(encoded.n_items, _FLOOR_WEIGHT), cold, unit=1, cap=wanted)
     items = F.array_distinct("items")
     holders = (
-        sessions.select("sid", "n", "tie", "copy")
+        sessions.select("sid", "n", "tie", "copy", "aside")
         .join(encoded.sessions.select("sid", items.alias("patterns")), "sid")
         .withColumn("messages", F.array_repeat(F.lit(1), F.size("patterns")))
         .withColumn("scale", 1 / (F.col("n") if cost == "n" else F.lit(1.0)))
     )
     # Copies hold the same items as the session that stands for them: only a floor above 1 needs them.
     eligible = settle((holders.filter(~F.col("copy")) if floor == 1 else holders).drop("copy"))
-    picks = run_greedy(
-        eligible,
-        objective,
-        budget,
-        cost=cost,
-        phase=FLOOR,
-        name="floor",
-        task_edges=_task_edges(encoded.n_interactions, settings),
-    )
+    picks = Picks()
+    for last in (False, True):
+        if last and bool((objective.evidence >= wanted).all()):
+            break
+        run_greedy(
+            eligible.filter(F.col("aside") == last).drop("aside"),
+            objective,
+            budget,
+            cost=cost,
+            phase=FLOOR,
+            name="floor",
+            task_edges=_task_edges(encoded.n_interactions, settings),
+            picks=picks,
+        )
     missing = int((np.minimum(objective.evidence, wanted) < wanted).sum())
     if missing:
         raise SettingsError(
@@ -233,10 +255,11 @@ _UNITS = {"n": "interactions", "one": "sessions"}
 
 
 def _rest_in_order(left: DataFrame, objective: Objective, price: Column, budget: int) -> DataFrame:
-    """What the rounds left, by (copy or not, key descending, tie, sid), as far as the budget goes."""
-    keyed = with_keys(left, objective).join(left.select("sid", "copy"), "sid")
+    """What the rounds left, by (phase, key descending, tie, sid), as far as the budget goes."""
+    keyed = with_keys(left, objective).join(left.select("sid", "copy", "aside"), "sid")
+    phase = F.when(F.col("aside"), SUSPECT).when(F.col("copy"), DUPLICATE).otherwise(REST)
     ordered = with_running_total(
-        keyed.withColumn("phase", F.when(F.col("copy"), DUPLICATE).otherwise(REST))
+        keyed.withColumn("phase", phase)
         .withColumn("round", F.lit(1))
         .withColumn("order", -F.col("key"))
         .withColumn("price", price.cast("bigint")),

@@ -13,7 +13,8 @@ from prune_lib.decisions import decide
 from prune_lib.explanation import HOLDERS
 from prune_lib.graph import build_graph
 from prune_lib.sampling.select import first_twin, select_sessions
-from prune_lib.settings import SamplingSettings
+from prune_lib.settings import SamplingSettings, SuspectsSettings
+from prune_lib.suspects import find_suspects
 from prune_lib.weights import calibrated
 from tests import reference
 from tests.spark.sessions import encoded, random_sessions
@@ -36,10 +37,20 @@ def decided(
     )
     x = scores.withColumnRenamed("q", "x")
     twins = first_twin(made.sessions)
+    suspects = find_suspects(graph, scores, SuspectsSettings()).rows
     selection = select_sessions(
-        made, graph, x, twins, budget=budget, cost="n", floor=0, cold=cold, settings=SamplingSettings()
+        made,
+        graph,
+        x,
+        twins,
+        budget=budget,
+        cost="n",
+        floor=0,
+        cold=cold,
+        settings=SamplingSettings(),
+        suspects=suspects,
     )
-    verdicts = decide(made, graph, selection, twins, scores, x, method=False)
+    verdicts = decide(made, graph, selection, twins, scores, x, suspects, method=False)
     frame = verdicts.sessions.toPandas().set_index("sid").sort_index()
     return frame, verdicts.weights.toPandas().set_index("rank")["weight"]
 
@@ -169,6 +180,7 @@ def test_parts_add_up_from_the_first_pick_to_the_last_copy(spark: SparkSession, 
     none = spark.createDataFrame([], "sid bigint, q double")
     x = none.withColumnRenamed("q", "x")
     twins = first_twin(made.sessions)
+    suspects = find_suspects(graph, none, SuspectsSettings()).rows
     selection = select_sessions(
         made,
         graph,
@@ -180,7 +192,7 @@ def test_parts_add_up_from_the_first_pick_to_the_last_copy(spark: SparkSession, 
         cold=made.item_sessions <= 3,
         settings=SamplingSettings(sampler=sampler),
     )
-    frame = decide(made, graph, selection, twins, none, x, method=False).sessions.toPandas()
+    frame = decide(made, graph, selection, twins, none, x, suspects, method=False).sessions.toPandas()
     assert frame["kept"].all() and len(frame) == len(sessions)
     floor = frame["reason"] == "FLOOR"
     assert floor.any() and frame.loc[floor, ["gain", "gain_parts"]].isna().all(axis=None)

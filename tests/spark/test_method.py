@@ -13,7 +13,8 @@ from prune_lib.decisions import decide
 from prune_lib.graph import build_graph
 from prune_lib.propagation import propagate
 from prune_lib.sampling.select import first_twin, select_sessions
-from prune_lib.settings import PropagationSettings, SamplingSettings
+from prune_lib.settings import PropagationSettings, SamplingSettings, SuspectsSettings
+from prune_lib.suspects import find_suspects
 from tests.spark.sessions import encoded
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "method.md"
@@ -54,7 +55,8 @@ def worked(spark: SparkSession) -> dict[str, object]:
         settings=SamplingSettings(),
     )
     scores = x.withColumnRenamed("x", "q")
-    decided = decide(made, graph, selection, twins, scores, propagated, method=False).sessions
+    suspects = find_suspects(graph, scores, SuspectsSettings()).rows
+    decided = decide(made, graph, selection, twins, scores, propagated, suspects, method=False).sessions
     return {
         "letters": letters,
         "graph": graph,

@@ -1,0 +1,161 @@
+"""Sessions that look like bots or noise: they are set aside, and kept only where a floor needs them.
+
+    BOT    far longer than the other sessions, or with clicks on far fewer items
+    NOISE  among the hardest tenth, and not one of its transitions occurs in another session
+
+To an objective that counts patterns a crawler of hundreds of items is excellent cover, and one crawler's
+transitions are taught by the next. *Far* is Tukey's: beyond the third quartile by a multiple of the
+interquartile range, here of logarithms, as lengths are skewed (Tukey, Exploratory Data Analysis, 1977, has 3
+ranges for what is "far out"). Up to a quarter of the sessions may be bots before the quartiles move.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from prune_lib.graph import SessionGraph
+from prune_lib.settings_groups import SuspectsSettings
+from prune_lib.settle import settle
+
+__all__ = ["BOT", "NOISE", "Limits", "Suspects", "far_out", "find_suspects"]
+
+BOT, NOISE = "BOT", "NOISE"
+
+# Where sessions are so short that their quartiles are one click apart, fifty clicks are still a person's.
+_LEAST_CLICKS = 50
+# Half of the sessions within a factor of less than this say nothing about the others.
+_LEAST_SPREAD = 2.0
+_FAR = 3
+# Bots beyond this share of the sessions may be people with another habit.
+_MANY = 0.01
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a session may have before it looks like a bot's.
+
+    Attributes:
+        clicks: its length.
+        repeats: its clicks after the first, by distinct item of these.
+    """
+
+    clicks: float
+    repeats: float
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """Sessions under suspicion.
+
+    Attributes:
+        rows: sid BIGINT, suspect STRING (BOT or NOISE), last BOOLEAN (whether it is set aside); no row for
+            a session that is beyond suspicion. Settled.
+        limits: those of this input.
+        sessions: number of sessions by suspicion.
+        clicks: their interactions.
+    """
+
+    rows: DataFrame
+    limits: Limits
+    sessions: dict[str, int]
+    clicks: dict[str, int]
+
+    def crowd(self, n_sessions: int, n_interactions: int) -> str | None:
+        """A warning where so many sessions are set aside as bots that they may be people."""
+        bots = self.sessions.get(BOT, 0)
+        if bots <= _MANY * n_sessions:
+            return None
+        return (
+            f"{bots:,} sessions ({100 * bots / n_sessions:.1f} %) with "
+            f"{100 * self.clicks[BOT] / n_interactions:.1f} % of the interactions have over "
+            f"{self.limits.clicks:g} clicks, or {self.limits.repeats:g} clicks an item, and are kept last, as "
+            "bots. Where they are people, give limits of your own (--suspects-max-clicks, "
+            "--suspects-max-repeats), or have them chosen as any other (--suspects-bots alike)."
+        )
+
+
+def far_out(values: npt.NDArray[np.float64], count: npt.NDArray[np.int64]) -> float:
+    """Tukey's outer fence of the logarithms, as a value: Q3 (Q3 / Q1)^3, the spread at least twofold.
+
+    Args:
+        values: distinct positive values, shape (k,).
+        count: how often each occurs, shape (k,).
+
+    >>> far_out(np.array([2.0, 4.0, 300.0]), np.array([50, 49, 1]))
+    32.0
+    """
+    order = np.argsort(values)
+    values, total = values[order], np.cumsum(count[order])
+    q1, q3 = (float(values[np.searchsorted(total, share * total[-1])]) for share in (0.25, 0.75))
+    return q3 * max(q3 / q1, _LEAST_SPREAD) ** _FAR
+
+
+def find_suspects(graph: SessionGraph, q: DataFrame, settings: SuspectsSettings) -> Suspects:
+    """Sessions that look like bots or noise.
+
+    Args:
+        graph: the session-pattern graph.
+        q: sid BIGINT, q DOUBLE: own difficulty rank in (0, 1); without it no session is NOISE.
+        settings: limits, and what is set aside.
+
+    Cost: two passes over the sessions and a join by sid; lengths' counts on the driver.
+    """
+    n_targets = int((~graph.is_transition).sum())
+    rows = graph.adjacency.select(
+        "sid",
+        "n",
+        # Target items are numbered first.
+        F.size(F.filter("patterns", lambda p: p < n_targets)).alias("targets"),
+        (F.coalesce(F.array_max("patterns"), F.lit(-1)) >= n_targets).alias("joined"),
+    )
+    limits = _limits(rows, settings)
+    kind = (
+        F.when((F.col("n") > limits.clicks) | (_repeats() > limits.repeats), F.lit(BOT))
+        .when((F.col("q") >= settings.hardest) & ~F.col("joined"), F.lit(NOISE))
+        .otherwise(F.lit(None).cast("string"))
+    )
+    aside = [name for name, how in ((BOT, settings.bots), (NOISE, settings.noise)) if how == "last"]
+    found = settle(
+        rows.join(q.select("sid", "q"), "sid", "left")
+        .select("sid", "n", kind.alias("suspect"))
+        .filter(F.col("suspect").isNotNull())
+        .withColumn("last", F.col("suspect").isin(aside))
+    )
+    counted = found.groupBy("suspect").agg(F.count(F.lit(1)), F.sum("n")).collect()
+    sessions = {name: n for name, n, _ in counted}
+    _LOG.info(
+        "suspects: %d bots (over %g clicks, or %g clicks an item), %d noise",
+        sessions.get(BOT, 0),
+        limits.clicks,
+        limits.repeats,
+        sessions.get(NOISE, 0),
+    )
+    return Suspects(found.drop("n"), limits, sessions, {name: int(clicks) for name, _, clicks in counted})
+
+
+def _repeats() -> Column:
+    return (F.col("n") - 1) / F.greatest("targets", F.lit(1))
+
+
+def _limits(rows: DataFrame, settings: SuspectsSettings) -> Limits:
+    """Limits from the settings; those that are not given from the sessions of two clicks and more."""
+    if settings.max_clicks is not None and settings.max_repeats is not None:
+        return Limits(settings.max_clicks, settings.max_repeats)
+    shapes = rows.filter("n >= 2").groupBy("n", "targets").count().toPandas()
+    n, count = shapes["n"].to_numpy(np.float64), shapes["count"].to_numpy(np.int64)
+    clicks, repeats = float(_LEAST_CLICKS), _LEAST_SPREAD**_FAR
+    if n.size:
+        clicks = max(clicks, far_out(n, count))
+        repeats = far_out((n - 1) / shapes["targets"].to_numpy(np.float64), count)
+    return Limits(
+        settings.max_clicks if settings.max_clicks is not None else clicks,
+        settings.max_repeats if settings.max_repeats is not None else repeats,
+    )
