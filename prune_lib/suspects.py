@@ -70,15 +70,15 @@ class Suspects:
 
     def crowd(self, n_sessions: int, n_interactions: int) -> str | None:
         """A warning where so many sessions are set aside as bots that they may be people."""
-        bots = self.sessions.get(BOT, 0)
+        bots, limits = self.sessions.get(BOT, 0), self.limits
         if bots <= _MANY * n_sessions:
             return None
+        shares = 100 * bots / n_sessions, 100 * self.clicks[BOT] / n_interactions
         return (
-            f"{bots:,} sessions ({100 * bots / n_sessions:.1f} %) with "
-            f"{100 * self.clicks[BOT] / n_interactions:.1f} % of the interactions have over "
-            f"{self.limits.clicks:g} clicks, or {self.limits.repeats:g} clicks an item, and are kept last, as "
-            "bots. Where they are people, give limits of your own (--suspects-max-clicks, "
-            "--suspects-max-repeats), or have them chosen as any other (--suspects-bots alike)."
+            f"{bots:,} sessions ({shares[0]:.1f} %) with {shares[1]:.1f} % of the interactions are kept last, "
+            f"as bots: they have over {limits.clicks:g} clicks, or {limits.repeats:g} clicks an item. Where "
+            "they are people, give limits of your own (--suspects-max-clicks, --suspects-max-repeats), or "
+            "have them chosen as any other (--suspects-bots alike)."
         )
 
 
