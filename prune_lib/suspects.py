@@ -75,7 +75,7 @@ class Suspects:
             return None
         shares = 100 * bots / n_sessions, 100 * self.clicks[BOT] / n_interactions
         return (
-            f"{bots:,} sessions ({shares[0]:.1f} %) with {shares[1]:.1f} % of the interactions are kept last, "
+            f"{bots:,} sessions ({shares[0]:.1f} %, {shares[1]:.1f} % of the interactions) are kept last, "
             f"as bots: they have over {limits.clicks:g} clicks, or {limits.repeats:g} clicks an item. Where "
             "they are people, give limits of your own (--suspects-max-clicks, --suspects-max-repeats), or "
             "have them chosen as any other (--suspects-bots alike)."

@@ -80,7 +80,7 @@ def test_a_crowd_of_bots_is_warned_of() -> None:
 
     text = found(20).crowd(1000, 10_000)
     assert text is not None
-    assert text.startswith("20 sessions (2.0 %) with 40.0 % of the interactions are kept last, as bots")
+    assert text.startswith("20 sessions (2.0 %, 40.0 % of the interactions) are kept last, as bots")
     assert "over 50 clicks, or 8 clicks an item" in text
     assert found(10).crowd(1000, 10_000) is None
 
