@@ -14,6 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from prune_lib.baselines import NEEDS_DIFFICULTY, rank_baseline, take_budget
+from prune_lib.checkpoints import checkpoints, loses_executors
 from prune_lib.decisions import Decided, decide, decision_rows, item_rows
 from prune_lib.errors import SettingsError
 from prune_lib.graph import SessionGraph, build_graph
@@ -87,7 +88,8 @@ def prune(settings: PruneSettings, spark: SparkSession | None = None) -> Summary
     """
     spark = spark or get_spark("prune")
     check_runtime(spark)
-    with measured_joins(spark):
+    folder = settings.checkpoint_folder(loses_executors(str(spark.sparkContext.master)))
+    with measured_joins(spark), checkpoints(spark, None if settings.dry_run else folder):
         return _prune(settings, spark)
 
 

@@ -79,6 +79,7 @@ def _extensions() -> dict[str, str]:
 
 _BROADCAST = "spark.sql.autoBroadcastJoinThreshold"
 _MEASURED_BROADCAST = "spark.sql.adaptive.autoBroadcastJoinThreshold"
+_ADAPTIVE = "spark.sql.adaptive.enabled"
 
 
 @contextmanager
@@ -88,12 +89,16 @@ def measured_joins(spark: SparkSession) -> Iterator[None]:
     A settled frame has no statistics of its own, and Spark's guess from what it was made of can be a
     thousand times too small: a list counts as one element, the rows of a Python function as those that went
     in. By such a guess it sent all edges of a graph through the driver. Adaptive execution decides by the
-    bytes of a shuffle that is done, up to the same threshold. The session's settings come back at the end.
+    bytes of a shuffle that is done, up to the same threshold. It is turned on, also because without it a
+    settled frame remembers how its rows were partitioned, by columns that it may no longer have; Spark's
+    analysis of a join of such a frame with what it was made from ends in "conflicting references". The
+    session's settings come back at the end.
     """
-    before = {key: spark.conf.get(key, None) for key in (_BROADCAST, _MEASURED_BROADCAST)}
+    before = {key: spark.conf.get(key, None) for key in (_BROADCAST, _MEASURED_BROADCAST, _ADAPTIVE)}
     if before[_MEASURED_BROADCAST] is None:
         spark.conf.set(_MEASURED_BROADCAST, before[_BROADCAST] or "10MB")
     spark.conf.set(_BROADCAST, "-1")
+    spark.conf.set(_ADAPTIVE, "true")
     try:
         yield
     finally:

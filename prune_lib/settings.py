@@ -45,7 +45,7 @@ __all__ = [
 
 # Do not decide what comes out: where things lie, how the job is run.
 _NOT_HASHED: Any = {
-    **dict.fromkeys(("output", "workspace", "config", "device", "dry_run", "verbose"), True),
+    **dict.fromkeys(("output", "workspace", "config", "device", "checkpoints", "dry_run", "verbose"), True),
     "training": {"device"},
 }
 
@@ -65,6 +65,7 @@ class PruneSettings(PipelineSettings):
             "input": "tables",
             "session_column": "columns of the input",
             "experts": "experts",
+            "checkpoints": "on a cluster",
             "config": "the run",
         },
         interrupted="A run replaces its tables at its end, all of them or none.",
@@ -132,6 +133,14 @@ class PruneSettings(PipelineSettings):
     device: Device = "auto"
     batch_size: BatchSize = 2048
 
+    checkpoints: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Folder, shared by driver and executors, for a run's intermediate results, so that it "
+        "survives the loss of an executor; none: they stay on the executors. Default: on a cluster, "
+        "`checkpoints` in a workspace that is a folder; else none.",
+    )
+
     @classmethod
     def problems(cls, values: Mapping[str, Any], origin: Callable[[str], str]) -> list[str]:
         """Tables that clash, names that are none, times that are none."""
@@ -147,12 +156,24 @@ class PruneSettings(PipelineSettings):
         """The output: what was given, or the workspace's `pruned`."""
         return self.output or table_in_workspace(self.workspace, "pruned")
 
+    def checkpoint_folder(self, cluster: bool) -> str | None:
+        """Where intermediate results are written; None: nowhere.
+
+        Args:
+            cluster: whether executors can be lost.
+        """
+        if self.checkpoints is not None:
+            return None if self.checkpoints == "none" else self.checkpoints
+        if not cluster or not is_location(self.workspace):
+            return None
+        return table_in_workspace(self.workspace, "checkpoints")
+
 
 def settings_hash(settings: PruneSettings) -> str:
     """SHA-256 of the canonical JSON of the settings that decide the result.
 
-    Where things lie and how the job is run (output, workspace, config, device, dry_run, verbose) is
-    left out. 64 hexadecimal digits.
+    Where things lie and how the job is run (output, workspace, config, device, checkpoints, dry_run,
+    verbose) is left out. 64 hexadecimal digits.
     """
     decide = settings.model_dump(mode="json", exclude=_NOT_HASHED)
     text = json.dumps(decide, sort_keys=True, separators=(",", ":"))

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,8 +14,8 @@ import pytest
 from deltalake import DeltaTable
 
 from prune_lib.evaluation.schemas import EVALUATION
+from tests.e2e.jobs import command, environment
 
-ROOT = Path(__file__).resolve().parents[2]
 FLAGS = (
     "--quick",
     *("--demo-sessions", "800", "--training-epochs", "1", "--fit-steps", "60"),
@@ -26,12 +25,10 @@ FLAGS = (
 
 def start(*flags: str, cwd: Path) -> subprocess.Popen[str]:
     """The job by the environment's own spark-submit, in a process group of its own."""
-    command = [str(Path(sys.executable).with_name("spark-submit")), "--master", "local[2]"]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYSPARK", "SPARK"))}
     return subprocess.Popen(
-        [*command, str(ROOT / "jobs" / "evaluate.py"), *flags],
+        command("evaluate", *flags),
         cwd=cwd,
-        env=environment,
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -15,60 +11,7 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from prune_lib.schemas import DECISIONS, ITEMS, KEPT_REASONS, PRUNED, PRUNED_REASONS, RUNS
-
-ROOT = Path(__file__).resolve().parents[2]
-SESSIONS, RATIO = 600, 0.2
-
-
-def submit(*flags: str, cwd: Path, job: str = "prune") -> subprocess.CompletedProcess[str]:
-    """Run a job by the environment's own spark-submit, from a folder that is not the project's."""
-    command = Path(sys.executable).with_name("spark-submit")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYSPARK", "SPARK"))}
-    return subprocess.run(
-        [str(command), "--master", "local[2]", str(ROOT / "jobs" / f"{job}.py"), *flags],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-
-
-@dataclass
-class Run:
-    """A finished run and its tables as delta-rs reads them."""
-
-    workspace: Path
-    output: str
-    sessions: pd.DataFrame
-    pruned: pd.DataFrame
-    decisions: pd.DataFrame
-    items: pd.DataFrame
-    runs: pd.DataFrame
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """One run on a small demo data set, from nothing."""
-    folder = tmp_path_factory.mktemp("user")
-    done = submit(
-        "--ratio", str(RATIO), "--demo-sessions", str(SESSIONS), "--training-epochs", "2", cwd=folder
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    workspace = folder / "workspace"
-    tables = {
-        name: DeltaTable(str(workspace / name)).to_pandas()
-        for name in ("sessions", "pruned", "pruned_decisions", "pruned_items", "pruned_runs")
-    }
-    return Run(
-        workspace,
-        done.stdout,
-        tables["sessions"],
-        tables["pruned"],
-        tables["pruned_decisions"],
-        tables["pruned_items"],
-        tables["pruned_runs"],
-    )
+from tests.e2e.jobs import RATIO, Run, submit
 
 
 def test_the_run_says_what_it_did(run: Run) -> None:

@@ -38,7 +38,8 @@ def test_a_guess_of_a_frames_size_broadcasts_nothing(spark: SparkSession) -> Non
     """Eight rows become two million: Spark's guess is eight rows, and a join would send all to the driver."""
     rows = spark.range(8).mapInArrow(two_to_the_18_each, "id bigint")
     other = spark.range(10**6).withColumn("v", F.lit(1))
-    before = {key: spark.conf.get(key, None) for key in (session._BROADCAST, session._MEASURED_BROADCAST)}
+    keys = (session._BROADCAST, session._MEASURED_BROADCAST, session._ADAPTIVE)
+    before = {key: spark.conf.get(key, None) for key in keys}
 
     def plan() -> str:
         joined = other.join(rows, "id")

@@ -1,0 +1,70 @@
+"""Where intermediate results lie during a run: on the executors, or where no executor takes them along."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from py4j.protocol import Py4JError
+from pyspark.sql import SparkSession
+
+__all__ = ["checkpoints", "loses_executors"]
+
+_LOG = logging.getLogger(__name__)
+
+# What a run that was killed has left is removed by a later one, when no run can still be at work on it.
+_STALE_SECONDS = 3 * 86_400
+
+
+def loses_executors(master: str) -> bool:
+    """Whether executors are processes of their own, which can end before the run does.
+
+    >>> [loses_executors(m) for m in ("local[2]", "local", "local-cluster[2,1,1024]", "spark://host:7077")]
+    [False, False, True, True]
+    """
+    return not (master == "local" or master.startswith("local["))
+
+
+@contextmanager
+def checkpoints(spark: SparkSession, folder: str | None) -> Iterator[None]:
+    """Within it, settled frames are written to a folder and survive the loss of an executor.
+
+    Args:
+        spark: the session; where its user has set a checkpoint folder already, that one stays.
+        folder: which driver and executors share; None leaves settled frames on the executors.
+
+    What was written is removed at the end.
+    """
+    context = spark.sparkContext
+    if folder is None or context.getCheckpointDir():
+        yield
+        return
+    jvm: Any = spark._jvm
+    place = jvm.org.apache.hadoop.fs.Path(folder)
+    files = place.getFileSystem(context._jsc.hadoopConfiguration())
+    _sweep(files, place)
+    context.setCheckpointDir(folder)  # makes a folder of its own in it
+    own = context.getCheckpointDir()
+    try:
+        yield
+    finally:
+        # There is no call that takes the folder back, and frames settled later must not lie in it.
+        getattr(context._jsc.sc(), "checkpointDir_$eq")(jvm.scala.Option.empty())
+        try:
+            files.delete(jvm.org.apache.hadoop.fs.Path(own), True)
+            if not files.listStatus(place):
+                files.delete(place, False)
+        except Py4JError as problem:
+            _LOG.debug("checkpoints stay in %s: %s", own, problem)
+
+
+def _sweep(files: Any, place: Any) -> None:
+    """Remove what runs that were killed have left."""
+    if not files.exists(place):
+        return
+    for entry in files.listStatus(place):
+        if time.time() - entry.getModificationTime() / 1000 > _STALE_SECONDS:
+            files.delete(entry.getPath(), True)

@@ -1,0 +1,75 @@
+"""The jobs as a user runs them, and what a finished run left."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from deltalake import DeltaTable
+
+ROOT = Path(__file__).resolve().parents[2]
+#: Of the small demo data set that most of these tests prune.
+SESSIONS, RATIO = 600, 0.2
+
+
+def command(
+    job: str, *flags: str, master: str = "local[2]", conf: Mapping[str, str] | None = None
+) -> list[str]:
+    """A call of the environment's own spark-submit."""
+    given = [part for key, value in (conf or {}).items() for part in ("--conf", f"{key}={value}")]
+    submit = Path(sys.executable).with_name("spark-submit")
+    return [str(submit), "--master", master, *given, str(ROOT / "jobs" / f"{job}.py"), *flags]
+
+
+def environment() -> dict[str, str]:
+    """This process's, without another Spark's settings."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("PYSPARK", "SPARK"))}
+
+
+def submit(
+    *flags: str,
+    cwd: Path,
+    job: str = "prune",
+    master: str = "local[2]",
+    conf: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a job from a folder that is not the project's."""
+    return subprocess.run(
+        command(job, *flags, master=master, conf=conf),
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+
+
+@dataclass
+class Run:
+    """A finished run and its tables as delta-rs reads them."""
+
+    workspace: Path
+    output: str
+    sessions: pd.DataFrame
+    pruned: pd.DataFrame
+    decisions: pd.DataFrame
+    items: pd.DataFrame
+    runs: pd.DataFrame
+
+
+def run_small(folder: Path) -> Run:
+    """Prune a small demo data set, from nothing."""
+    flags = ("--ratio", str(RATIO), "--demo-sessions", str(SESSIONS), "--training-epochs", "2")
+    done = submit(*flags, cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    workspace = folder / "workspace"
+    tables = {
+        name: DeltaTable(str(workspace / name)).to_pandas()
+        for name in ("sessions", "pruned", "pruned_decisions", "pruned_items", "pruned_runs")
+    }
+    return Run(workspace, done.stdout, *tables.values())
