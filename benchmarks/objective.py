@@ -67,7 +67,7 @@ def main() -> None:
                 twins,
                 budget=int(ratio * encoded.n_interactions),
                 cost="n",
-                floor=0,
+                floors=None,
                 cold=cold,
                 settings=SamplingSettings(sampler=sampler, task_edges=max(graph.n_edges // 8, 1)),
             )

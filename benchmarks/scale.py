@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from prune_lib.graph import build_graph  # noqa: E402
 from prune_lib.propagation import propagate  # noqa: E402
+from prune_lib.sampling.floors import item_floors  # noqa: E402
 from prune_lib.sampling.select import first_twin, select_sessions  # noqa: E402
 from prune_lib.session import get_spark, measured_joins  # noqa: E402
 from prune_lib.sessions.columns import ColumnNames  # noqa: E402
@@ -133,7 +134,7 @@ def _measure(spark: SparkSession, asked: argparse.Namespace) -> None:
             settle(first_twin(encoded.sessions)),
             budget=int(asked.ratio * encoded.n_interactions),
             cost="n",
-            floor=1,
+            floors=item_floors(encoded, 1),
             cold=encoded.item_sessions <= 4,
             settings=SamplingSettings(sampler=asked.sampler, task_edges=asked.task_edges),
         )

@@ -1,6 +1,6 @@
 """Why each session was kept or pruned, read off the state that the sampler ended with.
 
-Kept:    FLOOR            needed by an item's floor
+Kept:    FLOOR            needed by a floor
          COLD_ITEM        most of what it added, it added for cold items that no kept session had taught
          NEW_PATTERN      most of what it added was new: patterns that no kept session held
          REPRESENTATIVE   it adds evidence of patterns that others hold too

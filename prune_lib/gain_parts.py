@@ -115,7 +115,7 @@ def kept_parts(graph: SessionGraph, ranked: DataFrame, objective: Objective, nam
 
     Returns:
         sid BIGINT, gain_parts ARRAY<STRUCT<item, next_item, gain DOUBLE>>; the gains sum to the gain that
-        the selection has for the session, where it was chosen for it (not for an item's floor).
+        the selection has for the session, where it was chosen for it (not for a floor).
         Cost: two shuffles of the kept sessions' edges.
     """
     # What is left at the end is put in line at once, distinct sessions and copies alike.

@@ -179,7 +179,7 @@ def _gain(facts: SessionFacts, lines: int) -> Iterator[str]:
     of = facts.decision
     gain, parts = of["gain"], of.get("gain_parts")
     if gain is None:
-        how = "for an item's floor" if of["reason"] == "FLOOR" else "by the rule of a baseline"
+        how = "for a floor" if of["reason"] == "FLOOR" else "by the rule of a baseline"
         yield _line("gain", f"none: it was chosen {how}, not for what it adds")
         return
     what = "added when it was chosen" if of["kept"] else "could still add at the end"

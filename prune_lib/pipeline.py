@@ -17,6 +17,8 @@ from prune_lib.baselines import NEEDS_DIFFICULTY, rank_baseline, take_budget
 from prune_lib.checkpoints import checkpoints, loses_executors
 from prune_lib.decisions import Decided, decide, decision_rows, item_rows
 from prune_lib.errors import SettingsError
+from prune_lib.floor_by import check_columns as check_floor_columns
+from prune_lib.floor_by import check_fits, floors_by, parsed
 from prune_lib.graph import SessionGraph, build_graph
 from prune_lib.popularity import Bands, popularity_bands
 from prune_lib.preflight import (
@@ -30,6 +32,7 @@ from prune_lib.preflight import (
 )
 from prune_lib.propagation import propagate
 from prune_lib.run_record import IN_COMMITS, counts_of, run_of, run_row, track
+from prune_lib.sampling.floors import Floors, item_floors, joined_floors
 from prune_lib.sampling.gains import Objective
 from prune_lib.sampling.keys import received_by_pattern
 from prune_lib.sampling.select import COVERAGE, Selection, first_twin, select_sessions
@@ -102,6 +105,8 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
     if found:
         check_columns(found.df)
     check_device(spark, settings)
+    if found:
+        check_floor_columns(found, [parsed(text) for text in settings.floor_by])
     if settings.dry_run:
         return plan(settings, found)
     table = found or make_demo(spark, settings, stages)
@@ -122,8 +127,8 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
     with stages.stage("encode") as stage:
         encoded = encode(raw, settings.seed)
         stage.rows = encoded.n_interactions
-    if settings.floor and settings.method == "graph":
-        check_floor(settings, encoded, budget)
+    bands = popularity_bands(encoded.item_sessions)
+    floors = _floors(settings, table, raw, encoded, bands, budget)
     difficulty = _difficulty(settings, table, encoded, stages)
     with stages.stage("graph") as stage:
         graph = build_graph(encoded, settings.sampling)
@@ -141,8 +146,7 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
             stages.warn(crowd)
     with stages.stage("sampling") as stage:
         twins = settle(first_twin(encoded.sessions))
-        bands = popularity_bands(encoded.item_sessions)
-        selection = _select(settings, encoded, graph, difficulty, x, twins, suspects, bands, budget)
+        selection = _select(settings, encoded, graph, difficulty, x, twins, suspects, floors, bands, budget)
         stage.rows = selection.ranked.count()
     if stage.rows == 0:
         raise SettingsError(
@@ -187,6 +191,27 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
     return Summary.of(run, settings, stages, difficulty.info)
 
 
+def _floors(
+    settings: PruneSettings, table: InputTable, raw: DataFrame, encoded: Encoded, bands: Bands, budget: int
+) -> Floors | None:
+    """All floors as one; what cannot fit the budget is refused before anything is scored."""
+    if settings.method != "graph":
+        return None
+    if settings.floor:
+        check_floor(settings, encoded, budget)
+    asked = [parsed(text) for text in settings.floor_by]
+    check_floor_columns(table, asked)
+    by = floors_by(table, raw, encoded, bands, asked)
+    for part in by:
+        check_fits(part, encoded, budget, _cost(settings))
+    items = item_floors(encoded, settings.floor)
+    return joined_floors([items, *by] if items else by)
+
+
+def _cost(settings: PruneSettings) -> Literal["n", "one"]:
+    return "n" if settings.budget == "interactions" else "one"
+
+
 def _difficulty(settings: PruneSettings, table: InputTable, encoded: Encoded, stages: Stages) -> _Difficulty:
     """Score every session; train the experts first where there are none for this input."""
     spark = encoded.sessions.sparkSession
@@ -225,10 +250,11 @@ def _select(
     x: DataFrame,
     twins: DataFrame,
     suspects: Suspects,
+    floors: Floors | None,
     bands: Bands,
     budget: int,
 ) -> Selection:
-    cost: Literal["n", "one"] = "n" if settings.budget == "interactions" else "one"
+    cost = _cost(settings)
     cold = bands.cold(encoded.item_sessions)
     if settings.method == "graph":
         return select_sessions(
@@ -238,7 +264,7 @@ def _select(
             twins,
             budget=budget,
             cost=cost,
-            floor=settings.floor,
+            floors=floors,
             cold=cold,
             settings=settings.sampling,
             suspects=suspects.rows,

@@ -54,7 +54,7 @@ KEPT_REASONS = {
     "COLD_ITEM": "kept: most of what it added was for rare items that no kept session had taught",
     "NEW_PATTERN": "kept: most of what it added were patterns that no kept session held",
     "REPRESENTATIVE": "kept: it adds evidence of patterns that many other sessions hold too",
-    "FLOOR": "kept: needed so that every item keeps its minimum number of sessions",
+    "FLOOR": "kept: needed so that an item, or a value of a column, keeps its minimum number of sessions",
     "METHOD": "kept: chosen by the rule of a baseline method, which gives no further reason",
 }
 PRUNED_REASONS = {

@@ -151,7 +151,7 @@ def domain(info: FieldInfo) -> str:
         return "a whole number" + tail
     if kind is float:
         return "a number" + tail
-    return "text that is not empty"
+    return f"text such as {info.examples[0]}" if info.examples else "text that is not empty"
 
 
 def bounds_of(info: FieldInfo) -> str:

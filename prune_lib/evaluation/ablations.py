@@ -31,6 +31,7 @@ from prune_lib.model_store import ensure_bundle
 from prune_lib.ordering import with_dense_index
 from prune_lib.popularity import popularity_bands
 from prune_lib.propagation import propagate
+from prune_lib.sampling.floors import item_floors
 from prune_lib.sampling.select import first_twin, select_sessions
 from prune_lib.sessions.columns import ColumnNames
 from prune_lib.sessions.encoding import Encoded, encode
@@ -162,7 +163,7 @@ class _Bench:
             self.twins,
             budget=budget_of(ratio, self.split.n_interactions),
             cost="n",
-            floor=variant.floor,
+            floors=item_floors(self.encoded, variant.floor),
             cold=bands.cold(self.encoded.item_sessions),
             settings=sampling,
             suspects=find_suspects(graph, rank, suspects).rows,
@@ -188,7 +189,7 @@ class _Bench:
             settle(first_twin(prefixes.sessions)),
             budget=budget_of(ratio, prefixes.n_sessions),
             cost="one",
-            floor=0,
+            floors=None,
             cold=bands.cold(self.encoded.item_sessions),
             settings=self.settings.sampling,
         )

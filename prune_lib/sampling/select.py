@@ -2,7 +2,7 @@
 
 Phases, in the order of rank:
 
-0. *floor* (only with `--floor N`): items that have at least N sessions get N, by as few clicks as greedy
+0. *floor* (only with floors): every group gets the sessions that it is to keep, by as few clicks as greedy
    set cover finds; suspects only for what the others leave;
 1. *coverage*: greedy on the session-pattern graph, one session of every distinct sequence;
 2. *rest*: distinct sessions without anything to offer (a single click), by key;
@@ -27,6 +27,7 @@ from pyspark.sql import functions as F
 from prune_lib.errors import SettingsError
 from prune_lib.graph import SessionGraph
 from prune_lib.ordering import with_dense_index, with_running_total
+from prune_lib.sampling.floors import Floors
 from prune_lib.sampling.gains import Objective
 from prune_lib.sampling.keys import received_by_pattern, with_keys
 from prune_lib.sampling.rounds import Picks, RoundRecord, run_greedy
@@ -50,7 +51,7 @@ __all__ = [
 
 FLOOR, COVERAGE, REST, DUPLICATE, SUSPECT = range(5)
 
-# A floor counts items; 2^-12 an item keeps the sum over a session's items within a BIGINT.
+# A floor counts groups; 2^-12 a group keeps the sum over a session's groups within a BIGINT.
 _FLOOR_WEIGHT = 2.0**-12
 
 # Session ids that are broadcast, at most: 100 MB or so.
@@ -100,7 +101,7 @@ def select_sessions(
     *,
     budget: int,
     cost: str,
-    floor: int,
+    floors: Floors | None,
     cold: npt.NDArray[np.bool_],
     settings: SamplingSettings,
     suspects: DataFrame | None = None,
@@ -114,13 +115,13 @@ def select_sessions(
         twins: of `first_twin`.
         budget: what may be spent, in interactions or sessions.
         cost: 'n' (interactions) or 'one' (sessions).
-        floor: sessions that every item keeps at least, where it has as many; 0 for no floor.
+        floors: groups of sessions of which a least number is kept first.
         cold: by item index, whether the item is cold, shape (n_items,).
         settings: kappa and the rounds' settings.
         suspects: sid, last BOOLEAN: whether a session is set aside; sessions that are not in it are not.
 
     Raises:
-        SettingsError: the budget does not hold the floor.
+        SettingsError: the budget does not hold the floors.
     """
     price = F.col("n") if cost == "n" else F.lit(1)
     base = (
@@ -150,8 +151,8 @@ def select_sessions(
     frames: list[DataFrame] = []
     records: list[RoundRecord] = []
     spent = 0
-    if floor > 0 and bool((encoded.item_sessions >= floor).any()):
-        picks = _floor_picks(encoded, sessions, budget, cost, floor, cold, settings)
+    if floors is not None:
+        picks = _floor_picks(floors, sessions, budget, cost, settings)
         frames, records, spent = picks.frames, picks.records, picks.spent
         # Fewer than items times floor, mostly: they are sent to the sessions, not the sessions to them.
         sent: Callable[[DataFrame], DataFrame] = F.broadcast if picks.picked <= _FEW else lambda df: df
@@ -199,26 +200,20 @@ def select_sessions(
 
 
 def _floor_picks(
-    encoded: Encoded,
-    sessions: DataFrame,
-    budget: int,
-    cost: str,
-    floor: int,
-    cold: npt.NDArray[np.bool_],
-    settings: SamplingSettings,
+    floors: Floors, sessions: DataFrame, budget: int, cost: str, settings: SamplingSettings
 ) -> Picks:
-    """Sessions that give every item that has at least `floor` sessions its floor: greedy set cover."""
-    wanted = np.where(encoded.item_sessions >= floor, floor, 0).astype(np.int64)
-    objective = Objective.empty(np.full(encoded.n_items, _FLOOR_WEIGHT), cold, unit=1, cap=wanted)
-    items = F.array_distinct("items")
+    """Sessions that give every group its floor: greedy set cover."""
+    wanted = floors.wanted
+    no_cold = np.zeros(wanted.size, dtype=np.bool_)
+    objective = Objective.empty(np.full(wanted.size, _FLOOR_WEIGHT), no_cold, unit=1, cap=wanted)
     holders = (
         sessions.select("sid", "n", "tie", "copy", "aside")
-        .join(encoded.sessions.select("sid", items.alias("patterns")), "sid")
+        .join(floors.rows.withColumnRenamed("groups", "patterns"), "sid")
         .withColumn("messages", F.array_repeat(F.lit(1), F.size("patterns")))
         .withColumn("scale", 1 / (F.col("n") if cost == "n" else F.lit(1.0)))
     )
-    # Copies hold the same items as the session that stands for them: only a floor above 1 needs them.
-    eligible = settle((holders.filter(~F.col("copy")) if floor == 1 else holders).drop("copy"))
+    eligible = settle((holders if floors.copies_count else holders.filter(~F.col("copy"))).drop("copy"))
+    edges = int((eligible.agg(F.sum(F.size("patterns"))).first() or [0])[0] or 0)
     picks = Picks()
     for last in (False, True):
         if last and bool((objective.evidence >= wanted).all()):
@@ -230,17 +225,29 @@ def _floor_picks(
             cost=cost,
             phase=FLOOR,
             name="floor",
-            task_edges=_task_edges(encoded.n_interactions, settings),
+            task_edges=_task_edges(edges, settings),
             picks=picks,
         )
-    missing = int((np.minimum(objective.evidence, wanted) < wanted).sum())
-    if missing:
-        raise SettingsError(
-            f"--floor {floor} does not fit the budget: {budget:,} {_UNITS[cost]} hold the floor of "
-            f"{int((wanted > 0).sum()) - missing:,} of {int((wanted > 0).sum()):,} items, and "
-            f"{missing:,} are left without. Raise --ratio, or lower --floor (0 for none)."
-        )
+    missing = np.flatnonzero(objective.evidence < wanted)
+    if missing.size:
+        raise SettingsError(_too_little(floors, objective.evidence, missing, f"{budget:,} {_UNITS[cost]}"))
     return picks
+
+
+def _too_little(
+    floors: Floors, kept: npt.NDArray[np.int64], missing: npt.NDArray[np.int64], budget: str
+) -> str:
+    """That a budget does not hold the floors, by how much, and the first group that goes without."""
+    asked = int((floors.wanted > 0).sum())
+    group = int(missing[0])
+    value = (floors.values.filter(F.col("group") == group).first() or [None, "?"])[1]
+    flags = ", ".join(floors.names)
+    floor = "floor does" if len(floors.names) == 1 else "floors do"
+    return (
+        f"the {floor} not fit the budget ({flags}): {budget} hold what {asked - missing.size:,} of {asked:,} "
+        f"groups ask for, and {missing.size:,} are left without, such as {value} ({kept[group]:,} of "
+        f"{floors.wanted[group]:,} sessions). Raise --ratio, or lower the floor."
+    )
 
 
 def _task_edges(n_edges: int, settings: SamplingSettings) -> int | None:

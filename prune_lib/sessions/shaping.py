@@ -14,7 +14,7 @@ from pyspark.sql.types import (
 
 from prune_lib.sessions.columns import InputTable, check_roles, column_of
 
-__all__ = ["as_time", "ordering_of", "time_element", "to_sessions"]
+__all__ = ["as_time", "ordering_of", "session_values", "time_element", "to_sessions"]
 
 
 def to_sessions(table: InputTable) -> DataFrame:
@@ -59,6 +59,21 @@ def to_sessions(table: InputTable) -> DataFrame:
             F.get("clicks", F.size("clicks") - 1)["at"].alias("ordering"),
         )
     )
+
+
+def session_values(table: InputTable, column: str) -> DataFrame:
+    """The values that a session has in a column of the input: one, or in events or lists several.
+
+    Returns:
+        session_id as `to_sessions` gives it, value STRING; each pair once, no nulls.
+    """
+    kind = table.df.schema[column].dataType
+    value = column_of(column)
+    rows = table.df.select(
+        _as_id(table.df, table.session_column).alias("session_id"),
+        (F.explode(value) if isinstance(kind, ArrayType) else value).alias("value"),
+    )
+    return rows.select("session_id", F.col("value").cast("string").alias("value")).dropna().distinct()
 
 
 def ordering_of(table: InputTable) -> Column | None:

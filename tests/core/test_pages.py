@@ -87,7 +87,7 @@ def test_the_page_of_a_pruned_session_names_who_covers_it() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"reason": "FLOOR", "gain": None, "gain_parts": None}, "none: it was chosen for an item's floor"),
+        ({"reason": "FLOOR", "gain": None, "gain_parts": None}, "none: it was chosen for a floor"),
         ({"reason": "METHOD", "gain": None, "gain_parts": None}, "none: it was chosen by the rule of a base"),
         ({"difficulty": None, "propagated": None}, "difficulty    none"),
         ({"gain_parts": None}, "which an older version wrote"),

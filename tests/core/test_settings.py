@@ -111,6 +111,8 @@ def test_a_wrong_variable_of_the_environment() -> None:
         ("ratio: 0.1\nkappa: 1\n", ["`kappa`", "Did you mean sampling.kappa?"]),
         ("ratio: 0.1\nsampling: 3\n", ["`sampling`", "is a group", "kappa"]),
         ("ratio: 0.1\nsampling:\n  task_edges: 0\n", ["`sampling.task_edges`", "must be 1 or more; got 0."]),
+        ("ratio: 0.1\nfloor_by: [a]\n", ["`floor_by`", "'a' is not text such as category:5"]),
+        ("ratio: 0.1\nfloor_by: a:0\n", ["'a:0' is not text such as category:5"]),
         ("ratio: 0.1\nratio: 0.2\n", ["(line 2) is there twice, first in line 1"]),
         ("ratio: 0.1\nconfig: other.yaml\n", ["cannot be set in the file itself"]),
         ("ratio: 0.1\ntraining:\n  epochs: 0\n", ["`training.epochs`", "got 0"]),
@@ -152,7 +154,13 @@ def test_every_source_can_set_every_option(file) -> None:
         given, base = "true" if option.is_switch else "\0", ["--ratio", "0.5"]
         kind, default = str(option.info.annotation), option.info.default
         if not option.is_switch:
-            given = str(default) if default is not None else ("1" if "int" in kind else "2026-01-01")
+            given = (
+                str(default)
+                if default is not None
+                else ("2" if "int" in kind or "float" in kind else "2026-01-01")
+            )
+        if option.key == "floor_by":
+            given = "category:5,band:2"
         flag = [option.flag] if option.is_switch else [option.flag, given]
         by_flag = load_settings([*base, *flag], {})
         by_env = load_settings(base, {option.env: given})

@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 from prune_lib.decisions import decide
 from prune_lib.explanation import HOLDERS
 from prune_lib.graph import build_graph
+from prune_lib.sampling.floors import item_floors
 from prune_lib.sampling.select import first_twin, select_sessions
 from prune_lib.settings import SamplingSettings, SuspectsSettings
 from prune_lib.suspects import find_suspects
@@ -45,7 +46,7 @@ def decided(
         twins,
         budget=budget,
         cost="n",
-        floor=0,
+        floors=None,
         cold=cold,
         settings=SamplingSettings(),
         suspects=suspects,
@@ -188,7 +189,7 @@ def test_parts_add_up_from_the_first_pick_to_the_last_copy(spark: SparkSession, 
         twins,
         budget=made.n_interactions,
         cost="n",
-        floor=1,
+        floors=item_floors(made, 1),
         cold=made.item_sessions <= 3,
         settings=SamplingSettings(sampler=sampler),
     )

@@ -50,7 +50,7 @@ def worked(spark: SparkSession) -> dict[str, object]:
         twins,
         budget=BUDGET,
         cost="n",
-        floor=0,
+        floors=None,
         cold=np.zeros(made.n_items, bool),
         settings=SamplingSettings(),
     )

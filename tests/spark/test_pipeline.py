@@ -15,12 +15,14 @@ from prune_lib import PruneSettings, UserError, prune
 from prune_lib.tables import table_version
 from tests.spark.sessions import random_sessions
 
+# A large shop, a small one, and sessions without one.
+SHOPS = ["north"] * 23 + ["south", None]
 TABLES = ("pruned", "pruned_decisions", "pruned_items")
 
 
 def table_of(spark: SparkSession, sessions: list[list[int]]) -> DataFrame:
-    rows = [(f"s{k:04d}", items, k) for k, items in enumerate(sessions)]
-    return spark.createDataFrame(rows, "session_id string, items array<bigint>, day int")
+    rows = [(f"s{k:04d}", items, k, SHOPS[k % len(SHOPS)]) for k, items in enumerate(sessions)]
+    return spark.createDataFrame(rows, "session_id string, items array<bigint>, day int, shop string")
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +79,30 @@ def test_a_smaller_ratio_is_a_prefix_by_rank(spark: SparkSession, workspace: Pat
     small = content(spark, workspace / "small", "prune_rank")
     assert 0 < len(small) < len(large)
     assert large["session_id"].head(len(small)).tolist() == small["session_id"].tolist()
+
+
+def test_every_shop_keeps_its_floor(spark: SparkSession, workspace: Path) -> None:
+    output = workspace / "floors"
+    summary = prune(settings(workspace, floor_by=("shop:8", "band:10"), output=str(output)), spark)
+    kept = content(spark, output, "prune_rank")
+    assert kept["shop"].value_counts()["south"] >= 8, "of its ten"
+    free = content(spark, workspace / "out3", "prune_rank")
+    assert free["shop"].value_counts().get("south", 0) < 8, "which it would not keep otherwise"
+    assert kept["prune_reason"].eq("FLOOR").sum() >= 8 and summary.run["reasons"]["FLOOR"] < len(kept)
+    assert summary.run["interactions_after"] <= 0.2 * summary.run["interactions_before"]
+
+
+def test_floors_that_cannot_fit_are_refused_before_anything_is_scored(
+    spark: SparkSession, workspace: Path
+) -> None:
+    said = (
+        r"--floor-by shop:200 does not fit the budget of \d+ interactions: its 2 values ask for 210 sessions"
+    )
+    with pytest.raises(UserError, match=said):
+        prune(settings(workspace, floor_by=("shop:200",), output=str(workspace / "none")), spark)
+    with pytest.raises(UserError, match=r"no column shp. Did you mean shop\?.*band"):
+        prune(settings(workspace, floor_by=("shp:2",), dry_run=True), spark)
+    assert not (workspace / "none").exists()
 
 
 @pytest.mark.parametrize("method", ["random", "recent", "ccs", "d2"])

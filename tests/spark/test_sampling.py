@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 from prune_lib.errors import SettingsError
 from prune_lib.graph import SessionGraph, build_graph
+from prune_lib.sampling.floors import item_floors
 from prune_lib.sampling.select import DUPLICATE, FLOOR, Selection, first_twin, select_sessions
 from prune_lib.sessions.encoding import Encoded
 from prune_lib.settings import SamplingSettings
@@ -33,7 +34,7 @@ def run(
         first_twin(made.sessions),
         budget=budget,
         cost="n",
-        floor=floor,
+        floors=item_floors(made, floor),
         cold=made.item_sessions <= 1,
         settings=SamplingSettings(sampler=sampler, task_edges=task_edges),
     )
@@ -166,5 +167,8 @@ def test_a_floor_that_no_item_reaches_changes_nothing(spark: SparkSession, sampl
 def test_a_floor_beyond_the_budget_is_the_users_mistake(spark: SparkSession) -> None:
     made, _ = encoded(spark, random_sessions(15, n=60, items=80))
     graph = build_graph(made, SamplingSettings())
-    with pytest.raises(SettingsError, match=r"--floor 1 does not fit.*--ratio"):
+    with pytest.raises(
+        SettingsError,
+        match=r"floor does not fit the budget \(--floor 1\): 20 interactions .*such as item .*--ratio",
+    ):
         run(made, graph, 20, floor=1)

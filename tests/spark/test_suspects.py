@@ -8,6 +8,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from prune_lib.graph import build_graph
+from prune_lib.sampling.floors import item_floors
 from prune_lib.sampling.select import DUPLICATE, FLOOR, SUSPECT, Selection, first_twin, select_sessions
 from prune_lib.sessions.encoding import Encoded
 from prune_lib.settings import SamplingSettings, SuspectsSettings
@@ -112,7 +113,7 @@ def select(
         first_twin(made.sessions),
         budget=budget,
         cost="n",
-        floor=floor,
+        floors=item_floors(made, floor),
         cold=made.item_sessions <= 1,
         settings=SamplingSettings(sampler=sampler, task_edges=300),
         suspects=suspects,

@@ -1,0 +1,120 @@
+"""Floors by columns, bands and time: who is in which group, and what is refused."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import numpy as np
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from prune_lib.errors import InputError, SettingsError
+from prune_lib.floor_by import FloorBy, check_columns, check_fits, floors_by
+from prune_lib.popularity import Bands
+from prune_lib.sampling.floors import Floors, item_floors, joined_floors
+from prune_lib.sessions.columns import InputTable
+from prune_lib.sessions.encoding import Encoded, encode
+from prune_lib.sessions.shaping import to_sessions
+
+START = datetime(2024, 1, 1)  # a Monday
+SESSIONS = [
+    ("s0", [1, 2], START, "a", ["x", "y"], 1.5),
+    ("s1", [1, 3, 4], START + timedelta(days=1), "a", ["x"], 1.5),
+    ("s2", [1, 2, 1, 2], START + timedelta(days=8), "b", [], None),
+    ("s3", [5, 2], START + timedelta(days=9), None, ["y", "y"], 2.0),
+]
+COLUMNS = (
+    "session_id string, items array<bigint>, at timestamp, kind string, tags array<string>, price double"
+)
+
+
+@pytest.fixture(scope="module")
+def opened(spark: SparkSession) -> tuple[InputTable, DataFrame, Encoded]:
+    df = spark.createDataFrame(SESSIONS, COLUMNS).withColumn("deep", F.struct("kind"))
+    table = InputTable(df, "sessions", "session_id", "items", "at", None, "here", None, "delta")
+    raw = to_sessions(table)
+    return table, raw, encode(raw, seed=0)
+
+
+def groups(opened: tuple[InputTable, DataFrame, Encoded], column: str, n: int) -> tuple[Floors, dict]:
+    """The floor, and sessions and wanted number by value."""
+    table, raw, made = opened
+    (floor,) = floors_by(table, raw, made, Bands(cold_max=1, popular_min=3), [FloorBy(column, n)])
+    rows = floor.rows.withColumn("group", F.explode("groups")).join(floor.values, "group")
+    found = rows.groupBy("value", "group").agg(F.array_sort(F.collect_list("sid")).alias("sids")).collect()
+    return floor, {row["value"]: (row["sids"], int(floor.wanted[row["group"]])) for row in found}
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        ("kind", {"kind a": ([0, 1], 2), "kind b": ([2], 1)}),
+        ("tags", {"tags x": ([0, 1], 2), "tags y": ([0, 3], 2)}),
+        ("price", {"price 1.5": ([0, 1], 2), "price 2.0": ([3], 1)}),
+        ("band", {"band popular": ([0, 1, 2, 3], 2), "band cold": ([1, 3], 2)}),
+        ("week", {"week 2024-01-01 00:00:00": ([0, 1], 2), "week 2024-01-08 00:00:00": ([2, 3], 2)}),
+    ],
+)
+def test_sessions_by_value(opened, column: str, expected: dict) -> None:
+    """Every value wants two, or all that it has; a null is no value."""
+    floor, found = groups(opened, column, 2)
+    assert found == expected
+    assert floor.of_sequences == (column == "band")
+
+
+def test_a_session_of_events_has_the_values_of_all_its_clicks(spark: SparkSession) -> None:
+    clicks = [("s0", 1, 1, "a"), ("s0", 2, 2, "b"), ("s1", 1, 3, "b"), ("s1", 1, 4, None)]
+    df = spark.createDataFrame(clicks, "visit string, item bigint, ts bigint, page string")
+    table = InputTable(df, "events", "visit", "item", "ts", None, "here", None, "delta")
+    raw = to_sessions(table)
+    made = encode(raw, seed=0)
+    _, found = groups((table, raw, made), "page", 1)
+    assert found == {"page a": ([0], 1), "page b": ([0, 1], 1)}
+    with pytest.raises(InputError, match="--floor-by day:1: the times of the input are numbers"):
+        groups((table, raw, made), "day", 1)
+
+
+def test_columns_that_cannot_have_floors(opened) -> None:
+    table = opened[0]
+    check_columns(table, [FloorBy("tags", 1), FloorBy("band", 1), FloorBy("month", 1)])
+    with pytest.raises(InputError, match="column deep is of type struct"):
+        check_columns(table, [FloorBy("deep", 1)])
+    with pytest.raises(InputError, match="no column knd. Did you mean kind"):
+        check_columns(table, [FloorBy("knd", 1)])
+    timeless = InputTable(table.df, "sessions", "session_id", "items", None, None, "here", None, "delta")
+    with pytest.raises(InputError, match="no times. Name their column by --time-column"):
+        check_columns(timeless, [FloorBy("day", 1)])
+
+
+@pytest.mark.parametrize(
+    ("column", "cost", "least"),
+    [
+        ("kind", "n", 2 + 4),  # the shortest of a, the one of b
+        ("kind", "one", 2),
+        ("tags", "n", 2),  # x and y both by the session of two clicks that has both: 4 clicks in half
+    ],
+)
+def test_the_least_that_a_floor_costs(opened, column: str, cost: str, least: int) -> None:
+    floor, _ = groups(opened, column, 1)
+    made = opened[2]
+    check_fits(floor, made, least, cost)
+    with pytest.raises(SettingsError, match=f"--floor-by {column}:1 does not fit the budget of {least - 1} "):
+        check_fits(floor, made, least - 1, cost)
+
+
+def test_floors_are_joined_one_after_the_other(opened) -> None:
+    made = opened[2]
+    by, _ = groups(opened, "kind", 2)
+    items = item_floors(made, 3)
+    assert items is not None
+    both = joined_floors([items, by])
+    assert both is not None and both.names == ("--floor 3", "--floor-by kind:2")
+    assert both.wanted.tolist() == [*np.where(made.item_sessions >= 3, 3, 0), 2, 1]
+    rows = {row["sid"]: row["groups"] for row in both.rows.collect()}
+    items_of = {row["sid"]: sorted(set(row["items"])) for row in made.sessions.collect()}
+    kinds = {0: [0], 1: [0], 2: [1], 3: []}
+    assert rows == {sid: items_of[sid] + [made.n_items + k for k in kinds[sid]] for sid in range(4)}
+    values = {row["group"]: row["value"] for row in both.values.collect()}
+    assert values[made.n_items + 1] == "kind b" and values[0].startswith("item ")
+    assert item_floors(made, 9) is None and joined_floors([]) is None
