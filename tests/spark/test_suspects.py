@@ -61,7 +61,7 @@ def test_bots_are_those_far_longer_or_far_more_repetitive(spark: SparkSession) -
     sessions = [*PEOPLE, crawler, cycler, over_and_over, long, looking_back]
     found = suspected(spark, sessions, [0.5] * len(sessions))
     assert kinds(found) == dict.fromkeys((200, 201, 202), "BOT")
-    assert found.limits.clicks == 50 and 8 <= found.limits.repeats <= 19
+    assert 50 <= found.limits.clicks < 60 and 8 <= found.limits.repeats < 19
     assert found.sessions == {"BOT": 3} and found.clicks == {"BOT": 160}
 
 
@@ -83,7 +83,7 @@ def test_a_session_without_a_score_is_no_noise(spark: SparkSession) -> None:
 def test_limits_of_the_users_own_win(spark: SparkSession) -> None:
     found = suspected(spark, [[1, 2, 3], [1, 2], [2, 2, 2, 2]], [], max_clicks=3, max_repeats=2)
     assert kinds(found) == {2: "BOT"} and found.limits == Limits(3, 2)
-    assert suspected(spark, PEOPLE, [], max_repeats=1.5).limits.clicks == 50
+    assert 50 <= suspected(spark, PEOPLE, [], max_repeats=1.5).limits.clicks < 60
 
 
 def test_alike_names_the_suspects_and_sets_none_aside(spark: SparkSession) -> None:
