@@ -2,11 +2,11 @@
 
     .venv/bin/spark-submit benchmarks/planted.py
 
-Prunes the demo data by the defaults, with and without a floor of 1, and prints two Markdown tables. Gone:
-share of the planted sessions that are pruned. Cold items with a clean one: of the cold items that some session
-holds which is neither bot nor noise, the share that keep such a session. Weights: relative errors of
-`sum(prune_weight)` as an estimate of the sessions that hold an item, over items in 50 sessions or more; beside
-it, with equal weights.
+Prunes the demo data by the defaults, with and without a floor of 1, and prints two Markdown tables. Gone: the
+share of the planted sessions that are pruned. Cold items with a clean one: of the cold items that some
+session holds which is neither bot nor noise, the share that keep such a session. Weights: relative errors of
+`sum(prune_weight)` as an estimate of the sessions that hold an item, over items in 50 sessions or more;
+beside it, with equal weights.
 """
 
 from __future__ import annotations

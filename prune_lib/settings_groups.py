@@ -118,7 +118,7 @@ class SuspectsSettings(BaseModel):
         "Default: far out among those of the input, but at least 8.",
     )
     hardest: float = Field(
-        default=0.9,
+        default=0.75,
         ge=0,
         le=1,
         description="Difficulty rank from which a session without company looks like noise.",

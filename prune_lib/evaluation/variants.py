@@ -73,7 +73,7 @@ ABLATIONS: dict[str, Variant] = {
     "floor=1": Variant("floors", floor=1),
     "bots=alike": Variant("suspects", suspects={"bots": "alike"}),
     "noise=alike": Variant("suspects", suspects={"noise": "alike"}),
-    "hardest=0.75": Variant("suspects", suspects={"hardest": 0.75}),
+    "hardest=0.9": Variant("suspects", suspects={"hardest": 0.9}),
     "hardest=0.5": Variant("suspects", suspects={"hardest": 0.5}),
     "suspects=alike": Variant("suspects", suspects={"bots": "alike", "noise": "alike"}),
     "unit=prefix": Variant("unit", unit="prefix"),

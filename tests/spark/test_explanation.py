@@ -152,7 +152,7 @@ def test_every_verdict_is_what_a_replay_says(spark: SparkSession, seed: int) -> 
             continue
         if twin is not None:
             expected = "DUPLICATE"
-        elif q[s] >= 0.9 and not transitions[graph.row(s)[0]].any():
+        elif q[s] >= 0.75 and not transitions[graph.row(s)[0]].any():
             expected = "NOISE"
         else:
             expected = "COVERED" if replay.still(s) <= 0.5 else "BUDGET"

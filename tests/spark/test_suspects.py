@@ -68,7 +68,7 @@ def test_bots_are_those_far_longer_or_far_more_repetitive(spark: SparkSession) -
 def test_noise_is_hard_and_alone(spark: SparkSession) -> None:
     alone, copies, single = [[900, 901], [910, 911]], [[920, 921], [920, 921]], [[930]]
     sessions = [*PEOPLE, *alone, *copies, *single]
-    q = [0.95] * 200 + [0.95, 0.85] + [0.95] * 2 + [0.95]
+    q = [0.95] * 200 + [0.95, 0.7] + [0.95] * 2 + [0.95]
     hard = kinds(suspected(spark, sessions, q))
     # Among 200 random sessions there are some that share no transition: only hardness and company count.
     assert {k: v for k, v in hard.items() if k >= 200} == {200: "NOISE", 204: "NOISE"}
