@@ -37,8 +37,9 @@ from prune_lib.sessions.columns import ColumnNames  # noqa: E402
 from prune_lib.sessions.demo import demo_sessions  # noqa: E402
 from prune_lib.sessions.encoding import encode  # noqa: E402
 from prune_lib.sessions.reading import open_input, to_sessions  # noqa: E402
-from prune_lib.settings import SamplingSettings  # noqa: E402
+from prune_lib.settings import SamplingSettings, SuspectsSettings  # noqa: E402
 from prune_lib.settle import settle  # noqa: E402
+from prune_lib.suspects import find_suspects  # noqa: E402
 
 GIB = 2.0**30
 
@@ -127,6 +128,8 @@ def _measure(spark: SparkSession, asked: argparse.Namespace) -> None:
     with meter.stage("propagate"):
         x = propagate(graph, x, 0.3, 1, asked.engine)
     with meter.stage("sample"):
+        q = x.withColumnRenamed("x", "q")
+        suspects = find_suspects(graph, q, SuspectsSettings()).rows
         selection = select_sessions(
             encoded,
             graph,
@@ -137,6 +140,7 @@ def _measure(spark: SparkSession, asked: argparse.Namespace) -> None:
             floors=item_floors(encoded, 1),
             cold=encoded.item_sessions <= 4,
             settings=SamplingSettings(sampler=asked.sampler, task_edges=asked.task_edges),
+            suspects=suspects,
         )
         kept = selection.ranked.count()
     meter.stop()

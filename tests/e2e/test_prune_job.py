@@ -75,6 +75,15 @@ def test_no_duplicate_is_kept_beside_its_twin(run: Run) -> None:
         assert (row["reason"] == "DUPLICATE") == (not row["kept"] and tuple(items) in kept)
 
 
+def test_no_bot_is_kept(run: Run) -> None:
+    planted = run.decisions.merge(run.sessions[["session_id", "planted"]], on="session_id")
+    bots = planted[planted["planted"] == "bot"]
+    assert len(bots) == 2 and not bots["kept"].any()
+    assert set(bots["reason"]) == {"BOT"} and set(planted.loc[planted["reason"] == "BOT", "planted"]) == {
+        "bot"
+    }
+
+
 def test_every_session_has_a_decision_and_a_known_reason(run: Run) -> None:
     assert sorted(run.decisions["session_id"]) == sorted(run.sessions["session_id"])
     assert set(run.decisions.loc[run.decisions["kept"], "reason"]) <= set(KEPT_REASONS)
