@@ -42,7 +42,7 @@ EVALUATE := "$(BIN)/spark-submit" jobs/evaluate.py --document docs $(ARGS)
 results: setup ## Regenerate docs/results.md from the data sets in DATA: hours; goes on where it stopped
 	$(EVALUATE) $(YOOCHOOSE) --ratios 0.05,0.1,0.2,0.3,0.5,1 --regimes steps,epochs
 	$(EVALUATE) $(YOOCHOOSE) --ratios 0.1,0.3 --regimes steps --targets gru4rec,item-knn,session-knn,markov \
-	  --methods graph,random,recent,item-quota,ccs,d2,moderate,easiest,hardest
+	  --methods graph,random,recent,item-quota,ccs,d2,dual,moderate,easiest,hardest
 	$(EVALUATE) $(YOOCHOOSE) --split validation --ablations all --ratios 0.1,0.3 --regimes tuned \
 	  --targets gru4rec,item-knn,session-knn,markov --seeds 1
 	$(EVALUATE) $(YOOCHOOSE) --ratios 0.1,0.3 --samples positions,prefixes,last --regimes steps \

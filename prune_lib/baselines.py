@@ -10,6 +10,8 @@ higher = harder.
     moderate    closest to the median difficulty first (Moderate-DS: Xia et al., ICLR 2023)
     ccs         coverage-centric coreset selection (Zheng et al., ICLR 2023)
     d2          forward and reverse messages between neighbours (Maharana et al., ICLR 2024), see d2.py
+    dual        drawn by difficulty times uncertainty, and by a preference for easy ones that grows as less is
+                kept (DUAL: Cho et al., ICML 2025), with the three experts in the place of a model's epochs
     item-quota  the first session of every item, then the second of every item, and so on
     recent      newest first
 
@@ -37,8 +39,8 @@ __all__ = [
     "take_budget",
 ]
 
-METHODS = ("random", "hardest", "easiest", "moderate", "ccs", "d2", "item-quota", "recent")
-NEEDS_DIFFICULTY = frozenset({"hardest", "easiest", "moderate", "ccs", "d2"})
+METHODS = ("random", "hardest", "easiest", "moderate", "ccs", "d2", "dual", "item-quota", "recent")
+NEEDS_DIFFICULTY = frozenset({"hardest", "easiest", "moderate", "ccs", "d2", "dual"})
 NEEDS_ORDER = frozenset({"recent"})
 
 # Beta of the paper: the share of the hardest that is set aside, mostly noise.
@@ -46,13 +48,22 @@ CCS_HARDEST = 0.1
 # The paper's number of strata.
 CCS_STRATA = 50
 
+# DUAL's constants: the parameters of its Beta distribution sum to 16, of which difficulty gets 15 at most; the
+# power of the pruned share is the paper's for CIFAR-10; the ten with the largest scores anchor the preference.
+DUAL_BETA, DUAL_POWER, DUAL_ANCHORS = 15.0, 5.5, 10
+
 # Columns of the total order: what the rule says, then ties.
 _LATE, _KEY, _DRAW = "__late", "__key", "__draw"
 _ORDER = (_LATE, _KEY, "tie", "sid")
 
 
 def rank_baseline(
-    method: str, sessions: DataFrame, seed: int, *, cost: Literal["n", "one"] = "n"
+    method: str,
+    sessions: DataFrame,
+    seed: int,
+    *,
+    cost: Literal["n", "one"] = "n",
+    ratio: float = 0.5,
 ) -> DataFrame:
     """All sessions in a baseline's order of choice.
 
@@ -60,9 +71,11 @@ def rank_baseline(
         method: one of `METHODS`.
         sessions: sid BIGINT, items ARRAY<INT>, n INT, tie BIGINT, q DOUBLE (percentile rank of the
             difficulty, higher = harder; null where unknown), age DOUBLE (0 newest, 1 oldest; or
-            null). For ccs also, where there is one, difficulty DOUBLE (the score that q ranks).
-        seed: seed of the draws (random, ccs, item-quota).
+            null). For ccs also, where there is one, difficulty DOUBLE (the score that q ranks); for dual
+            disagreement DOUBLE (of the experts).
+        seed: seed of the draws (random, ccs, dual, item-quota).
         cost: what the budget counts: 'n' interactions, 'one' sessions.
+        ratio: share that is to be kept, in (0, 1]: dual's order depends on it.
 
     Returns:
         sid BIGINT, n INT, rank BIGINT (1 = chosen first), running BIGINT (cost of the sessions up
@@ -73,7 +86,7 @@ def rank_baseline(
     Raises:
         ValueError: no such method.
     """
-    rule = _RULES.get(method)
+    rule = _dual(ratio) if method == "dual" else _RULES.get(method)
     if rule is None:
         raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method}")
     drawn = sessions.withColumn(_DRAW, F.xxhash64(F.lit(seed).cast("bigint"), F.col("tie")))
@@ -151,6 +164,34 @@ def _d2(sessions: DataFrame) -> DataFrame:
         .withColumn(_KEY, F.col("pick"))
         .withColumn(_LATE, F.col("pick").isNull())
     )
+
+
+def _dual(ratio: float) -> Callable[[DataFrame], DataFrame]:
+    """A draw without replacement in proportion to score times Beta density, as an order.
+
+    Probabilities of a next item among thousands are all near nought, where DUAL has those of a few classes:
+    the rank 1 - q stands for a session's mean probability, the experts' disagreement for its deviation.
+    """
+
+    def rule(sessions: DataFrame) -> DataFrame:
+        score = F.col("q") * F.col("disagreement")
+        scored = sessions.withColumn("__score", score)
+        top = scored.filter(F.col("__score").isNotNull()).orderBy(F.desc("__score"), "tie", "sid")
+        # Decimals: a mean that does not depend on the order of addition.
+        mean = F.avg((1 - F.col("q")).cast("decimal(12,9)")).cast("double")
+        anchor = top.limit(DUAL_ANCHORS).agg(F.coalesce(mean, F.lit(0.5)).alias("__anchor"))
+        b = DUAL_BETA * (1 - F.col("__anchor")) * (1 - (1 - ratio) ** DUAL_POWER)
+        a = DUAL_BETA + 1 - b
+        easy = 1 - F.col("q")
+        weight = (a - 1) * F.log(easy) + (b - 1) * F.log(F.col("q")) + F.log("__score")
+        # The smallest of -log(u) / weight, u uniform, is such a draw (Efraimidis and Spirakis, 2006).
+        u = (F.pmod(F.col(_DRAW), F.lit(2**53)) + 0.5) / float(2**53)
+        key = F.round(F.log(-F.log(u)) - weight, 9)
+        keyed = scored.crossJoin(F.broadcast(anchor)).withColumn(_KEY, F.when(F.col("__score") > 0, key))
+        late = F.when(F.col("q").isNull(), 2).when(F.col(_KEY).isNull(), 1).otherwise(0)
+        return keyed.withColumn(_LATE, late)
+
+    return rule
 
 
 def _item_quota(sessions: DataFrame) -> DataFrame:

@@ -272,8 +272,9 @@ def _select(
     price = F.col("n") if cost == "n" else F.lit(1)
     # What costs more than the whole budget could only end it early.
     affordable = encoded.sessions.filter(price <= budget)
-    sessions = affordable.join(difficulty.scores.select("sid", "q", "difficulty"), "sid", "left")
-    ranked = rank_baseline(settings.method, sessions, seed=settings.seed, cost=cost)
+    scores = difficulty.scores.select("sid", "q", "difficulty", "disagreement")
+    sessions = affordable.join(scores, "sid", "left")
+    ranked = rank_baseline(settings.method, sessions, seed=settings.seed, cost=cost, ratio=settings.ratio)
     none = F.lit(None).cast("bigint")
     kept = settle(
         take_budget(ranked, budget).select(

@@ -60,7 +60,9 @@ def _distinct(values: tuple[_Value, ...]) -> tuple[_Value, ...]:
 Distinct = Annotated[tuple[_Value, ...], AfterValidator(_distinct)]
 
 Share = Annotated[float, Field(gt=0, le=1), Advice(_of_share)]
-Method = Literal["graph", "random", "hardest", "easiest", "moderate", "ccs", "d2", "item-quota", "recent"]
+Method = Literal[
+    "graph", "random", "hardest", "easiest", "moderate", "ccs", "d2", "dual", "item-quota", "recent"
+]
 
 SessionColumn = Annotated[
     str | None, Field(min_length=1, description="Column of the session id; default: found.")

@@ -81,7 +81,7 @@ class EvaluateSettings(PipelineSettings):
         default=("graph", "random"),
         min_length=1,
         description="How sessions are chosen: graph is ours, the others (random, hardest, easiest, moderate, "
-        "ccs, d2, item-quota, recent) are baselines. random is always evaluated beside them.",
+        "ccs, d2, dual, item-quota, recent) are baselines. random is always evaluated beside them.",
     )
     targets: Distinct[Target] = Field(
         default=("gru4rec", "sasrec", "srgnn", "narm", "stamp", "hstu", "item-knn", "session-knn", "markov"),

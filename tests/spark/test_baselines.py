@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from scipy import stats
 
 from prune_lib.baselines import (
     CCS_HARDEST,
@@ -19,8 +20,11 @@ from prune_lib.d2 import GAMMA, NEIGHBOURS, POSTINGS, Postings, d2_order
 
 pytestmark = pytest.mark.spark
 
-SEED, SESSIONS, ITEMS = 7, 400, 30
-SCHEMA = "sid bigint, items array<int>, n int, tie bigint, q double, age double, difficulty double"
+SEED, SESSIONS, ITEMS, RATIO = 7, 400, 30, 0.3
+SCHEMA = (
+    "sid bigint, items array<int>, n int, tie bigint, q double, age double, difficulty double, "
+    "disagreement double"
+)
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +33,8 @@ def made(spark: SparkSession) -> pd.DataFrame:
     rng = np.random.default_rng(3)
     n = rng.integers(1, 6, SESSIONS)
     score = np.round(rng.gamma(2.0, 1.0, SESSIONS), 2)
+    # On a few sessions the experts agree.
+    apart = np.maximum(np.round(rng.normal(0.5, 0.4, SESSIONS), 2), 0)
     q = (pd.Series(score).rank(method="average") - 0.5) / SESSIONS
     frame = pd.DataFrame(
         {
@@ -40,6 +46,7 @@ def made(spark: SparkSession) -> pd.DataFrame:
             "q": np.where(n == 1, np.nan, q),
             "age": np.round(1 - np.arange(SESSIONS) / (SESSIONS - 1), 2),
             "difficulty": np.where(n == 1, np.nan, score),
+            "disagreement": np.where(n == 1, np.nan, apart),
         }
     )
     # Only the hash is taken from Spark.
@@ -60,7 +67,7 @@ def sessions(spark: SparkSession, made: pd.DataFrame, partitions: int = 3) -> Da
 
 
 def ordered(spark: SparkSession, made: pd.DataFrame, method: str, parts: int = 3) -> list[int]:
-    got = rank_baseline(method, sessions(spark, made, parts), SEED).toPandas()
+    got = rank_baseline(method, sessions(spark, made, parts), SEED, ratio=RATIO).toPandas()
     got = got.sort_values("rank")
     assert got["rank"].tolist() == list(range(1, SESSIONS + 1))
     assert got["running"].tolist() == got["n"].cumsum().tolist()
@@ -114,6 +121,14 @@ def oracle(made: pd.DataFrame, method: str) -> list[int]:
         p["key"] = p["sid"].map(best)
     elif method == "d2":
         p["key"] = p["sid"].map({sid: place for place, sid in enumerate(d2_oracle(p))})
+    elif method == "dual":
+        score = p["q"] * p["disagreement"]
+        top = p.assign(score=score).sort_values(["score", "tie", "sid"], ascending=[False, True, True])
+        b = 15 * (1 - (1 - top["q"][:10]).mean()) * (1 - (1 - RATIO) ** 5.5)
+        density = stats.beta.pdf(1 - p["q"], 16 - b, b)
+        u = (p["draw"] % 2**53 + 0.5) / 2**53
+        p["key"] = (-np.log(u) / (density * score)).where(score > 0)
+        p["late"] = np.where(p["q"].isna(), 2, np.where(score > 0, 0, 1))
     else:
         p["late"] = np.where(p["q"].isna(), 2, np.where(p["q"] > 1 - CCS_HARDEST, 1, 0))
         score = p.loc[p["late"] == 0, "difficulty"]
@@ -130,7 +145,7 @@ def test_the_order_is_the_oracles(spark: SparkSession, made: pd.DataFrame, metho
     assert ordered(spark, made, method) == oracle(made, method)
 
 
-@pytest.mark.parametrize("method", ["random", "ccs", "d2", "item-quota"])
+@pytest.mark.parametrize("method", ["random", "ccs", "d2", "dual", "item-quota"])
 def test_the_order_does_not_depend_on_partitions(
     spark: SparkSession, made: pd.DataFrame, method: str
 ) -> None:
@@ -146,6 +161,14 @@ def test_hard_sessions_are_first_where_they_should_be(spark: SparkSession, made:
     assert mean["hardest"] > 0.85 and mean["easiest"] < 0.15 and 0.4 < mean["moderate"] < 0.6
     for method in sorted(NEEDS_DIFFICULTY):
         assert q[ordered(spark, made, method)[scored:]].isna().all()
+
+
+def test_dual_prefers_easier_sessions_the_less_is_kept(spark: SparkSession, made: pd.DataFrame) -> None:
+    q, mean = made.set_index("sid")["q"], []
+    for ratio in (0.05, 0.9):
+        ranked = rank_baseline("dual", sessions(spark, made), SEED, ratio=ratio).orderBy("rank").toPandas()
+        mean.append(q[ranked["sid"][:80]].mean())
+    assert mean[0] < 0.3 and mean[1] > 0.6
 
 
 def test_ccs_prefixes_have_equal_counts_by_stratum(spark: SparkSession, made: pd.DataFrame) -> None:
@@ -199,7 +222,7 @@ def test_d2_picks_one_of_each_kind_before_a_second(spark: SparkSession) -> None:
     """Three kinds of sessions that share nothing: after one of each, the others are its neighbours."""
     kinds = [[1, 2], [3, 4], [5, 6]]
     made = pd.DataFrame({"sid": range(9), "items": [kinds[s % 3] for s in range(9)], "tie": range(9)})
-    made = made.assign(n=2, q=(made["sid"] + 0.5) / 9, age=0.0, difficulty=1.0)
+    made = made.assign(n=2, q=(made["sid"] + 0.5) / 9, age=0.0, difficulty=1.0, disagreement=1.0)
     got = rank_baseline("d2", sessions(spark, made.assign(draw=0)), SEED).orderBy("rank").toPandas()
     assert {s % 3 for s in got["sid"][:3]} == {0, 1, 2}
 

@@ -105,7 +105,7 @@ def test_floors_that_cannot_fit_are_refused_before_anything_is_scored(
     assert not (workspace / "none").exists()
 
 
-@pytest.mark.parametrize("method", ["random", "recent", "ccs", "d2"])
+@pytest.mark.parametrize("method", ["random", "recent", "dual", "d2"])
 def test_baselines_go_through_the_same_tables(spark: SparkSession, workspace: Path, method: str) -> None:
     output = workspace / f"by_{method}"
     summary = prune(settings(workspace, method=method, output=str(output)), spark)

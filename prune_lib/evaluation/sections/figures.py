@@ -30,6 +30,7 @@ _LOOKS: Mapping[str, tuple[str, str]] = {
     "ccs": ("#e69f00", "D"),
     "moderate": ("#56b4e9", "P"),
     "d2": ("#6a3d9a", "p"),
+    "dual": ("#1b7837", "*"),
     "hardest": ("#8c564b", "X"),
     "easiest": ("#b0a000", "<"),
 }
