@@ -49,8 +49,8 @@ CCS_HARDEST = 0.1
 CCS_STRATA = 50
 
 # DUAL's constants: the parameters of its Beta distribution sum to 16, of which difficulty gets 15 at most;
-# the power of the pruned share is the paper's for CIFAR-10; ten sessions, those with the largest scores, anchor
-# the preference.
+# the power of the pruned share is the paper's for CIFAR-10; ten sessions, those with the largest scores,
+# anchor the preference.
 DUAL_BETA, DUAL_POWER, DUAL_ANCHORS = 15.0, 5.5, 10
 
 # Columns of the total order: what the rule says, then ties.
