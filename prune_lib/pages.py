@@ -112,6 +112,11 @@ def session_page(facts: SessionFacts, lines: int = 20) -> str:
         "",
         _line("clicks", _clicks(facts)),
     ]
+    limits = run.get("bot_limits")
+    if of["reason"] == "BOT" and limits is not None:
+        out.append(
+            _line("limits", f"{limits['clicks']:,.0f} clicks, or {limits['repeats']:,.1f} clicks an item")
+        )
     out += _difficulty(of)
     if of["kept"] and facts.weight is not None:
         out.append(_line("stands for", f"{facts.weight:,.1f} of {run['sessions_before']:,} sessions"))

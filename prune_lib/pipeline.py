@@ -6,7 +6,7 @@ read -> encode -> (train) -> difficulty -> graph -> propagation -> sampling -> e
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -170,7 +170,7 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
             method=settings.method != "graph",
         )
         stage.rows = decided.sessions.count()
-    counts = counts_of(encoded, decided, selection)
+    counts = {**counts_of(encoded, decided, selection), "bot_limits": astuple(suspects.limits)}
     with stages.stage("write") as stage:
         frames = _frames(table, raw, encoded, decided, bands, run_id)
         run = run_of(

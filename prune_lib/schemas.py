@@ -219,6 +219,11 @@ RUNS = (
         "How far counts by prune_weight are from the input's: over the kept items, the sum of |weighted "
         "sessions - sessions before| as a share of the sessions before",
     ),
+    OutColumn(
+        "bot_limits",
+        "struct<clicks: double, repeats: double>",
+        "Beyond which a session looks like a bot's: clicks, or clicks after the first by distinct item of these",
+    ),
     OutColumn("reasons", "map<string, bigint>", "Number of sessions by reason"),
     OutColumn("stages", _STAGES, "Stages of the run: name, seconds, rows that came out"),
     OutColumn(

@@ -84,6 +84,14 @@ def test_the_page_of_a_pruned_session_names_who_covers_it() -> None:
     assert "session s3, the same sequence" in twin
 
 
+def test_the_page_of_a_bot_says_from_where_on_sessions_look_like_one() -> None:
+    bot = {"kept": False, "rank": None, "reason": "BOT", "interactions": 190}
+    text = page(None, run={"bot_limits": {"clicks": 57.26, "repeats": 10.18}}, **bot)
+    assert "BOT: far longer than other sessions" in text
+    assert "  limits        57 clicks, or 10.2 clicks an item\n" in text
+    assert "limits" not in page(None, run={"bot_limits": None}, **bot), "a run of an older version"
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

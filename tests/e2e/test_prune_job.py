@@ -79,6 +79,8 @@ def test_no_bot_is_kept(run: Run) -> None:
     planted = run.decisions.merge(run.sessions[["session_id", "planted"]], on="session_id")
     bots = planted[planted["planted"] == "bot"]
     assert len(bots) == 2 and not bots["kept"].any()
+    limits = run.runs["bot_limits"].item()
+    assert 50 <= limits["clicks"] < bots["interactions"].min() and limits["repeats"] >= 8
     assert set(bots["reason"]) == {"BOT"} and set(planted.loc[planted["reason"] == "BOT", "planted"]) == {
         "bot"
     }
