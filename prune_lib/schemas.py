@@ -222,7 +222,7 @@ RUNS = (
     OutColumn(
         "bot_limits",
         "struct<clicks: double, repeats: double>",
-        "Beyond which a session looks like a bot's: its clicks, or its clicks after the first an item of these",
+        "Beyond which a session looks like a bot's: its clicks, or clicks by distinct item, after the first",
     ),
     OutColumn("reasons", "map<string, bigint>", "Number of sessions by reason"),
     OutColumn("stages", _STAGES, "Stages of the run: name, seconds, rows that came out"),
