@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, get_args
 
 from prune_lib.locations import (
     COMPANIONS,
@@ -18,6 +18,7 @@ from prune_lib.locations import (
     normalised,
     table_in_workspace,
 )
+from prune_lib.settings_fields import Method
 
 __all__ = ["evaluate_rules", "explain_rules", "prune_rules"]
 
@@ -25,14 +26,14 @@ _Origin = Callable[[str], str]
 
 
 def prune_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
-    """What is wrong with the tables and times of a pruning run.
+    """What is wrong with the tables, times and floors of a pruning run.
 
     Args:
         values: by field, defaults filled in.
         origin: how a message names a field: where its value came from.
     """
     broken = _broken_names(values, origin, ("input", "output"))
-    out = _broken_states(values, origin) + broken
+    out = _broken_states(values, origin) + _idle_floors(values, origin) + broken
     if broken:
         return out
     target = values["output"] or table_in_workspace(_workspace(values), "pruned")
@@ -102,6 +103,18 @@ def _broken_states(values: Mapping[str, Any], origin: _Origin) -> list[str]:
                 f"'{values['timestamp']}'."
             )
     return out
+
+
+def _idle_floors(values: Mapping[str, Any], origin: _Origin) -> list[str]:
+    if values["method"] not in get_args(Method) or values["method"] == "graph":
+        return []
+    # As they were written, by a flag or a file, or as a number or a list.
+    asked = [key for key in ("floor", "floor_by") if str(values[key]) not in ("0", "", "()", "[]")]
+    return [
+        f"{origin(key)} asks for a floor, and {origin('method')} is '{values['method']}': only the method "
+        "graph keeps floors. Leave one of them out."
+        for key in asked
+    ]
 
 
 def _broken_names(values: Mapping[str, Any], origin: _Origin, tables: Sequence[str]) -> list[str]:

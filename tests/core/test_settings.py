@@ -72,6 +72,11 @@ def file(tmp_path: Path):
             ["--ratio", "0.1", "--version", "3", "--timestamp", "2026-11-01"],
             ["--version (3) and --timestamp (2026-11-01) exclude each other"],
         ),
+        (
+            ["--ratio", "0.1", "--method", "random", "--floor-by", "shop:5"],
+            ["--floor-by asks for a floor, and --method is 'random'"],
+        ),
+        (["--ratio", "0.1", "--method", "ccs", "--floor", "1"], ["--floor asks for a floor"]),
         (["--ratio", "0.1", "--timestamp", "yesterday"], ["--timestamp must be a time such as"]),
         (["--ratio", "0.1", "--output", "a.b.c.d"], ["--output 'a.b.c.d' has 4 parts"]),
         (["--ratio", "0.1", "--workspace", "a.b.c"], ["--workspace 'a.b.c' has 3 parts"]),
