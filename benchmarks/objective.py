@@ -61,7 +61,6 @@ def main() -> None:
         for sampler in ("exact", "rounds"):
             started = time.monotonic()
             selection = select_sessions(
-                encoded,
                 graph,
                 x,
                 twins,

@@ -131,7 +131,6 @@ def _measure(spark: SparkSession, asked: argparse.Namespace) -> None:
         q = x.withColumnRenamed("x", "q")
         suspects = find_suspects(graph, q, SuspectsSettings()).rows
         selection = select_sessions(
-            encoded,
             graph,
             x,
             settle(first_twin(encoded.sessions)),

@@ -114,7 +114,7 @@ def floors_by(
     Raises:
         InputError: times that are none, or more values than the driver takes.
     """
-    return [_floor_by(_values(table, raw, encoded, bands, floor), encoded, floor) for floor in floors]
+    return [_floor_by(table, _values(table, raw, encoded, bands, floor), floor) for floor in floors]
 
 
 def _values(table: InputTable, raw: DataFrame, encoded: Encoded, bands: Bands, floor: FloorBy) -> DataFrame:
@@ -140,7 +140,7 @@ def _values(table: InputTable, raw: DataFrame, encoded: Encoded, bands: Bands, f
     return values.join(encoded.sessions.select("session_id", "sid"), "session_id").select("sid", "value")
 
 
-def _floor_by(values: DataFrame, encoded: Encoded, floor: FloorBy) -> Floors:
+def _floor_by(table: InputTable, values: DataFrame, floor: FloorBy) -> Floors:
     values = settle(values)
     counted = with_dense_index(
         values.groupBy("value").agg(F.count(F.lit(1)).alias("sessions")), ["value"], name="group"
@@ -148,15 +148,15 @@ def _floor_by(values: DataFrame, encoded: Encoded, floor: FloorBy) -> Floors:
     n = counted.count()
     if n > _MANY:
         raise InputError(f"{floor}: {floor.column} has {n:,} values; {_MANY:,} at most can have floors.")
-    table = counted.select("group", "sessions").toPandas().sort_values("group")
+    sessions = counted.select("group", "sessions").toPandas().sort_values("group")["sessions"]
     rows = values.join(counted.select("value", "group"), "value").groupBy("sid")
     groups = settle(rows.agg(F.array_sort(F.collect_list("group")).alias("groups")))
     return Floors(
         groups,
-        np.minimum(table["sessions"].to_numpy(np.int64), floor.sessions),
+        np.minimum(sessions.to_numpy(np.int64), floor.sessions),
         (str(floor),),
         counted.select("group", F.concat(F.lit(f"{floor.column} "), F.col("value")).alias("value")),
-        of_sequences=floor.column == BAND,
+        of_sequences=floor.column == BAND and BAND not in table.df.columns,
     )
 
 

@@ -139,12 +139,12 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
         with stages.stage("propagation") as stage:
             x = _spread(settings, encoded, graph, difficulty)
             stage.rows = x.count()
-    suspects = find_suspects(graph, difficulty.scores, settings.suspects)
-    if settings.method == "graph" and settings.suspects.bots == "last":
-        crowd = suspects.crowd(stats.n_sessions, stats.n_interactions)
-        if crowd:
-            stages.warn(crowd)
     with stages.stage("sampling") as stage:
+        suspects = find_suspects(graph, difficulty.scores, settings.suspects)
+        if settings.method == "graph" and settings.suspects.bots == "last":
+            crowd = suspects.crowd(stats.n_sessions, stats.n_interactions)
+            if crowd:
+                stages.warn(crowd)
         twins = settle(first_twin(encoded.sessions))
         selection = _select(settings, encoded, graph, difficulty, x, twins, suspects, floors, bands, budget)
         stage.rows = selection.ranked.count()
@@ -258,7 +258,6 @@ def _select(
     cold = bands.cold(encoded.item_sessions)
     if settings.method == "graph":
         return select_sessions(
-            encoded,
             graph,
             x,
             twins,

@@ -76,9 +76,9 @@ class Suspects:
         shares = 100 * bots / n_sessions, 100 * self.clicks[BOT] / n_interactions
         return (
             f"{bots:,} sessions ({shares[0]:.1f} %, {shares[1]:.1f} % of the interactions) are kept last, "
-            f"as bots: they have over {limits.clicks:g} clicks, or {limits.repeats:g} clicks an item. Where "
-            "they are people, give limits of your own (--suspects-max-clicks, --suspects-max-repeats), or "
-            "have them chosen as any other (--suspects-bots alike)."
+            f"as bots: they have over {limits.clicks:,.0f} clicks, or {limits.repeats:.1f} clicks an item. "
+            "Where they are people, give limits of your own (--suspects-max-clicks, --suspects-max-repeats), "
+            "or have them chosen as any other (--suspects-bots alike)."
         )
 
 
@@ -136,7 +136,7 @@ def find_suspects(graph: SessionGraph, q: DataFrame, settings: SuspectsSettings)
     counted = found.groupBy("suspect").agg(F.count(F.lit(1)), F.sum("n")).collect()
     sessions = {name: n for name, n, _ in counted}
     _LOG.info(
-        "suspects: %d bots (over %g clicks, or %g clicks an item), %d noise",
+        "suspects: %d bots (over %.0f clicks, or %.1f clicks an item), %d noise",
         sessions.get(BOT, 0),
         limits.clicks,
         limits.repeats,

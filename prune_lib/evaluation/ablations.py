@@ -157,7 +157,6 @@ class _Bench:
         x = propagate(graph, settle(q), spreading.alpha, spreading.rounds, spreading.engine)
         bands = popularity_bands(self.encoded.item_sessions)
         selection = select_sessions(
-            self.encoded,
             graph,
             x,
             self.twins,
@@ -183,7 +182,6 @@ class _Bench:
         )
         bands = popularity_bands(self.encoded.item_sessions)
         selection = select_sessions(
-            prefixes,
             graph,
             settle(x),
             settle(first_twin(prefixes.sessions)),

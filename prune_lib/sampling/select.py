@@ -32,7 +32,6 @@ from prune_lib.sampling.gains import Objective
 from prune_lib.sampling.keys import received_by_pattern, with_keys
 from prune_lib.sampling.rounds import Picks, RoundRecord, run_greedy
 from prune_lib.sampling.task import PICK_COLUMNS
-from prune_lib.sessions.encoding import Encoded
 from prune_lib.settle import settle
 
 if TYPE_CHECKING:
@@ -94,7 +93,6 @@ def first_twin(sessions: DataFrame) -> DataFrame:
 
 
 def select_sessions(
-    encoded: Encoded,
     graph: SessionGraph,
     x: DataFrame,
     twins: DataFrame,
@@ -109,7 +107,6 @@ def select_sessions(
     """Rank and cut: the kept sessions of a budget; a session that costs more than the budget is left out.
 
     Args:
-        encoded: the encoded input.
         graph: its session-pattern graph.
         x: sid, x DOUBLE in [0, 1]: propagated difficulty rank, higher = harder.
         twins: of `first_twin`.

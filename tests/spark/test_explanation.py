@@ -40,7 +40,6 @@ def decided(
     twins = first_twin(made.sessions)
     suspects = find_suspects(graph, scores, SuspectsSettings()).rows
     selection = select_sessions(
-        made,
         graph,
         x,
         twins,
@@ -183,7 +182,6 @@ def test_parts_add_up_from_the_first_pick_to_the_last_copy(spark: SparkSession, 
     twins = first_twin(made.sessions)
     suspects = find_suspects(graph, none, SuspectsSettings()).rows
     selection = select_sessions(
-        made,
         graph,
         x,
         twins,

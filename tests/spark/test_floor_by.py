@@ -63,6 +63,17 @@ def test_sessions_by_value(opened, column: str, expected: dict) -> None:
     assert floor.of_sequences == (column == "band")
 
 
+def test_a_column_of_the_input_goes_before_what_we_would_make(spark: SparkSession) -> None:
+    df = spark.createDataFrame(
+        [("s0", [1, 2], "u2"), ("s1", [1, 2], "rem")], "sid string, items array<int>, band string"
+    )
+    table = InputTable(df, "sessions", "sid", "items", None, None, "here", None, "delta")
+    raw = to_sessions(table)
+    floor, found = groups((table, raw, encode(raw, seed=0)), "band", 1)
+    assert found == {"band u2": ([0], 1), "band rem": ([1], 1)} and not floor.of_sequences
+    assert floor.copies_count, "of two sessions with the same items only one is of a value"
+
+
 def test_a_session_of_events_has_the_values_of_all_its_clicks(spark: SparkSession) -> None:
     clicks = [("s0", 1, 1, "a"), ("s0", 2, 2, "b"), ("s1", 1, 3, "b"), ("s1", 1, 4, None)]
     df = spark.createDataFrame(clicks, "visit string, item bigint, ts bigint, page string")

@@ -44,7 +44,6 @@ def worked(spark: SparkSession) -> dict[str, object]:
     propagated = propagate(graph, x, spread.alpha, spread.rounds)
     twins = first_twin(made.sessions)
     selection = select_sessions(
-        made,
         graph,
         propagated,
         twins,

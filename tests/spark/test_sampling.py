@@ -28,7 +28,6 @@ def run(
 ) -> Selection:
     """A selection at equal difficulty of all sessions; rounds are so small that it takes many."""
     return select_sessions(
-        made,
         graph,
         made.sessions.select("sid", F.lit(0.5).alias("x")),
         first_twin(made.sessions),

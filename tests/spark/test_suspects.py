@@ -99,7 +99,7 @@ def test_a_crowd_of_bots_is_warned_of() -> None:
     text = found(20).crowd(1000, 10_000)
     assert text is not None
     assert text.startswith("20 sessions (2.0 %, 40.0 % of the interactions) are kept last, as bots")
-    assert "over 50 clicks, or 8 clicks an item" in text
+    assert "over 50 clicks, or 8.0 clicks an item" in text
     assert found(10).crowd(1000, 10_000) is None
 
 
@@ -107,7 +107,6 @@ def select(
     made: Encoded, suspects: DataFrame, budget: int, *, floor: int = 0, sampler: str = "exact"
 ) -> Selection:
     return select_sessions(
-        made,
         build_graph(made, SamplingSettings()),
         made.sessions.select("sid", F.lit(0.5).alias("x")),
         first_twin(made.sessions),
