@@ -134,7 +134,7 @@ def main() -> None:
     begun = time.monotonic()
     ours = our_picks(features, graph.unit, asked.k)
     alone = time.monotonic() - begun
-    print(f"ours: {alone:.3f} s alone, {in_spark:.3f} s as a Spark job; apricot ...", file=sys.stderr, flush=True)
+    print(f"ours: {alone:.3f} s alone, {in_spark:.3f} s as a Spark job", file=sys.stderr, flush=True)
     begun = time.monotonic()
     theirs, _ = apricot_picks(features, asked.k, asked.optimizer)
     apricot = time.monotonic() - begun
