@@ -114,7 +114,9 @@ def floors_by(
     Raises:
         InputError: times that are none, or more values than the driver takes.
     """
-    return [_floor_by(table, _values(table, raw, encoded, bands, floor), floor) for floor in floors]
+    found = [_floor_by(table, _values(table, raw, encoded, bands, floor), floor) for floor in floors]
+    # A column of nulls alone has no values, and so no floors.
+    return [floor for floor in found if floor.wanted.size]
 
 
 def _values(table: InputTable, raw: DataFrame, encoded: Encoded, bands: Bands, floor: FloorBy) -> DataFrame:

@@ -86,6 +86,15 @@ def test_a_session_of_events_has_the_values_of_all_its_clicks(spark: SparkSessio
         groups((table, raw, made), "day", 1)
 
 
+def test_a_column_of_nulls_asks_for_nothing(spark: SparkSession, opened) -> None:
+    table, raw, made = opened
+    empty = InputTable(
+        table.df.withColumn("kind", F.lit(None).cast("string")),
+        *("sessions", "session_id", "items", "at", None, "here", None, "delta"),
+    )
+    assert floors_by(empty, raw, made, Bands(cold_max=1, popular_min=3), [FloorBy("kind", 2)]) == []
+
+
 def test_columns_that_cannot_have_floors(opened) -> None:
     table = opened[0]
     check_columns(table, [FloorBy("tags", 1), FloorBy("band", 1), FloorBy("month", 1)])
