@@ -39,7 +39,7 @@ from prune_lib.sessions.encoding import encode  # noqa: E402
 from prune_lib.sessions.reading import open_input, to_sessions  # noqa: E402
 from prune_lib.settings import SamplingSettings, SuspectsSettings  # noqa: E402
 from prune_lib.settle import settle  # noqa: E402
-from prune_lib.suspects import find_suspects  # noqa: E402
+from prune_lib.suspects import find_suspects, session_shapes  # noqa: E402
 
 GIB = 2.0**30
 
@@ -129,7 +129,7 @@ def _measure(spark: SparkSession, asked: argparse.Namespace) -> None:
         x = propagate(graph, x, 0.3, 1, asked.engine)
     with meter.stage("sample"):
         q = x.withColumnRenamed("x", "q")
-        suspects = find_suspects(graph, q, SuspectsSettings()).rows
+        suspects = find_suspects(graph, session_shapes(encoded), q, SuspectsSettings()).rows
         selection = select_sessions(
             graph,
             x,

@@ -30,7 +30,7 @@ class Decided:
     Attributes:
         sessions: sid, session_id, n, items ARRAY<INT>, kept, rank, reason, gain DOUBLE, gain_parts,
             propagated, q and the columns of the scores, cover_rank BIGINT, group (sid of the newest session
-            with the same sequence). Settled.
+            with the same sequence); of samples also length, distinct. Settled.
         weights: rank, weight DOUBLE, of the kept sessions.
         weight_error: how far weighted counts of items are from the input's, see `weights.calibrated`.
     """
@@ -81,7 +81,7 @@ def decide(
     closest = closest_kept(graph, ranked)
     kept = F.col("rank").isNotNull()
     base = (
-        encoded.sessions.select("sid", "session_id", "items", "n")
+        encoded.sessions.select("sid", "session_id", "items", "n", *_of_samples(encoded.sessions))
         .join(scores, "sid", "left")
         .join(propagated.select("sid", F.col("x").alias("propagated")), "sid", "left")
         .join(twins, "sid")
@@ -99,7 +99,7 @@ def decide(
     pruned_as = pruned_reason()
     sessions = settle(
         base.select(
-            *["sid", "session_id", "items", "n", "q", "propagated"],
+            *["sid", "session_id", "items", "n", "q", "propagated", *_of_samples(encoded.sessions)],
             *[c for c in scores.columns if c not in ("sid", "q")],
             kept.alias("kept"),
             "rank",
@@ -119,31 +119,42 @@ def decide(
     return Decided(sessions, weights, error)
 
 
+def _of_samples(sessions: DataFrame) -> list[str]:
+    """What samples have beside the columns of sessions."""
+    return [name for name in ("length", "distinct") if name in sessions.columns]
+
+
 def decision_rows(decided: Decided, raw: DataFrame, run_id: str) -> DataFrame:
     """Rows of the decisions table.
 
     Args:
         decided: the verdicts.
-        raw: session_id and items ARRAY of the input's own item ids.
+        raw: session_id and items ARRAY of the input's own item ids; of samples session_id, length and their
+            last clicks.
         run_id: the run.
     """
     sessions = decided.sessions
-    own = raw.select("session_id", F.array_distinct("items").alias("own_items"))
+    samples = bool(_of_samples(sessions))
+    key = ["session_id", "length"] if samples else ["session_id"]
+    own = raw.select(
+        *key,
+        F.array_distinct("items").alias("own_items"),
+        *([F.element_at("items", -1).alias("target")] if samples else []),
+    )
+    names = {"session_id": "covered_by", "length": "covered_by_length"}
     kept = (
         sessions.filter("kept")
-        .select(F.col("rank").alias("cover_rank"), F.col("session_id").alias("covered_by"))
-        .join(
-            own.select(F.col("session_id").alias("covered_by"), F.col("own_items").alias("theirs")),
-            "covered_by",
-        )
+        .select(F.col("rank").alias("cover_rank"), *key)
+        .join(own.select(*key, F.col("own_items").alias("theirs")), key)
+        .withColumnsRenamed({name: names[name] for name in key})
     )
     return (
-        sessions.join(own, "session_id")
+        sessions.join(own, key)
         .join(kept, "cover_rank", "left")
         .drop("items")
         .withColumn("shared_items", F.array_intersect("own_items", "theirs"))
-        .withColumn("items", F.size("own_items"))
-        .withColumn("interactions", F.col("n"))
+        .withColumn("items", F.col("distinct") if samples else F.size("own_items"))
+        .withColumn("interactions", F.col("length") if samples else F.col("n"))
         .withColumn("difficulty", F.col("q"))
         .withColumn("run_id", F.lit(run_id))
     )
@@ -155,8 +166,8 @@ def item_rows(encoded: Encoded, decided: Decided, bands: Bands, run_id: str) -> 
     Cost: one shuffle of the clicks by item.
     """
     band = (
-        F.when(F.col("sessions_before") <= bands.cold_max, F.lit("cold"))
-        .when(F.col("sessions_before") >= bands.popular_min, F.lit("popular"))
+        F.when(F.col("sessions") <= bands.cold_max, F.lit("cold"))
+        .when(F.col("sessions") >= bands.popular_min, F.lit("popular"))
         .otherwise(F.lit("mid"))
     )
     clicks = decided.sessions.select(
@@ -180,9 +191,14 @@ def item_rows(encoded: Encoded, decided: Decided, bands: Bands, run_id: str) -> 
         F.min_by("session_id", "rank").alias("first_kept_session"),
     )
     return (
-        encoded.items.select("item", "idx")
-        .join(counted, "idx")
-        .withColumn("share_kept", F.col("sessions_after") / F.col("sessions_before"))
+        encoded.items.select("item", "idx", "sessions")
+        # No sample predicts an item that only begins sessions.
+        .join(counted, "idx", "left")
+        .fillna(0, [name for name in counted.columns if name.endswith(("_before", "_after"))])
+        .withColumn(
+            "share_kept",
+            F.when(F.col("sessions_before") > 0, F.col("sessions_after") / F.col("sessions_before")),
+        )
         .withColumn("band", band)
         .withColumn("run_id", F.lit(run_id))
     )

@@ -47,14 +47,10 @@ _MEANS = (
     *(f"gate_{kind}" for kind in EXPERTS),
     "disagreement",
 )
-_BLOCK_SCHEMA = ", ".join(
-    [
-        "sid BIGINT",
-        "losses ARRAY<BIGINT>",
-        "bands ARRAY<INT>",
-        *(f"{name} DOUBLE" for name in _MEANS),
-    ]
-)
+_DOUBLES = ", ".join(f"{name} DOUBLE" for name in _MEANS)
+_BLOCK_SCHEMA = f"sid BIGINT, losses ARRAY<BIGINT>, bands ARRAY<INT>, {_DOUBLES}"
+#: of samples, a row a scored position
+_SAMPLE_SCHEMA = f"sid BIGINT, length INT, loss BIGINT, band INT, {_DOUBLES}"
 
 
 @dataclass(frozen=True)
@@ -75,12 +71,13 @@ class ScoringInfo:
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of all sessions.
+    """Scores of all sessions, or of all samples.
 
     Attributes:
         scores: the `scores` frame: `sid` BIGINT, `difficulty`, `raw_difficulty`,
             `difficulty_{expert}`, `gate_{expert}`, `disagreement` DOUBLE, rounded to 1e-4, NULL
-            where no position can be scored.
+            where no position can be scored. Of samples: `sid` of the session, `length` INT (place of the
+            target, from 1), and a row for each that can be scored.
         info: how they were made.
         persisted: what `scores` is read from; `unpersist` it when the scores are written.
     """
@@ -104,6 +101,7 @@ def score_sessions(
     exact_limit: float = EXACT_LIMIT,
     negatives: int = NEGATIVES,
     max_unknown: float = 0.05,
+    by_sample: bool = False,
 ) -> Scored:
     """Score every session of an input by the experts of the fold that did not see it.
 
@@ -121,6 +119,7 @@ def score_sessions(
             beyond.
         negatives: items of the estimated normaliser (see `mixture.SharedNegatives`).
         max_unknown: share of interactions, at most, whose item the bundle may lack.
+        by_sample: score every click after the first by itself, not their mean by session.
 
     Returns:
         Scores and how they were made.
@@ -135,11 +134,14 @@ def score_sessions(
     bands = popularity_band(encoded.item_sessions)
     positions = max(0, encoded.n_interactions - encoded.n_sessions)
     exact = float(positions) * bundle.n_items * len(EXPERTS) <= exact_limit or negatives >= bundle.n_items
-    rows = with_bucket(encoded.sessions.select("sid", "items", "fold", "tie"), bundle.max_length)
+    # Clicks that do not fit the experts are cut off before the others.
+    cut = F.greatest(F.size("items") - F.lit(bundle.max_length), F.lit(0)).alias("cut")
+    rows = with_bucket(encoded.sessions.select("sid", "items", "fold", "tie", cut), bundle.max_length)
+    schema = _SAMPLE_SCHEMA if by_sample else _BLOCK_SCHEMA
     blocks = _n_blocks(rows)
     if blocks:
         score = _block_scorer(
-            encoded, bundle, index, bands, batch_size, device, threads, 0 if exact else negatives
+            encoded, bundle, index, bands, batch_size, device, threads, 0 if exact else negatives, by_sample
         )
         losses = (
             rows.withColumn("block", _block_column(blocks))
@@ -147,23 +149,28 @@ def score_sessions(
             # their work.
             .repartition(min(sum(blocks.values()), 2000), "block")
             .groupBy("block")
-            .applyInPandas(score, _BLOCK_SCHEMA)
+            .applyInPandas(score, schema)
         )
     else:
-        losses = encoded.sessions.sparkSession.createDataFrame([], _BLOCK_SCHEMA)
+        losses = encoded.sessions.sparkSession.createDataFrame([], schema)
     losses = losses.persist(StorageLevel.MEMORY_AND_DISK)
-    sums = (
-        losses.select(F.explode(F.arrays_zip("losses", "bands")).alias("p"))
-        .groupBy(F.col("p.bands").alias("band"))
-        .agg(F.sum("p.losses").alias("total"), F.count(F.lit(1)).alias("n"))
-        .collect()
+    by_position = (
+        losses.select("loss", "band")
+        if by_sample
+        else losses.select(F.explode(F.arrays_zip("losses", "bands")).alias("p")).select(
+            F.col("p.losses").alias("loss"), F.col("p.bands").alias("band")
+        )
     )
+    sums = (
+        by_position.groupBy("band").agg(F.sum("loss").alias("total"), F.count(F.lit(1)).alias("n")).collect()
+    )
+    scored = losses.select("sid").distinct() if by_sample else losses.where(F.size("losses") > 0)
     expected = {row["band"]: round(row["total"] / row["n"]) for row in sums}
     info = ScoringInfo(
         experts=bundle.version,
         normaliser="exact" if exact else "estimated",
         negatives=0 if exact else negatives,
-        scored_sessions=losses.where(F.size("losses") > 0).count(),
+        scored_sessions=scored.count(),
         scored_positions=sum(row["n"] for row in sums),
         mean_loss=round(sum(row["total"] for row in sums) / MICRO / max(1, sum(row["n"] for row in sums)), 4),
     )
@@ -175,6 +182,8 @@ def score_sessions(
         info.normaliser,
         "" if exact else f" ({negatives:,} shared items)",
     )
+    if by_sample:
+        return Scored(_sample_scores(losses, expected), info, losses)
     short = encoded.sessions.where(F.size("items") < 2).select("sid")
     scores = _scores(losses, expected).unionByName(short, allowMissingColumns=True)
     return Scored(scores, info, losses)
@@ -273,6 +282,22 @@ def _scores(losses: DataFrame, expected: dict[int, int]) -> DataFrame:
     )
 
 
+def _sample_scores(losses: DataFrame, expected: dict[int, int]) -> DataFrame:
+    """Return the `scores` frame of samples; see `_scores`."""
+    from pyspark.sql import functions as F
+
+    by_band = [F.lit(x).cast("bigint") for pair in sorted(expected.items()) for x in pair]
+    base = F.create_map(*by_band)[F.col("band").cast("bigint")] if by_band else F.lit(0)
+    scores: DataFrame = losses.select(
+        "sid",
+        "length",
+        F.round((F.col("loss") - base) / MICRO, 4).alias("difficulty"),
+        F.round(F.col("loss") / MICRO, 4).alias("raw_difficulty"),
+        *[F.round(name, 4).alias(name) for name in _MEANS],
+    )
+    return scores
+
+
 def _block_scorer(
     encoded: Encoded,
     bundle: Bundle,
@@ -282,6 +307,7 @@ def _block_scorer(
     device: str,
     threads: int,
     negatives: int,
+    by_sample: bool,
 ) -> Callable[[pd.DataFrame], pd.DataFrame]:
     """Return the grouped-map function over blocks; what it closes over is small or broadcast."""
     context = encoded.sessions.sparkSession.sparkContext
@@ -297,7 +323,7 @@ def _block_scorer(
         if where == "cpu" and torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
         mixture = _cached_mixture((version, fold, where, negatives), lambda: weights[fold].value)
-        return _score_block(block, mixture, *tables.value, batch_size)
+        return _score_block(block, mixture, *tables.value, batch_size, by_sample)
 
     return score
 
@@ -343,6 +369,7 @@ def _score_block(
     index: npt.NDArray[np.int32],
     bands: npt.NDArray[np.int32],
     batch_size: int,
+    by_sample: bool,
 ) -> pd.DataFrame:
     """Score the sessions of one block (equal bucket, one fold), in the order of their sid."""
     import pandas as pd
@@ -362,6 +389,16 @@ def _score_block(
     ends = np.cumsum(counts)[:-1]
     values = np.concatenate([-log_p, np.exp(log_g), log_p.std(axis=1, keepdims=True)], axis=1)
     row = np.repeat(np.arange(len(block)), counts)
+    if by_sample:
+        place = np.nonzero(valid)[1] + 2  # the first target is a session's second click
+        of_position: dict[str, npt.NDArray[Any]] = {
+            "sid": block["sid"].to_numpy()[row],
+            "length": (block["cut"].to_numpy()[row] + place).astype(np.int32),
+            "loss": micro,
+            "band": band[:, 1:][valid],
+        }
+        samples: pd.DataFrame = pd.DataFrame({**of_position, **dict(zip(_MEANS, values.T, strict=True))})
+        return samples
     means = np.full((len(block), values.shape[1]), np.nan)
     some = counts > 0
     for column in range(values.shape[1]):

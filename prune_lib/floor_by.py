@@ -125,9 +125,10 @@ def _values(table: InputTable, raw: DataFrame, encoded: Encoded, bands: Bands, f
     if name in table.df.columns:
         values = session_values(table, name)
     elif name == BAND:
-        # Items are numbered by falling popularity.
-        popular = int((encoded.item_sessions >= bands.popular_min).sum())
-        warm = int((~bands.cold(encoded.item_sessions)).sum())
+        # Items are numbered by falling popularity in sessions, of which samples have a count of their own.
+        sessions = encoded.items.select("sessions").toPandas()["sessions"].to_numpy(np.int64)
+        popular = int((sessions >= bands.popular_min).sum())
+        warm = int((~bands.cold(sessions)).sum())
         item = F.col("item")
         band = F.when(item < popular, "popular").when(item < warm, "mid").otherwise("cold")
         items = encoded.sessions.select("sid", F.explode("items").alias("item"))

@@ -18,19 +18,19 @@ from prune_lib.sessions.opening import load_table, open_input
 from prune_lib.sessions.read_errors import reading_errors
 from prune_lib.sessions.reading import to_sessions
 
-__all__ = ["ItemFacts", "SessionFacts", "item_facts", "session_facts"]
+__all__ = ["ItemFacts", "SamplesFacts", "SessionFacts", "item_facts", "session_facts"]
 
 _Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
 class SessionFacts:
-    """One session's decision.
+    """One session's decision, or one sample's.
 
     Attributes:
         decision: its row of the decisions table.
         run: the run's row of the runs table.
-        weight: how many sessions it stands for; None where it was pruned.
+        weight: how many sessions (samples) it stands for; None where it was pruned.
         clicks: its items in order of time; None where the input cannot be read any more.
         settings: of the run.
     """
@@ -43,14 +43,29 @@ class SessionFacts:
 
 
 @dataclass(frozen=True)
+class SamplesFacts:
+    """The decisions on the samples of a session.
+
+    Attributes:
+        decisions: their rows of the decisions table, the shortest first.
+        run: the run's row of the runs table.
+    """
+
+    decisions: list[Mapping[str, Any]]
+    run: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class ItemFacts:
     """What became of an item.
 
     Attributes:
         item: its row of the items table.
         run: the run's row of the runs table.
-        kept: prune_rank, session_id, prune_reason, prune_weight of kept sessions that hold it, by rank.
-        reasons: sessions of the input that hold it, by reason; None where the input cannot be read.
+        kept: prune_rank, session_id, prune_reason, prune_weight of kept sessions that hold it, by rank; of
+            kept samples that predict it, with prune_length, where samples were chosen.
+        reasons: sessions of the input that hold it (samples that predict it), by reason; None where the
+            input cannot be read.
     """
 
     item: Mapping[str, Any]
@@ -59,30 +74,50 @@ class ItemFacts:
     reasons: Mapping[str, int] | None
 
 
-def session_facts(spark: SparkSession, output: str, session: str) -> SessionFacts:
-    """Look a session up.
+def session_facts(
+    spark: SparkSession, output: str, session: str, length: int | None = None
+) -> SessionFacts | SamplesFacts:
+    """Look a session up, or one of its samples.
 
     Args:
         spark: the session.
         output: the pruned table.
         session: the id, as text.
+        length: of the sample, where samples were chosen; all of them where it is absent.
 
     Raises:
-        InputError: there is no such table, or no such session in it.
+        InputError: there is no such table, or no such session or sample in it.
     """
     decisions = _companion(spark, output, "decisions")
     wanted, decision = _one(decisions, "session_id", session, "session", output)
     run, settings = _run(spark, output, decision["run_id"])
+    if "length" in decisions.columns:
+        rows = decisions.filter(F.col("session_id") == F.lit(wanted)).orderBy("length").collect()
+        samples = [row.asDict(recursive=True) for row in rows]
+        if length is None:
+            return SamplesFacts(list(samples), run)
+        chosen = [row for row in samples if row["length"] == length]
+        if not chosen:
+            raise InputError(
+                f"The session '{session}' has no sample of {length} clicks (--length): its samples have "
+                f"{samples[0]['length']} to {samples[-1]['length']}."
+            )
+        decision = chosen[0]
+    elif length is not None:
+        raise InputError(
+            f"The sessions of {output} were chosen as a whole, not by samples: leave --length out."
+        )
     weight = None
     if decision["kept"]:
-        kept = _opened(spark, output, settings, None)
-        row = kept.df.filter(column_of(kept.session_column) == F.lit(wanted)).select("prune_weight").first()
+        # A rank is that of one session or sample.
+        kept = load_table(spark, output).filter(F.col("prune_rank") == F.lit(decision["rank"]))
+        row = kept.select("prune_weight").first()
         weight = None if row is None else float(row["prune_weight"])
 
     def own_clicks(table: InputTable) -> list[Any] | None:
         of_session = table.df.filter(column_of(table.session_column) == F.lit(wanted))
         row = to_sessions(replace(table, df=of_session)).first()
-        return None if row is None else list(row["items"])
+        return None if row is None else list(row["items"])[:length]
 
     return SessionFacts(decision, run, weight, _from_input(spark, run, settings, own_clicks), settings)
 
@@ -102,6 +137,11 @@ def item_facts(spark: SparkSession, output: str, item: str, lines: int) -> ItemF
     items = _companion(spark, output, "items")
     wanted, found = _one(items, "item", item, "item", output)
     run, settings = _run(spark, output, found["run_id"])
+    decisions = _companion(spark, output, "decisions")
+    if "target" in decisions.columns:
+        return _predicted(
+            spark, output, found, run, decisions.filter(F.col("target") == F.lit(wanted)), lines
+        )
     kept = _opened(spark, output, settings, None)
     rows = (
         _holding(kept, wanted, ["prune_rank", "prune_reason", "prune_weight"])
@@ -109,14 +149,40 @@ def item_facts(spark: SparkSession, output: str, item: str, lines: int) -> ItemF
         .limit(lines)
         .collect()
     )
-    decisions = _companion(spark, output, "decisions").select("session_id", "reason")
+    verdicts = decisions.select("session_id", "reason")
 
     def by_reason(table: InputTable) -> dict[str, int]:
-        counted = _holding(table, wanted, []).join(decisions, "session_id").groupBy("reason").count()
+        counted = _holding(table, wanted, []).join(verdicts, "session_id").groupBy("reason").count()
         return {row["reason"]: int(row["count"]) for row in counted.collect()}
 
     reasons = _from_input(spark, run, settings, by_reason)
     return ItemFacts(found, run, [row.asDict() for row in rows], reasons)
+
+
+def _predicted(
+    spark: SparkSession,
+    output: str,
+    item: Mapping[str, Any],
+    run: Mapping[str, Any],
+    decisions: DataFrame,
+    lines: int,
+) -> ItemFacts:
+    """What became of an item, from the decisions on the samples that predict it."""
+    first = decisions.filter("kept").orderBy("rank").limit(lines)
+    weights = load_table(spark, output).select("prune_rank", "prune_weight").distinct()
+    rows = (
+        first.select(
+            F.col("rank").alias("prune_rank"),
+            "session_id",
+            F.col("length").alias("prune_length"),
+            F.col("reason").alias("prune_reason"),
+        )
+        .join(weights, "prune_rank")
+        .orderBy("prune_rank")
+        .collect()
+    )
+    reasons = {row["reason"]: int(row["count"]) for row in decisions.groupBy("reason").count().collect()}
+    return ItemFacts(item, run, [row.asDict() for row in rows], reasons)
 
 
 def _holding(table: InputTable, item: Any, columns: list[str]) -> DataFrame:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from prune_lib.lookup import ItemFacts, SessionFacts, item_facts, session_facts
+from prune_lib.lookup import ItemFacts, SamplesFacts, SessionFacts, item_facts, session_facts
 from prune_lib.schemas import REASONS
 from prune_lib.session import get_spark
 from prune_lib.settings_explain import ExplainSettings
@@ -21,7 +21,15 @@ from prune_lib.settings_explain import ExplainSettings
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-__all__ = ["Explanation", "explain", "explain_settings", "item_page", "key_of", "session_page"]
+__all__ = [
+    "Explanation",
+    "explain",
+    "explain_settings",
+    "item_page",
+    "key_of",
+    "samples_page",
+    "session_page",
+]
 
 _EXPERTS = ("gnn", "rnn", "transformer")
 _MARGIN = 14
@@ -33,12 +41,12 @@ class Explanation:
 
     Attributes:
         text: for people.
-        session: facts of the session; None where none was asked for.
+        session: facts of the session, of one of its samples or of all; None where none was asked for.
         item: facts of the item; None where none was asked for.
     """
 
     text: str
-    session: SessionFacts | None = None
+    session: SessionFacts | SamplesFacts | None = None
     item: ItemFacts | None = None
 
     def __str__(self) -> str:
@@ -49,6 +57,7 @@ class Explanation:
 def explain(
     session: str | int | None = None,
     *,
+    length: int | None = None,
     item: str | int | None = None,
     output: str | None = None,
     workspace: str = "./workspace",
@@ -59,6 +68,7 @@ def explain(
 
     Args:
         session: id of a session of the input.
+        length: clicks of one of its samples, where samples were chosen.
         item: id of an item.
         output: the pruned table; by default the workspace's `pruned`.
         workspace: where it lies by default.
@@ -73,6 +83,7 @@ def explain(
     """
     settings = ExplainSettings(
         session=None if session is None else str(session),
+        length=length,
         item=None if item is None else str(item),
         output=output,
         workspace=workspace,
@@ -90,15 +101,19 @@ def explain_settings(settings: ExplainSettings, spark: SparkSession | None = Non
     if settings.dry_run:
         return Explanation(f"Dry run: the decisions of {output} would be read; nothing was.")
     spark = spark or get_spark("explain")
-    of_session = session_facts(spark, output, settings.session) if settings.session else None
+    of_session = session_facts(spark, output, settings.session, settings.length) if settings.session else None
     of_item = item_facts(spark, output, settings.item, settings.lines) if settings.item else None
-    pages = [session_page(of_session, settings.lines)] if of_session else []
+    pages = []
+    if isinstance(of_session, SamplesFacts):
+        pages.append(samples_page(of_session))
+    elif of_session:
+        pages.append(session_page(of_session, settings.lines))
     pages += [item_page(of_item)] if of_item else []
     return Explanation("\n\n".join(pages), of_session, of_item)
 
 
 def session_page(facts: SessionFacts, lines: int = 20) -> str:
-    """The page of a session.
+    """The page of a session, or of a sample.
 
     Args:
         facts: what the tables say.
@@ -107,7 +122,7 @@ def session_page(facts: SessionFacts, lines: int = 20) -> str:
     of, run = facts.decision, facts.run
     rank = f": rank {of['rank']:,} of {run['sessions_after']:,}" if of["kept"] else ""
     out = [
-        f"Session {_shown(of['session_id'])} was {'kept' if of['kept'] else 'pruned'}{rank}.",
+        f"S{_named(of, 'session_id', 'length')[1:]} was {'kept' if of['kept'] else 'pruned'}{rank}.",
         f"{of['reason']}: {_reason(of['reason'])}.",
         "",
         _line("clicks", _clicks(facts)),
@@ -117,47 +132,62 @@ def session_page(facts: SessionFacts, lines: int = 20) -> str:
         out.append(
             _line("limits", f"{limits['clicks']:,.0f} clicks, or {limits['repeats']:,.1f} clicks an item")
         )
-    out += _difficulty(of)
+    out += _difficulty(of, _units(run))
     if of["kept"] and facts.weight is not None:
-        out.append(_line("stands for", f"{facts.weight:,.1f} of {run['sessions_before']:,} sessions"))
+        out.append(_line("stands for", f"{facts.weight:,.1f} of {run['sessions_before']:,} {_units(run)}"))
     if of.get("covered_by") is not None:
         same = of["reason"] == "DUPLICATE"
         shared = ", ".join(_shown(item) for item in of["shared_items"] or [])
         out.append(
-            _line("covered by", f"session {_shown(of['covered_by'])}")
+            _line("covered by", _named(of, "covered_by", "covered_by_length"))
             + (", the same sequence" if same else f", which shares {shared or 'no item'}")
         )
     out += _gain(facts, lines)
     return "\n".join([*out, "", _source(run)])
 
 
+def samples_page(facts: SamplesFacts) -> str:
+    """The samples of a session, a line each."""
+    first = facts.decisions[0]
+    kept = sum(of["kept"] for of in facts.decisions)
+    out = [
+        f"Session {_shown(first['session_id'])} has {len(facts.decisions):,} samples, of which {kept:,} were "
+        "kept (--length N explains one).",
+        "",
+    ]
+    for of in facts.decisions:
+        rank = f", rank {of['rank']:,}" if of["kept"] else ""
+        what = f"→ {_shown(of['target'])}  {'kept' if of['kept'] else 'pruned'}{rank}: {of['reason']}"
+        out.append(_line(f"length {of['length']:,}", what))
+    return "\n".join([*out, "", _source(facts.run)])
+
+
 def item_page(facts: ItemFacts) -> str:
     """The page of an item."""
-    of = facts.item
+    of, units = facts.item, _units(facts.run)
+    of_samples = units == "samples"
+    clicks = "predict it" if of_samples else f"hold it, in {of['interactions_before']:,} clicks"
+    share = f" ({100 * of['share_kept']:.1f} %)" if of["share_kept"] is not None else ""
+    kept = "" if of_samples else f", {of['interactions_after']:,} of these clicks"
     out = [
-        f"Item {_shown(of['item'])} is {of['band']}: {of['sessions_before']:,} sessions of the input hold "
-        f"it, in {of['interactions_before']:,} clicks.",
+        f"Item {_shown(of['item'])} is {of['band']}: {of['sessions_before']:,} {units} of the input "
+        f"{clicks}.",
         "",
-        _line(
-            "kept",
-            f"{of['sessions_after']:,} of these sessions ({100 * of['share_kept']:.1f} %), "
-            f"{of['interactions_after']:,} of these clicks",
-        ),
+        _line("kept", f"{of['sessions_after']:,} of these {units}{share}{kept}"),
     ]
     if of["mean_difficulty"] is not None:
-        out.append(
-            _line("difficulty", f"{of['mean_difficulty']:.2f}, mean rank of its sessions, 1 = hardest")
-        )
+        out.append(_line("difficulty", f"{of['mean_difficulty']:.2f}, mean rank of its {units}, 1 = hardest"))
     by_reason = sorted((facts.reasons or {}).items(), key=lambda entry: (-entry[1], entry[0]))
     for n, (name, sessions) in enumerate(by_reason):
         out.append(_line("why" if n == 0 else "", f"{sessions:>8,}  {name}: {_reason(name)}"))
     for n, row in enumerate(facts.kept):
-        head = "kept sessions" if n == 0 else ""
+        head = f"kept {units}" if n == 0 else ""
+        clicks = f", {row['prune_length']:,} clicks" if "prune_length" in row else ""
         out.append(
             _line(
                 head,
-                f"rank {row['prune_rank']:,}  {_shown(row['session_id'])}  {row['prune_reason']}, stands for "
-                f"{row['prune_weight']:,.1f}",
+                f"rank {row['prune_rank']:,}  {_shown(row['session_id'])}{clicks}  {row['prune_reason']}, "
+                f"stands for {row['prune_weight']:,.1f}",
             )
         )
     left = of["sessions_after"] - len(facts.kept)
@@ -175,7 +205,8 @@ def key_of(facts: SessionFacts) -> float | None:
     if of["gain"] is None:
         return None
     x = 0.5 if of["propagated"] is None else float(of["propagated"])
-    cost = of["interactions"] if settings["budget"] == "interactions" else 1
+    by_clicks = settings["budget"] == "interactions" and settings.get("unit") != "prefix"
+    cost = of["interactions"] if by_clicks else 1
     return math.exp(-settings["sampling"]["kappa"] * x) * float(of["gain"]) / cost
 
 
@@ -199,18 +230,19 @@ def _gain(facts: SessionFacts, lines: int) -> Iterator[str]:
     if parts is None:
         yield _line("", "its parts are not in this table, which an older version wrote")
     if key is not None and facts.run["method"] == "graph":
-        per = f"{of['interactions']:,} clicks" if settings["budget"] == "interactions" else "1 session"
+        cost = "1 sample" if _units(facts.run) == "samples" else f"{of['interactions']:,} clicks"
+        per = cost if settings["budget"] == "interactions" else "1 session"
         x = 0.5 if of["propagated"] is None else of["propagated"]
         kappa = settings["sampling"]["kappa"]
         yield _line("key", f"{key:.3g} = gain × exp(−{kappa:g} × {x:.2f}) / {per}: largest first")
 
 
-def _difficulty(of: Mapping[str, Any]) -> Iterator[str]:
+def _difficulty(of: Mapping[str, Any], units: str) -> Iterator[str]:
     if of["difficulty"] is None:
         yield _line("difficulty", "none: there is nothing in it to predict, or nobody was asked")
         return
     loss = f", loss {of['raw_difficulty']:.2f} nats" if of["raw_difficulty"] is not None else ""
-    yield _line("difficulty", f"{of['difficulty']:.2f}, its rank among all sessions, 1 = hardest{loss}")
+    yield _line("difficulty", f"{of['difficulty']:.2f}, its rank among all {units}, 1 = hardest{loss}")
     experts = [
         f"{name} {of[f'difficulty_{name}']:.2f} (weight {of[f'gate_{name}']:.2f})"
         for name in _EXPERTS
@@ -223,7 +255,7 @@ def _difficulty(of: Mapping[str, Any]) -> Iterator[str]:
         word = "harder" if change > 0 else "easier"
         yield _line(
             "neighbours",
-            f"{of['propagated']:.2f} after propagation: sessions that share its patterns are {word} "
+            f"{of['propagated']:.2f} after propagation: {units} that share its patterns are {word} "
             f"({change:+.2f})"
             if abs(change) >= 0.005
             else f"{of['propagated']:.2f} after propagation: its neighbours are as hard as it is",
@@ -253,9 +285,21 @@ def _reason(name: str) -> str:
 def _source(run: Mapping[str, Any]) -> str:
     version = "" if run["input_version"] is None else f", version {run['input_version']}"
     return (
-        f"Run {run['run_id']}: {run['method']}, {100 * run['ratio']:g} % of the {run['budget']} of "
+        f"Run {run['run_id']}: {run['method']}, {100 * run['ratio']:g} % of the "
+        f"{'samples' if _units(run) == 'samples' else run['budget']} of "
         f"{run['input']}{version}."
     )
+
+
+def _units(run: Mapping[str, Any]) -> str:
+    """What a run chose, in the plural; an older version's record does not say it."""
+    return "samples" if run.get("unit") == "prefix" else "sessions"
+
+
+def _named(of: Mapping[str, Any], session: str, length: str) -> str:
+    """A session by its id, or a sample of it."""
+    upto = f" up to click {of[length]:,}" if of.get(length) is not None else ""
+    return f"session {_shown(of[session])}{upto}"
 
 
 def _line(head: str, text: str) -> str:

@@ -10,6 +10,8 @@ from dataclasses import astuple, dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -32,6 +34,7 @@ from prune_lib.preflight import (
 )
 from prune_lib.propagation import propagate
 from prune_lib.run_record import IN_COMMITS, counts_of, run_of, run_row, track
+from prune_lib.samples import last_clicks, sample_frame, sample_id, samples_of, windows
 from prune_lib.sampling.floors import Floors, item_floors, joined_floors
 from prune_lib.sampling.gains import Objective
 from prune_lib.sampling.keys import received_by_pattern
@@ -48,7 +51,7 @@ from prune_lib.settings import PruneSettings
 from prune_lib.settle import settle
 from prune_lib.stages import Stages
 from prune_lib.summary import Summary
-from prune_lib.suspects import Suspects, find_suspects
+from prune_lib.suspects import Suspects, find_suspects, session_shapes
 from prune_lib.tables import check_columns, check_output, pruned_frame, unusual_names, write_tables
 
 if TYPE_CHECKING:
@@ -128,39 +131,51 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
         encoded = encode(raw, settings.seed)
         stage.rows = encoded.n_interactions
     bands = popularity_bands(encoded.item_sessions)
-    floors = _floors(settings, table, raw, encoded, bands, budget)
+    points = encoded  # what is chosen or left
+    if settings.unit == "prefix":
+        with stages.stage("samples") as stage:
+            points = samples_of(encoded, settings.sampling.max_distance)
+            stage.rows = points.n_sessions
+    floors = _floors(settings, table, raw, points, bands, budget)
     difficulty = _difficulty(settings, table, encoded, stages)
     with stages.stage("graph") as stage:
-        graph = build_graph(encoded, settings.sampling)
+        graph = _graph(settings, points)
         stage.rows = graph.n_edges
     if difficulty.bundle is None:  # a baseline that asks for no difficulty has none to spread
         x = spark.createDataFrame([], "sid bigint, x double")
     else:
         with stages.stage("propagation") as stage:
-            x = _spread(settings, encoded, graph, difficulty)
+            x = _spread(settings, points, graph, difficulty)
             stage.rows = x.count()
     with stages.stage("sampling") as stage:
-        suspects = find_suspects(graph, difficulty.scores, settings.suspects)
+        suspects = find_suspects(
+            graph,
+            session_shapes(encoded),
+            difficulty.scores,
+            settings.suspects,
+            points.sessions if points is not encoded else None,
+        )
         if settings.method == "graph" and settings.suspects.bots == "last":
             crowd = suspects.crowd(stats.n_sessions, stats.n_interactions)
             if crowd:
                 stages.warn(crowd)
-        twins = settle(first_twin(encoded.sessions))
-        selection = _select(settings, encoded, graph, difficulty, x, twins, suspects, floors, bands, budget)
+        twins = settle(first_twin(points.sessions))
+        cold = bands.cold(encoded.item_sessions)
+        selection = _select(settings, points, graph, difficulty, x, twins, suspects, floors, cold, budget)
         stage.rows = selection.ranked.count()
     if stage.rows == 0:
         raise SettingsError(
-            f"--ratio {settings.ratio:g} keeps nothing: the budget is {budget:,} {settings.budget}, less "
+            f"--ratio {settings.ratio:g} keeps nothing: the budget is {budget:,} {settings.counted}, less "
             "than any session costs. Raise --ratio, or count sessions with --budget sessions."
         )
     if selection.spent < WELL_USED * budget:
         stages.warn(
-            f"only {selection.spent:,} of the budget of {budget:,} {settings.budget} are used: the next "
+            f"only {selection.spent:,} of the budget of {budget:,} {settings.counted} are used: the next "
             "session in line is too long for the rest"
         )
     with stages.stage("explanation") as stage:
         decided = decide(
-            encoded,
+            points,
             graph,
             selection,
             twins,
@@ -170,9 +185,9 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
             method=settings.method != "graph",
         )
         stage.rows = decided.sessions.count()
-    counts = {**counts_of(encoded, decided, selection), "bot_limits": astuple(suspects.limits)}
+    counts = {**counts_of(points, decided, selection), "bot_limits": astuple(suspects.limits)}
     with stages.stage("write") as stage:
-        frames = _frames(table, raw, encoded, decided, bands, run_id)
+        frames = _frames(settings, table, raw, points, decided, bands, run_id)
         run = run_of(
             spark,
             settings,
@@ -221,12 +236,24 @@ def _difficulty(settings: PruneSettings, table: InputTable, encoded: Encoded, st
     from prune_lib.model_store import ensure_bundle
 
     bundle = ensure_bundle(settings, table, encoded, stages)
+    by_sample = settings.unit == "prefix"
     with stages.stage("difficulty") as stage:
-        scored = score_sessions(encoded, bundle, batch_size=settings.batch_size, device=settings.device)
-        scores = settle(percentile_rank(scored.scores, "difficulty"))
+        scored = score_sessions(
+            encoded, bundle, batch_size=settings.batch_size, device=settings.device, by_sample=by_sample
+        )
+        found = scored.scores
+        if by_sample:
+            found = found.withColumn("sid", sample_id(F.col("sid"), F.col("length"))).drop("length")
+        scores = settle(percentile_rank(found, "difficulty"))
         scored.unpersist()
         stage.rows = scores.count()
     return _Difficulty(scores, bundle, scored.info.as_dict())
+
+
+def _graph(settings: PruneSettings, points: Encoded) -> SessionGraph:
+    if settings.unit == "session":
+        return build_graph(points, settings.sampling)
+    return build_graph(windows(points), settings.sampling, last_only=True)
 
 
 def _spread(
@@ -251,11 +278,10 @@ def _select(
     twins: DataFrame,
     suspects: Suspects,
     floors: Floors | None,
-    bands: Bands,
+    cold: npt.NDArray[np.bool_],
     budget: int,
 ) -> Selection:
     cost = _cost(settings)
-    cold = bands.cold(encoded.item_sessions)
     if settings.method == "graph":
         return select_sessions(
             graph,
@@ -270,7 +296,9 @@ def _select(
         )
     price = F.col("n") if cost == "n" else F.lit(1)
     # What costs more than the whole budget could only end it early.
-    affordable = encoded.sessions.filter(price <= budget)
+    # D2's neighbours share items, of which a sample has more than its target.
+    held = windows(encoded) if settings.unit == "prefix" and settings.method == "d2" else encoded
+    affordable = held.sessions.filter(price <= budget)
     scores = difficulty.scores.select("sid", "q", "difficulty", "disagreement")
     sessions = affordable.join(scores, "sid", "left")
     ranked = rank_baseline(settings.method, sessions, seed=settings.seed, cost=cost, ratio=settings.ratio)
@@ -294,6 +322,7 @@ def _select(
 
 
 def _frames(
+    settings: PruneSettings,
     table: InputTable,
     raw: DataFrame,
     encoded: Encoded,
@@ -302,6 +331,7 @@ def _frames(
     run_id: str,
 ) -> dict[str, DataFrame]:
     """The three tables of rows, each in its schema."""
+    samples = settings.unit == "prefix"
     ids = table.df.schema[table.session_column].dataType
     item_field = table.df.schema[table.item_column].dataType
     items = getattr(item_field, "elementType", item_field)
@@ -310,6 +340,7 @@ def _frames(
         .join(decided.weights, "rank")
         .select(
             F.col("session_id").cast(ids).alias("session_id"),
+            *(["length"] if samples else []),
             "rank",
             "reason",
             F.col("q").alias("difficulty"),
@@ -317,8 +348,13 @@ def _frames(
         )
     )
     kinds = (ids.simpleString(), items.simpleString())
+    if samples:
+        pruned = sample_frame(table, chosen, run_id)
+        clicks = last_clicks(raw, encoded, settings.sampling.max_distance)
+    else:
+        pruned, clicks = pruned_frame(table.df, table.session_column, chosen, run_id), raw
     return {
-        "pruned": conform(pruned_frame(table.df, table.session_column, chosen, run_id), "pruned", *kinds),
-        "decisions": conform(decision_rows(decided, raw, run_id), "decisions", *kinds),
+        "pruned": conform(pruned, "pruned", *kinds),
+        "decisions": conform(decision_rows(decided, clicks, run_id), "decisions", *kinds),
         "items": conform(item_rows(encoded, decided, bands, run_id), "items", *kinds),
     }

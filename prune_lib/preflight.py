@@ -91,7 +91,7 @@ def plan(settings: PruneSettings, table: InputTable | None) -> Summary:
         else f"input {settings.resolved_input}: not there yet; the demo data set of "
         f"{_many(settings.demo.sessions)} would be made there (--input names a table of your own)",
         f"output: {settings.resolved_output}, with _decisions, _items and _runs",
-        f"method {settings.method}, {settings.ratio:g} of the {settings.budget}, seed {settings.seed}",
+        f"method {settings.method}, {settings.ratio:g} of the {settings.counted}, seed {settings.seed}",
     ]
     if settings.method == "graph" or settings.method in NEEDS_DIFFICULTY:
         from prune_lib.model_store import find_bundle
@@ -127,17 +127,19 @@ def check_order(settings: PruneSettings, raw: DataFrame) -> None:
 
 
 def budget_of(settings: PruneSettings, stats: SessionStats) -> int:
-    """What may be kept, in interactions or sessions: the ratio's share, rounded down.
+    """What may be kept, in interactions, sessions or samples: the ratio's share, rounded down.
 
     Raises:
         SettingsError: less than one.
     """
-    total = stats.n_interactions if settings.budget == "interactions" else stats.n_sessions
+    clicks, sessions = stats.n_interactions, stats.n_sessions
+    # All clicks but a session's first are the target of a sample.
+    total = {"interactions": clicks, "sessions": sessions, "samples": clicks - sessions}[settings.counted]
     # The nearest decimal first: 0.07 * 100 must be 7, not the 7.000000000000001 or 6.99 of floats.
     budget = int(np.floor(round(settings.ratio * total, 6)))
     if budget < 1:
         raise SettingsError(
-            f"--ratio {settings.ratio:g} of {total:,} {settings.budget} is less than one: nothing would be "
+            f"--ratio {settings.ratio:g} of {total:,} {settings.counted} is less than one: nothing would be "
             "kept. Raise --ratio."
         )
     return budget
@@ -151,6 +153,6 @@ def check_floor(settings: PruneSettings, encoded: Encoded, budget: int) -> None:
     if wanted > budget:
         raise SettingsError(
             f"--floor {settings.floor} does not fit --ratio {settings.ratio:g}: it needs at least {wanted:,} "
-            f"interactions, and the budget is {budget:,}. Raise --ratio to "
+            f"{settings.counted}, and the budget is {budget:,}. Raise --ratio to "
             f"{np.ceil(1000 * wanted / encoded.n_interactions) / 1000:g} or more, or lower --floor."
         )

@@ -58,6 +58,7 @@ def counts_of(encoded: Encoded, decided: Decided, selection: Selection) -> dict[
         sessions.filter("kept").select(F.explode("items").alias("idx")).groupBy("idx").count().toPandas()
     )
     clicks_after[kept_items["idx"].to_numpy()] = kept_items["count"].to_numpy()
+    items_before = int((encoded.item_interactions > 0).sum())
     items_after = int((clicks_after > 0).sum())
     assert groups is not None
     return {
@@ -65,9 +66,9 @@ def counts_of(encoded: Encoded, decided: Decided, selection: Selection) -> dict[
         "sessions_after": sum(int(r["n"]) for r in by_reason if r["kept"]),
         "interactions_before": encoded.n_interactions,
         "interactions_after": sum(int(r["clicks"]) for r in by_reason if r["kept"]),
-        "items_before": encoded.n_items,
+        "items_before": items_before,
         "items_after": items_after,
-        "item_coverage": items_after / encoded.n_items,
+        "item_coverage": items_after / items_before,
         "gini_before": gini(encoded.item_interactions),
         "gini_after": gini(clicks_after),
         "duplicates_before": int(groups["duplicates_before"]),
@@ -108,6 +109,7 @@ def run_of(
         "started_at": started,
         "finished_at": datetime.now(timezone.utc),
         "method": settings.method,
+        "unit": settings.unit,
         "ratio": settings.ratio,
         "budget": settings.budget,
         "seed": settings.seed,
@@ -144,9 +146,8 @@ def _versions(spark: SparkSession) -> dict[str, str]:
 
 def track(settings: PruneSettings, run: Mapping[str, Any], stages: Stages) -> None:
     """Log the run to MLflow where it is installed; what fails there never fails the run."""
-    params = {
-        k: run[k] for k in ("method", "ratio", "budget", "seed", "input", "input_version", "experts_version")
-    }
+    asked = ("method", "unit", "ratio", "budget", "seed", "input", "input_version", "experts_version")
+    params = {k: run[k] for k in asked}
     numbers = {k: float(v) for k, v in run.items() if isinstance(v, int | float) and k not in params}
     with tracked_run(settings.workspace, "prune", run["run_id"], params) as tracker:
         tracker.metrics(numbers)

@@ -42,12 +42,14 @@ class OutColumn:
         comment: meaning and unit, one line; becomes the Delta column comment.
         required: whether the frame must bring it; a column that is not required and is absent is
             NULL (a baseline has no gates).
+        of_samples: whether only tables of samples have it (`--unit prefix`).
     """
 
     name: str
     type: str
     comment: str
     required: bool = False
+    of_samples: bool = False
 
 
 KEPT_REASONS = {
@@ -94,11 +96,24 @@ PRUNED = (
         "items are near the full data's; over sessions it sums to their number",
         True,
     ),
+    OutColumn(
+        "prune_length",
+        "int",
+        "Clicks of the sample, the last of which is its target; with the session it names the sample",
+        of_samples=True,
+    ),
     OutColumn("prune_run_id", "string", "Run that wrote this row; see the runs table", True),
 )
 
 DECISIONS = (
     OutColumn("session_id", ID, "Session id, as in the input", True),
+    OutColumn(
+        "length",
+        "int",
+        "Clicks of the sample, the last of which is its target; with the session it names the sample",
+        of_samples=True,
+    ),
+    OutColumn("target", ITEM, "Item that the sample predicts", of_samples=True),
     OutColumn("kept", "boolean", "Whether the session is in the pruned table", True),
     OutColumn("rank", "bigint", "Order of choice, 1 = chosen first; NULL where pruned"),
     OutColumn("reason", "string", "Why it was kept or pruned: " + ", ".join(REASONS), True),
@@ -158,7 +173,17 @@ DECISIONS = (
         ID,
         "Pruned: the kept session that shares most of its pattern weight; NULL where none does",
     ),
-    OutColumn("shared_items", f"array<{ITEM}>", "Items that it shares with covered_by"),
+    OutColumn(
+        "covered_by_length",
+        "int",
+        "Clicks of the sample of covered_by, of which this is the session",
+        of_samples=True,
+    ),
+    OutColumn(
+        "shared_items",
+        f"array<{ITEM}>",
+        "Items that it shares with covered_by; of samples, among the last clicks, which make its patterns",
+    ),
     _RUN_ID,
 )
 
@@ -168,7 +193,9 @@ ITEMS = (
     OutColumn("interactions_before", "bigint", "Interactions of the input with the item", True),
     OutColumn("sessions_after", "bigint", "Kept sessions that hold the item", True),
     OutColumn("interactions_after", "bigint", "Kept interactions with the item", True),
-    OutColumn("share_kept", "double", "Share of the item's sessions kept, in [0, 1]", True),
+    OutColumn(
+        "share_kept", "double", "Share of the item's sessions kept, in [0, 1]; NULL where it has none", True
+    ),
     OutColumn(
         "mean_difficulty",
         "double",
@@ -184,6 +211,13 @@ RUNS = (
     OutColumn("started_at", "timestamp", "When the run started", True),
     OutColumn("finished_at", "timestamp", "When its tables were ready to be written", True),
     OutColumn("method", "string", "Selection method: graph, or the name of a baseline", True),
+    OutColumn(
+        "unit",
+        "string",
+        "What was chosen or left, one by one: session; or prefix, the samples i_1 ... i_t -> i_t+1, and then "
+        "what is said of sessions here and in the other tables is said of samples, an item's being those "
+        "that predict it, and a sample counts as one interaction",
+    ),
     OutColumn("ratio", "double", "Share of the data to keep, in (0, 1]", True),
     OutColumn("budget", "string", "What the ratio counts: interactions or sessions", True),
     OutColumn("seed", "bigint", "Seed of every random choice", True),
@@ -271,7 +305,8 @@ def conform(df: DataFrame, table: str, id_type: str, item_type: str) -> DataFram
         item_type: DDL type of the input's item ids, such as 'bigint'.
 
     Returns:
-        The frame; each of the table's columns carries its comment as metadata. No job runs.
+        The frame; each of the table's columns carries its comment as metadata; columns of samples are there
+        where the frame brings them. No job runs.
 
     Raises:
         ValueError: a column that the table cannot do without is missing.
@@ -285,11 +320,12 @@ def conform(df: DataFrame, table: str, id_type: str, item_type: str) -> DataFram
     ours = {c.name for c in columns}
     # Backquotes: the input's own names may hold dots or spaces.
     own = [df[_quoted(name)] for name in _others(df, ours)] if table == "pruned" else []
+    there = [c for c in columns if c.name in df.columns or not c.of_samples]
     cast = [
         (F.col(c.name) if c.name in df.columns else F.lit(None))
         .cast(column_type(c, id_type, item_type))
         .alias(c.name, metadata={"comment": c.comment})
-        for c in columns
+        for c in there
     ]
     return df.select(*own, *cast)
 

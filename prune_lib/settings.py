@@ -82,6 +82,12 @@ class PruneSettings(PipelineSettings):
         default="graph",
         description="How sessions are chosen: graph is ours, the others are baselines.",
     )
+    unit: Literal["session", "prefix"] = Field(
+        default="session",
+        description="What is chosen: whole sessions; or prefixes, every i_1 ... i_t -> i_t+1 a sample of its "
+        "own. Then the ratio is that of all samples, and the pruned table has a row (events: its clicks) for "
+        "each kept sample, cut after its target.",
+    )
     floor: int = Field(
         default=0,
         ge=0,
@@ -162,6 +168,11 @@ class PruneSettings(PipelineSettings):
     def resolved_output(self) -> str:
         """The output: what was given, or the workspace's `pruned`."""
         return self.output or table_in_workspace(self.workspace, "pruned")
+
+    @property
+    def counted(self) -> Literal["interactions", "sessions", "samples"]:
+        """What the ratio is a share of."""
+        return "samples" if self.unit == "prefix" else self.budget
 
     def checkpoint_folder(self, cluster: bool) -> str | None:
         """Where intermediate results are written; None: nowhere.

@@ -28,6 +28,12 @@ class ExplainSettings(JobSettings):
     )
 
     session: str | None = Field(default=None, min_length=1, description="Id of a session of the input.")
+    length: int | None = Field(
+        default=None,
+        ge=2,
+        description="Which of the session's samples, where samples were chosen (--unit prefix): its clicks, "
+        "target included. Without it they are listed.",
+    )
     item: str | None = Field(default=None, min_length=1, description="Id of an item of the input.")
     output: str | None = Field(
         default=None,

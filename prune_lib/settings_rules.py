@@ -33,7 +33,8 @@ def prune_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
         origin: how a message names a field: where its value came from.
     """
     broken = _broken_names(values, origin, ("input", "output"))
-    out = _broken_states(values, origin) + _idle_floors(values, origin) + broken
+    idle = _idle_floors(values, origin) + _idle_budget(values, origin)
+    out = _broken_states(values, origin) + idle + broken
     if broken:
         return out
     target = values["output"] or table_in_workspace(_workspace(values), "pruned")
@@ -114,6 +115,15 @@ def _idle_floors(values: Mapping[str, Any], origin: _Origin) -> list[str]:
         f"{origin(key)} asks for a floor, and {origin('method')} is '{values['method']}': only the method "
         "graph keeps floors. Leave one of them out."
         for key in asked
+    ]
+
+
+def _idle_budget(values: Mapping[str, Any], origin: _Origin) -> list[str]:
+    if values["unit"] != "prefix" or values["budget"] != "sessions":
+        return []
+    return [
+        f"{origin('budget')} counts sessions, and {origin('unit')} chooses prefixes, of which the ratio is a "
+        "share. Leave one of them out."
     ]
 
 

@@ -42,16 +42,17 @@ class Summary:
         """Put a run into words."""
         output = settings.resolved_output
 
-        def part(what: str) -> str:
+        samples = settings.unit == "prefix"
+
+        def part(what: str, name: str | None = None) -> str:
             after, before = run[f"{what}_after"], run[f"{what}_before"]
             share = 100 * after / before if before else 0.0
-            return f"  {what:<13}{after:>12,} of {before:>12,}   {share:5.1f} %"
+            return f"  {name or what:<13}{after:>12,} of {before:>12,}   {share:5.1f} %"
 
         lines = [
             f"Pruned {run['input']} to {output} (run {run['run_id']}, method {run['method']})",
-            part("sessions"),
-            part("interactions"),
-            part("items"),
+            *([part("sessions", "samples")] if samples else [part("sessions"), part("interactions")]),
+            part("items", "targets" if samples else None),
             f"  duplicates   {run['duplicates_after']:>12,} kept of {run['duplicates_before']:,}",
             f"  popularity   Gini {run['gini_before']:.3f} before, {run['gini_after']:.3f} after",
         ]
@@ -66,7 +67,7 @@ class Summary:
                 lines.append(f"    {name:<15}{run['reasons'][name]:>10,}   {meaning}")
         lines.append("  seconds      " + ", ".join(f"{s.name} {s.seconds:.1f}" for s in stages.done))
         lines += [f"  warning      {w}" for w in stages.warnings]
-        lines += ["", "Look at it, in spark-sql or a notebook:", "", *_queries(output)]
+        lines += ["", "Look at it, in spark-sql or a notebook:", "", *_queries(output, settings)]
         return cls("\n".join(lines), run)
 
 
@@ -77,11 +78,12 @@ def _sql_name(name: str) -> str:
     return f"delta.`{name if ':' in name else Path(name).resolve()}`"
 
 
-def _queries(output: str) -> list[str]:
+def _queries(output: str, settings: PruneSettings) -> list[str]:
+    units = "samples" if settings.unit == "prefix" else "sessions"
     decisions = _sql_name(companion(output, "decisions"))
     return [
-        "  SELECT reason, kept, count(*) AS sessions, round(avg(difficulty), 3) AS difficulty",
-        f"  FROM {decisions} GROUP BY reason, kept ORDER BY kept DESC, sessions DESC;",
+        f"  SELECT reason, kept, count(*) AS {units}, round(avg(difficulty), 3) AS difficulty",
+        f"  FROM {decisions} GROUP BY reason, kept ORDER BY kept DESC, {units} DESC;",
         "",
         "  -- the first half of what was kept: a smaller budget without running again",
         f"  SELECT * FROM {_sql_name(output)} WHERE prune_rank <= "

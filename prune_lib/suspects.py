@@ -20,10 +20,11 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from prune_lib.graph import SessionGraph
+from prune_lib.sessions.encoding import Encoded
 from prune_lib.settings_groups import SuspectsSettings
 from prune_lib.settle import settle
 
-__all__ = ["BOT", "NOISE", "Limits", "Suspects", "far_out", "find_suspects"]
+__all__ = ["BOT", "NOISE", "Limits", "Suspects", "far_out", "find_suspects", "session_shapes"]
 
 BOT, NOISE = "BOT", "NOISE"
 
@@ -53,29 +54,29 @@ class Limits:
 
 @dataclass(frozen=True)
 class Suspects:
-    """Sessions under suspicion.
+    """Sessions, or samples, under suspicion.
 
     Attributes:
         rows: sid BIGINT, suspect STRING (BOT or NOISE), last BOOLEAN (whether it is set aside); no row for
-            a session that is beyond suspicion. Settled.
+            what is beyond suspicion. Settled.
         limits: those of this input.
-        sessions: number of sessions by suspicion.
-        clicks: their interactions.
+        bots: number of sessions that look like a bot's.
+        bot_clicks: their interactions.
     """
 
     rows: DataFrame
     limits: Limits
-    sessions: dict[str, int]
-    clicks: dict[str, int]
+    bots: int
+    bot_clicks: int
 
     def crowd(self, n_sessions: int, n_interactions: int) -> str | None:
         """A warning where so many sessions are set aside as bots that they may be people."""
-        bots, limits = self.sessions.get(BOT, 0), self.limits
-        if bots <= _MANY * n_sessions:
+        limits = self.limits
+        if self.bots <= _MANY * n_sessions:
             return None
-        shares = 100 * bots / n_sessions, 100 * self.clicks[BOT] / n_interactions
+        shares = 100 * self.bots / n_sessions, 100 * self.bot_clicks / n_interactions
         return (
-            f"{bots:,} sessions ({shares[0]:.1f} %, {shares[1]:.1f} % of the interactions) are kept last, "
+            f"{self.bots:,} sessions ({shares[0]:.1f} %, {shares[1]:.1f} % of the clicks) are kept last, "
             f"as bots: they have over {limits.clicks:,.0f} clicks, or {limits.repeats:.1f} clicks an item. "
             "Where they are people, give limits of your own (--suspects-max-clicks, --suspects-max-repeats), "
             "or have them chosen as any other (--suspects-bots alike)."
@@ -102,63 +103,82 @@ def far_out(values: npt.NDArray[np.float64], count: npt.NDArray[np.int64]) -> fl
     return float(np.exp(q3 + _FAR * max(q3 - q1, np.log(_LEAST_SPREAD))))
 
 
-def find_suspects(graph: SessionGraph, q: DataFrame, settings: SuspectsSettings) -> Suspects:
-    """Sessions that look like bots or noise.
+def session_shapes(encoded: Encoded) -> DataFrame:
+    """What bots are known by: sid BIGINT, clicks INT, targets INT (distinct items after the first click)."""
+    after = F.array_distinct(F.slice("items", F.lit(2), F.greatest(F.size("items") - 1, F.lit(0))))
+    return encoded.sessions.select("sid", F.size("items").alias("clicks"), F.size(after).alias("targets"))
+
+
+def find_suspects(
+    graph: SessionGraph,
+    shapes: DataFrame,
+    q: DataFrame,
+    settings: SuspectsSettings,
+    samples: DataFrame | None = None,
+) -> Suspects:
+    """Sessions, or samples of sessions, that look like bots or noise.
 
     Args:
-        graph: the session-pattern graph.
+        graph: the session-pattern graph; of samples, theirs.
+        shapes: of `session_shapes`.
         q: sid BIGINT, q DOUBLE: own difficulty rank in (0, 1); without it no session is NOISE.
         settings: limits, and what is set aside.
+        samples: sid BIGINT, whole BIGINT (the session's sid), where samples are judged: as bots by their
+            session, as noise by themselves.
 
     Cost: two passes over the sessions and a join by sid; lengths' counts on the driver.
     """
     n_targets = int((~graph.is_transition).sum())
     rows = graph.adjacency.select(
         "sid",
-        "n",
         # Target items are numbered first.
-        F.size(F.filter("patterns", lambda p: p < n_targets)).alias("targets"),
         (F.coalesce(F.array_max("patterns"), F.lit(-1)) >= n_targets).alias("joined"),
     )
-    limits = _limits(rows, settings)
+    limits = _limits(shapes, settings)
+    bot = (F.col("clicks") > limits.clicks) | (_repeats() > limits.repeats)
+    counted = shapes.filter(bot).agg(F.count(F.lit(1)), F.sum("clicks")).first()
+    assert counted is not None  # an aggregate without keys has one row
+    bots = shapes.select("sid", bot.alias("bot"))
+    if samples is not None:
+        bots = samples.select("sid", "whole").join(bots.withColumnRenamed("sid", "whole"), "whole")
     kind = (
-        F.when((F.col("n") > limits.clicks) | (_repeats() > limits.repeats), F.lit(BOT))
+        F.when(F.col("bot"), F.lit(BOT))
         .when((F.col("q") >= settings.hardest) & ~F.col("joined"), F.lit(NOISE))
         .otherwise(F.lit(None).cast("string"))
     )
     aside = [name for name, how in ((BOT, settings.bots), (NOISE, settings.noise)) if how == "last"]
     found = settle(
-        rows.join(q.select("sid", "q"), "sid", "left")
-        .select("sid", "n", kind.alias("suspect"))
+        rows.join(bots, "sid")
+        .join(q.select("sid", "q"), "sid", "left")
+        .select("sid", kind.alias("suspect"))
         .filter(F.col("suspect").isNotNull())
         .withColumn("last", F.col("suspect").isin(aside))
     )
-    counted = found.groupBy("suspect").agg(F.count(F.lit(1)), F.sum("n")).collect()
-    sessions = {name: n for name, n, _ in counted}
     _LOG.info(
-        "suspects: %d bots (over %.0f clicks, or %.1f clicks an item), %d noise",
-        sessions.get(BOT, 0),
+        "suspects: %d sessions as bots (over %.0f clicks, or %.1f clicks an item), %d %s as noise",
+        counted[0],
         limits.clicks,
         limits.repeats,
-        sessions.get(NOISE, 0),
+        found.filter(F.col("suspect") == NOISE).count(),
+        "sessions" if samples is None else "samples",
     )
-    return Suspects(found.drop("n"), limits, sessions, {name: int(clicks) for name, _, clicks in counted})
+    return Suspects(found, limits, int(counted[0]), int(counted[1] or 0))
 
 
 def _repeats() -> Column:
-    return (F.col("n") - 1) / F.greatest("targets", F.lit(1))
+    return (F.col("clicks") - 1) / F.greatest("targets", F.lit(1))
 
 
-def _limits(rows: DataFrame, settings: SuspectsSettings) -> Limits:
+def _limits(shapes: DataFrame, settings: SuspectsSettings) -> Limits:
     """Limits from the settings; those that are not given from the sessions of two clicks and more."""
     if settings.max_clicks is not None and settings.max_repeats is not None:
         return Limits(settings.max_clicks, settings.max_repeats)
-    shapes = rows.filter("n >= 2").groupBy("n", "targets").count().toPandas()
-    n, count = shapes["n"].to_numpy(np.float64), shapes["count"].to_numpy(np.int64)
+    counted = shapes.filter("clicks >= 2").groupBy("clicks", "targets").count().toPandas()
+    n, count = counted["clicks"].to_numpy(np.float64), counted["count"].to_numpy(np.int64)
     clicks, repeats = float(_LEAST_CLICKS), _LEAST_SPREAD**_FAR
     if n.size:
         clicks = max(clicks, far_out(n, count))
-        repeats = far_out((n - 1) / shapes["targets"].to_numpy(np.float64), count)
+        repeats = far_out((n - 1) / counted["targets"].to_numpy(np.float64), count)
     return Limits(
         settings.max_clicks if settings.max_clicks is not None else clicks,
         settings.max_repeats if settings.max_repeats is not None else repeats,

@@ -180,6 +180,7 @@ def pruned_frame(input_df: DataFrame, session_column: str, selection: DataFrame,
         F.col("reason").alias("prune_reason"),
         F.col("difficulty").alias("prune_difficulty"),
         F.col("weight").alias("prune_weight"),
+        *([F.col("length").alias("prune_length")] if "length" in selection.columns else []),
     )
     kept = (
         input_df.select(*own)

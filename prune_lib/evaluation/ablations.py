@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -20,15 +20,13 @@ from prune_lib.difficulty import percentile_rank, score_sessions
 from prune_lib.errors import SettingsError
 from prune_lib.evaluation.files import Split, Subset, budget_of
 from prune_lib.evaluation.plan import Candidate, Plan
-from prune_lib.evaluation.prefixes import prefix_rows, prefixes_of
-from prune_lib.evaluation.subsets import cut, experts_folder, write_subset
+from prune_lib.evaluation.subsets import cut, experts_folder, prune_once, write_subset
 from prune_lib.evaluation.targets.settings import NEURAL
 from prune_lib.evaluation.variants import Variant, named
 from prune_lib.experts.bundle import Bundle
 from prune_lib.experts.settings import EXPERTS
 from prune_lib.graph import SessionGraph, build_graph
 from prune_lib.model_store import ensure_bundle
-from prune_lib.ordering import with_dense_index
 from prune_lib.popularity import popularity_bands
 from prune_lib.propagation import propagate
 from prune_lib.sampling.floors import item_floors
@@ -38,7 +36,7 @@ from prune_lib.sessions.encoding import Encoded, encode
 from prune_lib.sessions.reading import open_input, to_sessions
 from prune_lib.settings import PruneSettings
 from prune_lib.settle import settle
-from prune_lib.suspects import find_suspects
+from prune_lib.suspects import find_suspects, session_shapes
 
 if TYPE_CHECKING:
     from prune_lib.evaluation.job import Evaluation
@@ -46,6 +44,9 @@ if TYPE_CHECKING:
 __all__ = ["run_ablations", "with_gate"]
 
 _LOG = logging.getLogger(__name__)
+
+# Places between two sessions, for their samples: no session has as many clicks.
+_PLACES = 2**20
 
 
 def with_gate(bundle: Bundle, difficulty: str) -> Bundle:
@@ -142,8 +143,6 @@ class _Bench:
 
     def choose(self, variant: Variant, ratio: float) -> DataFrame:
         """Kept sessions: session_id, items, place, prune_rank."""
-        if variant.unit == "prefix":
-            return self._choose_prefixes(variant, ratio)
         sampling = self.settings.sampling.model_copy(update=dict(variant.sampling))
         spreading = self.settings.propagation.model_copy(update=dict(variant.propagation))
         graph = self.graph(sampling)
@@ -165,45 +164,11 @@ class _Bench:
             floors=item_floors(self.encoded, variant.floor),
             cold=bands.cold(self.encoded.item_sessions),
             settings=sampling,
-            suspects=find_suspects(graph, rank, suspects).rows,
+            suspects=find_suspects(graph, session_shapes(self.encoded), rank, suspects).rows,
         )
         chosen = selection.ranked.join(self.encoded.sessions.select("sid", "session_id"), "sid")
         rows: DataFrame = self.run.spark.read.format("delta").load(self.split.sessions)
         return rows.join(chosen.select("session_id", F.col("rank").alias("prune_rank")), "session_id")
-
-    def _choose_prefixes(self, variant: Variant, ratio: float) -> DataFrame:
-        """Kept prefixes; a prefix's difficulty is that of its session."""
-        prefixes = self.prefixes
-        graph = build_graph(prefixes, self.settings.sampling, last_only=True)
-        x = (
-            prefixes.sessions.select("sid", "whole")
-            .join(self.rank(variant.difficulty).withColumnRenamed("sid", "whole"), "whole", "left")
-            .select("sid", F.coalesce("q", F.lit(0.5)).alias("x"))
-        )
-        bands = popularity_bands(self.encoded.item_sessions)
-        selection = select_sessions(
-            graph,
-            settle(x),
-            settle(first_twin(prefixes.sessions)),
-            budget=budget_of(ratio, prefixes.n_sessions),
-            cost="one",
-            floors=None,
-            cold=bands.cold(self.encoded.item_sessions),
-            settings=self.settings.sampling,
-        )
-        return prefix_rows(prefixes, selection.ranked.withColumnRenamed("rank", "prune_rank"))
-
-    def random_prefixes(self) -> DataFrame:
-        """All prefixes in the order of a hash."""
-        drawn = self.prefixes.sessions.select(
-            "sid", F.xxhash64(F.lit(self.settings.seed), "tie").alias("draw")
-        )
-        return prefix_rows(self.prefixes, with_dense_index(drawn, ["draw", "sid"], "prune_rank", start=1))
-
-    @cached_property
-    def prefixes(self) -> Encoded:
-        """Every proper prefix with its target as a session of its own."""
-        return prefixes_of(self.encoded)
 
 
 def run_ablations(run: Evaluation, split: Split, plan: Plan, how: Mapping[str, Candidate]) -> None:
@@ -233,7 +198,7 @@ def run_ablations(run: Evaluation, split: Split, plan: Plan, how: Mapping[str, C
             bench = _Bench(run, split, pruning)
             for name, variant in variants.items():
                 if variant.unit == "prefix":
-                    _add_prefixes(run, split, plan, how, bench, name, variant, seed)
+                    _add_prefixes(run, split, plan, how, name, seed)
                     continue
                 try:
                     kept = bench.choose(variant, settings.shares[-1])
@@ -259,21 +224,17 @@ def run_ablations(run: Evaluation, split: Split, plan: Plan, how: Mapping[str, C
 
 
 def _add_prefixes(
-    run: Evaluation,
-    split: Split,
-    plan: Plan,
-    how: Mapping[str, Candidate],
-    bench: _Bench,
-    name: str,
-    variant: Variant,
-    seed: int,
+    run: Evaluation, split: Split, plan: Plan, how: Mapping[str, Candidate], name: str, seed: int
 ) -> None:
-    """Prefixes chosen one by one, by the graph and at random, for targets that learn by samples."""
+    """Samples chosen one by one, by the graph and at random, for targets that learn by samples."""
     settings = run.settings
-    chosen = {"graph": bench.choose(variant, settings.shares[-1]), "random": bench.random_prefixes()}
-    for method, kept in chosen.items():
+    methods: tuple[Literal["graph", "random"], ...] = ("graph", "random")
+    for method in methods:
+        at = partial(_prefix_settings, run, split, method, seed)
+        table, _ = prune_once(run.spark, at, split, settings.shares[-1])
+        kept = sample_rows(run.spark.read.format("delta").load(table))
         for ratio in settings.shares:
-            subset = _subset(split, method, name, seed, ratio, kept, variant.unit, settings.fit.max_length)
+            subset = _subset(split, method, name, seed, ratio, kept, "prefix", settings.fit.max_length)
             for target in (t for t in settings.targets if t in NEURAL):
                 plan.add(
                     subset,
@@ -286,6 +247,32 @@ def _add_prefixes(
                     samples="last",
                     candidate=how.get(target),
                 )
+
+
+def _prefix_settings(
+    run: Evaluation, split: Split, method: Literal["graph", "random"], seed: int, ratio: float
+) -> PruneSettings:
+    return run.settings.prune_settings(
+        method,
+        seed,
+        ratio,
+        split.sessions,
+        str(split.folder / "pruned" / f"prefix-{method}-{seed}-{ratio:g}" / "pruned"),
+        experts_folder(split),
+        has_order=split.has_order,
+        unit="prefix",
+    )
+
+
+def sample_rows(pruned: DataFrame) -> DataFrame:
+    """Rows of a table of samples, each as a session of its own: session_id, items, place, prune_rank."""
+    return pruned.select(
+        F.concat_ws("#", F.col("session_id").cast("string"), "prune_length").alias("session_id"),
+        "items",
+        # Sessions in their order, and a session's samples by length.
+        (F.col("place") * F.lit(_PLACES) + F.col("prune_length")).alias("place"),
+        "prune_rank",
+    )
 
 
 def _subset(
@@ -304,7 +291,7 @@ def _subset(
         cost, total, session = F.size("items"), split.n_interactions, None
     else:
         cost, total = F.lit(1), split.n_interactions - split.n_sessions
-        session = F.shiftright("place", 20)  # see `prefixes_of`
+        session = F.floor(F.col("place") / F.lit(_PLACES))  # see `sample_rows`
     budget = budget_of(ratio, total)
     slug = "".join(c if c.isalnum() or c in "-.=" else "_" for c in name)
     folder = split.folder / "subsets" / f"ablation-{method}-{slug}-{seed}-{ratio:g}"

@@ -247,6 +247,7 @@ class EvaluateSettings(PipelineSettings):
         workspace: str,
         *,
         has_order: bool = True,
+        unit: Literal["session", "prefix"] = "session",
     ) -> PruneSettings:
         """Settings of the pruning run whose result is evaluated.
 
@@ -258,10 +259,12 @@ class EvaluateSettings(PipelineSettings):
             output: table of what is kept.
             workspace: where the run's experts and tracking lie.
             has_order: whether `place` ranks sessions from old to new, or is any number.
+            unit: what is chosen.
         """
         return PruneSettings(
             ratio=ratio,
             method=method,
+            unit=unit,
             seed=seed,
             input=input,
             output=output,

@@ -82,14 +82,15 @@ def first_twin(sessions: DataFrame) -> DataFrame:
     """The session that stands for all with the same sequence of items: the newest of them.
 
     Args:
-        sessions: sid BIGINT, items ARRAY<INT>.
+        sessions: sid BIGINT, items ARRAY<INT>; of samples, sequence ARRAY<BIGINT> tells them apart.
 
     Returns:
         sid BIGINT, twin BIGINT (sid of the representative; a session's own sid where it is it).
         Cost: one shuffle by sequence and one join.
     """
-    heads = sessions.groupBy("items").agg(F.max("sid").alias("twin"))
-    return sessions.select("sid", "items").join(heads, "items").select("sid", "twin")
+    by = "sequence" if "sequence" in sessions.columns else "items"
+    heads = sessions.groupBy(by).agg(F.max("sid").alias("twin"))
+    return sessions.select("sid", by).join(heads, by).select("sid", "twin")
 
 
 def select_sessions(

@@ -14,7 +14,7 @@ from pyspark.sql.types import (
 
 from prune_lib.sessions.columns import InputTable, check_roles, column_of
 
-__all__ = ["as_time", "ordering_of", "session_values", "time_element", "to_sessions"]
+__all__ = ["as_time", "click_order", "ordering_of", "session_values", "time_element", "to_sessions"]
 
 
 def to_sessions(table: InputTable) -> DataFrame:
@@ -45,10 +45,7 @@ def to_sessions(table: InputTable) -> DataFrame:
             columns.append(ordering.alias("ordering"))
         return table.df.select(*columns)
     assert ordering is not None  # checked above
-    keys = [ordering.alias("at")]
-    if table.time_column is not None and table.order_column is not None:
-        keys.append(_as_rank(table.df, table.order_column).alias("then"))
-    click = F.struct(*keys, _as_id(table.df, table.item_column).alias("item"))
+    click = F.struct(*click_order(table))
     return (
         table.df.select(session, click.alias("click"))
         .groupBy("session_id")
@@ -59,6 +56,16 @@ def to_sessions(table: InputTable) -> DataFrame:
             F.get("clicks", F.size("clicks") - 1)["at"].alias("ordering"),
         )
     )
+
+
+def click_order(table: InputTable) -> list[Column]:
+    """What the clicks of a session of events are ordered by: `at`, `then` (where there is one), `item`."""
+    at = ordering_of(table)
+    assert at is not None  # `to_sessions` refuses such events
+    keys = [at.alias("at")]
+    if table.time_column is not None and table.order_column is not None:
+        keys.append(_as_rank(table.df, table.order_column).alias("then"))
+    return [*keys, _as_id(table.df, table.item_column).alias("item")]
 
 
 def session_values(table: InputTable, column: str) -> DataFrame:

@@ -223,3 +223,27 @@ def test_a_worker_keeps_one_bundle(encoded):
     assert difficulty._cached_mixture(("x", 0, "cpu", 0), lambda: one) is first
     difficulty._cached_mixture(("y", 0, "cpu", 0), lambda: one)
     assert list(difficulty._MIXTURES) == [("y", 0, "cpu", 0)]
+
+
+def test_a_sample_is_scored_as_the_last_click_of_its_prefix(encoded, bundle, scores):
+    """The losses of a session's prefixes differ by the loss of one click; means are those of the samples."""
+    samples = collected(score_sessions(encoded, bundle, by_sample=True)).sort_values(["sid", "length"])
+    sessions = encoded.sessions.select("sid", "n").toPandas().set_index("sid")["n"]
+    longest = samples.groupby("sid")["length"].max()
+    assert (longest == sessions[longest.index]).all()
+    assert (
+        samples.groupby("sid")["length"].min() == (sessions - MAX_LENGTH).clip(lower=0)[longest.index] + 2
+    ).all()
+    means = samples.groupby("sid")[
+        ["raw_difficulty", "difficulty", "difficulty_rnn", "gate_gnn", "disagreement"]
+    ].mean()
+    whole = scores.set_index("sid").loc[means.index, means.columns]
+    np.testing.assert_allclose(means, whole, atol=2e-4)
+    shorter = encoded.sessions.withColumn("items", F.slice("items", 1, F.size("items") - 1)).where("n > 2")
+    before = collected(score_sessions(with_sessions(encoded, shorter), bundle)).set_index("sid")[
+        "raw_difficulty"
+    ]
+    last = samples.groupby("sid").last()["raw_difficulty"]
+    short = sessions[(sessions > 2) & (sessions <= MAX_LENGTH)].index
+    both = (before[short] * (sessions[short] - 2) + last[short]) / (sessions[short] - 1)
+    np.testing.assert_allclose(both, scores.set_index("sid").loc[short, "raw_difficulty"], atol=2e-4)

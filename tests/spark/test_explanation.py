@@ -15,7 +15,7 @@ from prune_lib.graph import build_graph
 from prune_lib.sampling.floors import item_floors
 from prune_lib.sampling.select import first_twin, select_sessions
 from prune_lib.settings import SamplingSettings, SuspectsSettings
-from prune_lib.suspects import find_suspects
+from prune_lib.suspects import find_suspects, session_shapes
 from prune_lib.weights import calibrated
 from tests import reference
 from tests.spark.sessions import encoded, random_sessions
@@ -38,7 +38,7 @@ def decided(
     )
     x = scores.withColumnRenamed("q", "x")
     twins = first_twin(made.sessions)
-    suspects = find_suspects(graph, scores, SuspectsSettings()).rows
+    suspects = find_suspects(graph, session_shapes(made), scores, SuspectsSettings()).rows
     selection = select_sessions(
         graph,
         x,
@@ -180,7 +180,7 @@ def test_parts_add_up_from_the_first_pick_to_the_last_copy(spark: SparkSession, 
     none = spark.createDataFrame([], "sid bigint, q double")
     x = none.withColumnRenamed("q", "x")
     twins = first_twin(made.sessions)
-    suspects = find_suspects(graph, none, SuspectsSettings()).rows
+    suspects = find_suspects(graph, session_shapes(made), none, SuspectsSettings()).rows
     selection = select_sessions(
         graph,
         x,

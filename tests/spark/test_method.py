@@ -14,7 +14,7 @@ from prune_lib.graph import build_graph
 from prune_lib.propagation import propagate
 from prune_lib.sampling.select import first_twin, select_sessions
 from prune_lib.settings import PropagationSettings, SamplingSettings, SuspectsSettings
-from prune_lib.suspects import find_suspects
+from prune_lib.suspects import find_suspects, session_shapes
 from tests.spark.sessions import encoded
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "method.md"
@@ -54,7 +54,7 @@ def worked(spark: SparkSession) -> dict[str, object]:
         settings=SamplingSettings(),
     )
     scores = x.withColumnRenamed("x", "q")
-    suspects = find_suspects(graph, scores, SuspectsSettings()).rows
+    suspects = find_suspects(graph, session_shapes(made), scores, SuspectsSettings()).rows
     decided = decide(made, graph, selection, twins, scores, propagated, suspects, method=False).sessions
     return {
         "letters": letters,

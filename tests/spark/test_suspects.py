@@ -12,7 +12,7 @@ from prune_lib.sampling.floors import item_floors
 from prune_lib.sampling.select import DUPLICATE, FLOOR, SUSPECT, Selection, first_twin, select_sessions
 from prune_lib.sessions.encoding import Encoded
 from prune_lib.settings import SamplingSettings, SuspectsSettings
-from prune_lib.suspects import Limits, Suspects, far_out, find_suspects
+from prune_lib.suspects import Limits, Suspects, far_out, find_suspects, session_shapes
 from tests.spark.sessions import encoded, random_sessions
 
 PEOPLE = random_sessions(41, n=200, items=40)
@@ -21,7 +21,8 @@ PEOPLE = random_sessions(41, n=200, items=40)
 def suspected(spark: SparkSession, sessions: list[list[int]], q: list[float], **settings: object) -> Suspects:
     made, _ = encoded(spark, sessions)
     scores = spark.createDataFrame([(k, v) for k, v in enumerate(q)], "sid bigint, q double")
-    return find_suspects(build_graph(made, SamplingSettings()), scores, SuspectsSettings(**settings))
+    graph = build_graph(made, SamplingSettings())
+    return find_suspects(graph, session_shapes(made), scores, SuspectsSettings(**settings))
 
 
 def kinds(found: Suspects) -> dict[int, str]:
@@ -62,7 +63,7 @@ def test_bots_are_those_far_longer_or_far_more_repetitive(spark: SparkSession) -
     found = suspected(spark, sessions, [0.5] * len(sessions))
     assert kinds(found) == dict.fromkeys((200, 201, 202), "BOT")
     assert 50 <= found.limits.clicks < 60 and 8 <= found.limits.repeats < 19
-    assert found.sessions == {"BOT": 3} and found.clicks == {"BOT": 160}
+    assert (found.bots, found.bot_clicks) == (3, 160)
 
 
 def test_noise_is_hard_and_alone(spark: SparkSession) -> None:
@@ -94,11 +95,11 @@ def test_alike_names_the_suspects_and_sets_none_aside(spark: SparkSession) -> No
 
 def test_a_crowd_of_bots_is_warned_of() -> None:
     def found(bots: int) -> Suspects:
-        return Suspects(None, Limits(50, 8), {"BOT": bots}, {"BOT": 4000})  # type: ignore[arg-type]
+        return Suspects(None, Limits(50, 8), bots, 4000)  # type: ignore[arg-type]
 
     text = found(20).crowd(1000, 10_000)
     assert text is not None
-    assert text.startswith("20 sessions (2.0 %, 40.0 % of the interactions) are kept last, as bots")
+    assert text.startswith("20 sessions (2.0 %, 40.0 % of the clicks) are kept last, as bots")
     assert "over 50 clicks, or 8.0 clicks an item" in text
     assert found(10).crowd(1000, 10_000) is None
 

@@ -1,0 +1,231 @@
+"""Prefixes as the unit: samples, their graph, their scores, and a run that chooses them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from prune_lib import PruneSettings, UserError, explain, prune
+from prune_lib.graph import build_graph
+from prune_lib.pages import key_of
+from prune_lib.patterns import session_edges
+from prune_lib.samples import samples_of, windows
+from prune_lib.schemas import DECISIONS
+from prune_lib.settings import SamplingSettings, SuspectsSettings
+from prune_lib.suspects import find_suspects, session_shapes
+from tests.spark.sessions import encoded, random_sessions
+
+SESSIONS = random_sessions(51, n=160, items=50)
+# A long one, whose first clicks are those of another; and a single click.
+SESSIONS += [[*range(45), *range(45)], [0, 1, 2], [7]]
+
+
+def test_samples_are_the_prefixes_of_two_clicks_and_more(spark: SparkSession) -> None:
+    made, sessions = encoded(spark, SESSIONS)
+    samples = samples_of(made, 3)
+    rows = samples.sessions.toPandas()
+    expected = {(sid, n): items[:n] for sid, items in enumerate(sessions) for n in range(2, len(items) + 1)}
+    assert samples.n_sessions == samples.n_interactions == len(rows) == len(expected)
+    by_bits: dict[tuple[int, ...], set[tuple[int, ...]]] = {}
+    for row in rows.itertuples():
+        prefix = expected.pop((row.whole, row.length))
+        assert list(row.window) == prefix[-4:] and list(row.items) == prefix[-1:]
+        assert row.distinct == len(set(prefix)) and row.n == 1
+        by_bits.setdefault(tuple(row.sequence), set()).add(tuple(prefix))
+    assert not expected
+    prefixes = {tuple(items[:n]) for items in sessions for n in range(2, len(items) + 1)}
+    assert len(by_bits) == len(prefixes) and all(len(one) == 1 for one in by_bits.values())
+    assert rows["sid"].is_unique and rows["tie"].is_unique
+    targets = np.bincount([i for items in sessions for i in items[1:]], minlength=made.n_items)
+    np.testing.assert_array_equal(samples.item_sessions, targets)
+
+
+def test_the_graph_of_the_last_clicks_is_that_of_whole_prefixes(spark: SparkSession) -> None:
+    made, sessions = encoded(spark, SESSIONS)
+    graph = build_graph(windows(samples_of(made, 3)), SamplingSettings(), last_only=True)
+    prefixes = [items[:n] for items in sessions for n in range(2, len(items) + 1)]
+    code, message, _ = session_edges(
+        np.concatenate(prefixes).astype(np.int32),
+        np.array([len(items) for items in prefixes]),
+        made.n_items,
+        3,
+        last_only=True,
+    )
+    held, count = np.unique(code, return_counts=True)
+    shared = held[(count > 1) | (held < made.n_items)]
+    found = graph.patterns.select("code", "sessions").toPandas().sort_values("code")
+    np.testing.assert_array_equal(found["code"], shared)
+    np.testing.assert_array_equal(found["sessions"], count[np.isin(held, shared)])
+    assert graph.mass == message[np.isin(code, shared)].sum()
+
+
+def test_a_bots_samples_are_a_bots_and_no_crowd(spark: SparkSession) -> None:
+    made, sessions = encoded(spark, SESSIONS)
+    samples = samples_of(made, 3)
+    graph = build_graph(windows(samples), SamplingSettings(), last_only=True)
+    q = samples.sessions.select("sid", F.lit(0.5).alias("q"))
+    found = find_suspects(graph, session_shapes(made), q, SuspectsSettings(), samples.sessions)
+    (bot,) = [sid for sid, items in enumerate(sessions) if len(items) == 90]
+    rows = found.rows.join(samples.sessions, "sid").toPandas()
+    assert set(rows["whole"]) == {bot} and len(rows) == 89 and set(rows["suspect"]) == {"BOT"}
+    assert (found.bots, found.bot_clicks) == (1, 90)
+    assert found.crowd(made.n_sessions, made.n_interactions) is None
+
+
+# ------------------------------------------------------------------------------------------ whole runs
+
+
+def values(folder: Path, **more: Any) -> PruneSettings:
+    return PruneSettings(
+        ratio=0.2, unit="prefix", workspace=str(folder), training={"epochs": 1, "max_length": 40}, **more
+    )
+
+
+@pytest.fixture(scope="module")
+def workspace(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Samples chosen of sessions, and of the same clicks as events in other partitions."""
+    folder = tmp_path_factory.mktemp("samples")
+    start = datetime(2024, 1, 1)
+    rows = [
+        (k, items, [start + timedelta(hours=100 * k, seconds=t) for t in range(len(items))], f"of {k}")
+        for k, items in enumerate(SESSIONS)
+    ]
+    table = spark.createDataFrame(
+        rows, "session_id bigint, items array<bigint>, times array<timestamp>, note string"
+    )
+    table.write.format("delta").save(str(folder / "sessions"))
+    clicks = [
+        (k, item, at, f"{k}/{t}")
+        for k, s, times, _ in rows
+        for t, (item, at) in enumerate(zip(s, times, strict=True))
+    ]
+    events = spark.createDataFrame(clicks, "session_id bigint, item bigint, time timestamp, click string")
+    events.repartition(5, "click").write.format("delta").save(str(folder / "events"))
+    prune(values(folder), spark)
+    (experts,) = (path for path in (folder / "experts").glob("*") if path.is_dir())
+    spark.conf.set("spark.sql.shuffle.partitions", "7")
+    try:
+        prune(
+            values(folder, input=str(folder / "events"), output=str(folder / "clicks"), experts=str(experts)),
+            spark,
+        )
+    finally:
+        spark.conf.set("spark.sql.shuffle.partitions", "4")
+    return folder
+
+
+def read(spark: SparkSession, place: Path) -> pd.DataFrame:
+    return spark.read.format("delta").load(str(place)).toPandas()
+
+
+def test_kept_samples_are_prefixes_of_the_input(spark: SparkSession, workspace: Path) -> None:
+    kept = read(spark, workspace / "pruned").sort_values("prune_rank")
+    for row in kept.itertuples():
+        assert list(row.items) == SESSIONS[row.session_id][: row.prune_length]
+        assert len(row.times) == row.prune_length and row.note == f"of {row.session_id}"
+    n = sum(len(items) - 1 for items in SESSIONS)
+    assert kept["prune_rank"].tolist() == list(range(1, int(0.2 * n) + 1))
+    assert kept["prune_weight"].sum() == pytest.approx(n)
+    assert kept["items"].map(tuple).is_unique, "a prefix that two sessions begin with is kept once"
+    run = read(spark, workspace / "pruned_runs").iloc[0]
+    assert (run["unit"], run["sessions_before"], run["sessions_after"]) == ("prefix", n, len(kept))
+
+
+def test_every_sample_has_a_decision_that_adds_up(spark: SparkSession, workspace: Path) -> None:
+    decisions = read(spark, workspace / "pruned_decisions")
+    assert decisions.columns.tolist() == [column.name for column in DECISIONS]
+    assert len(decisions) == sum(len(items) - 1 for items in SESSIONS)
+    assert not decisions.duplicated(["session_id", "length"]).any()
+    kept = decisions[decisions["kept"]].set_index("rank")
+    by_id = kept.set_index(["session_id", "length"])
+    for row in decisions.itertuples():
+        prefix = SESSIONS[row.session_id][: row.length]
+        assert row.target == prefix[-1]
+        assert (row.interactions, row.items) == (row.length, len(set(prefix)))
+        if row.gain_parts is not None and not pd.isna(row.gain):
+            assert sum(part["gain"] for part in row.gain_parts) == pytest.approx(row.gain, abs=1e-9)
+            # What a sample teaches is its target, and how one comes there.
+            assert all(
+                part["item" if pd.isna(part["next_item"]) else "next_item"] == row.target
+                for part in row.gain_parts
+            )
+        if not pd.isna(row.covered_by):
+            cover = by_id.loc[(int(row.covered_by), int(row.covered_by_length))]
+            theirs = SESSIONS[int(row.covered_by)][: int(row.covered_by_length)]
+            assert set(row.shared_items) == set(prefix[-4:]) & set(theirs[-4:])
+            assert row.reason != "DUPLICATE" or prefix == theirs, cover
+    # The long session is cut to its last 40 clicks before it is scored.
+    unscored = decisions[decisions["difficulty"].isna()]
+    assert set(unscored["session_id"]) == {160} and unscored["length"].max() == 90 - 40 + 1
+
+
+def test_an_items_counts_are_of_the_samples_that_predict_it(spark: SparkSession, workspace: Path) -> None:
+    items = read(spark, workspace / "pruned_items").set_index("item")
+    decisions = read(spark, workspace / "pruned_decisions")
+    assert set(items.index) == {item for session in SESSIONS for item in session}
+    before, after = (
+        d["target"].value_counts().reindex(items.index, fill_value=0)
+        for d in (decisions, decisions[decisions["kept"]])
+    )
+    assert items["sessions_before"].tolist() == before.tolist()
+    assert items["sessions_after"].tolist() == after.tolist()
+
+
+def test_events_give_the_same_samples_as_sessions(spark: SparkSession, workspace: Path) -> None:
+    key = ["session_id", "length"]
+    one, other = (
+        read(spark, workspace / name).drop(columns="run_id").sort_values(key, ignore_index=True)
+        for name in ("pruned_decisions", "clicks_decisions")
+    )
+    pd.testing.assert_frame_equal(one, other, check_exact=True)
+    clicks = read(spark, workspace / "clicks").sort_values(["prune_rank", "time"])
+    samples = read(spark, workspace / "pruned").sort_values("prune_rank")
+    assert clicks.groupby("prune_rank")["item"].agg(list).tolist() == samples["items"].map(list).tolist()
+    first = clicks[clicks["prune_rank"] == 1]
+    session = first["session_id"].iloc[0]
+    assert first["click"].tolist() == [f"{session}/{t}" for t in range(first["prune_length"].iloc[0])]
+
+
+def test_a_sample_is_explained(spark: SparkSession, workspace: Path) -> None:
+    output = str(workspace / "pruned")
+    decisions = read(spark, workspace / "pruned_decisions")
+    chosen = decisions[decisions["kept"] & (decisions["gain"] > 0)].sort_values("rank").head(3)
+    keys = []
+    for row in chosen.itertuples():
+        page = explain(row.session_id, length=row.length, output=output, spark=spark)
+        assert (
+            f"session {row.session_id} up to click {row.length} was kept: rank {int(row.rank)} of"
+            in str(page).lower()
+        )
+        assert page.session.clicks == SESSIONS[row.session_id][: row.length]
+        keys.append(key_of(page.session))
+    assert keys == sorted(keys, reverse=True)
+    page = explain(160, output=output, spark=spark)
+    assert str(page).startswith("Session 160 has 89 samples, of which ")
+    item = read(spark, workspace / "pruned_items").sort_values(["sessions_after", "item"]).iloc[-1]
+    page = explain(item=int(item["item"]), output=output, lines=2, spark=spark)
+    assert f"{item['sessions_before']:,} samples of the input predict it" in str(page)
+    assert len(page.item.kept) == 2 and sum(page.item.reasons.values()) == item["sessions_before"]
+    with pytest.raises(UserError, match="no sample of 99 clicks"):
+        explain(0, length=99, output=output, spark=spark)
+
+
+@pytest.mark.parametrize("method", ["d2", "item-quota"])
+def test_baselines_choose_samples_too(spark: SparkSession, workspace: Path, method: str) -> None:
+    (experts,) = (path for path in (workspace / "experts").glob("*") if path.is_dir())
+    summary = prune(
+        values(workspace, method=method, output=str(workspace / method), experts=str(experts)), spark
+    )
+    n = sum(len(items) - 1 for items in SESSIONS)
+    assert summary.run["sessions_after"] == int(0.2 * n)
+    assert "samples" in str(summary) and "interactions " not in str(summary)
+    if method == "item-quota":  # the first sample of each target, then the second of each
+        after = read(spark, workspace / f"{method}_items").query("sessions_before >= 3")["sessions_after"]
+        assert after.min() >= 1
