@@ -6,7 +6,8 @@
 
 apricot knows neither weights of features nor prices of rows: all patterns weigh the same here and every
 session costs one, for both. f(c) = 1 - exp(-c), apricot's default optimizer unless another is named, both
-compiled before the clock starts.
+compiled before the clock starts. apricot is stopped at --limit seconds: what is said then is the least by
+which it is slower.
 
     python benchmarks/against_apricot.py --golden tests/core/golden_apricot.json
 
@@ -17,8 +18,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import sys
+import tempfile
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +55,41 @@ def apricot_picks(features: Features, k: int, optimizer: str = "two-stage") -> t
     saturating = numba.njit(lambda c: 1.0 - np.exp(-c))
     found = FeatureBasedSelection(k, concave_func=saturating, optimizer=optimizer).fit(features)
     return [int(row) for row in found.ranking], [float(gain) for gain in found.gains]
+
+
+def _timed_apricot(place: str, k: int, optimizer: str, send: Connection) -> None:
+    """In a process of its own: apricot's seconds and picks, once it is compiled."""
+    import scipy.sparse
+
+    features = scipy.sparse.load_npz(place)
+    apricot_picks(features[:100], 5, optimizer)
+    send.send(None)
+    begun = time.monotonic()
+    picks, _ = apricot_picks(features, k, optimizer)
+    send.send((time.monotonic() - begun, picks))
+
+
+def limited_apricot(
+    features: Features, k: int, optimizer: str, limit: float
+) -> tuple[float, list[int]] | None:
+    """Seconds that apricot takes, and its picks; None where it takes longer than the limit."""
+    import scipy.sparse
+
+    context = multiprocessing.get_context("spawn")
+    receive, send = context.Pipe(duplex=False)
+    with tempfile.TemporaryDirectory() as folder:
+        place = str(Path(folder) / "features.npz")
+        scipy.sparse.save_npz(place, features)
+        process = context.Process(target=_timed_apricot, args=(place, k, optimizer, send), daemon=True)
+        process.start()
+        send.close()  # so that the end of the process is the end of the pipe
+        try:
+            receive.recv()
+            found: tuple[float, list[int]] | None = receive.recv() if receive.poll(limit) else None
+        finally:
+            process.kill()
+            process.join()
+    return found
 
 
 def our_picks(features: Features, unit: int, k: int) -> npt.NDArray[np.int64]:
@@ -111,6 +150,7 @@ def main() -> None:
     parser.add_argument(
         "--optimizer", default="two-stage", choices=["two-stage", "lazy", "naive"], help="apricot's"
     )
+    parser.add_argument("--limit", type=float, default=1200, help="seconds that apricot may take")
     parser.add_argument("--golden", type=Path, help="write the tests' golden file instead")
     asked = parser.parse_args()
     if asked.golden:
@@ -119,6 +159,8 @@ def main() -> None:
         parser.error("--input is missing: the sessions to pick from")
     started = time.monotonic()
     spark = get_spark("against-apricot")
+    spark.range(1).count()
+    start = time.monotonic() - started
     with measured_joins(spark):
         table = open_input(spark, asked.input, columns=ColumnNames(order=asked.order_column))
         graph = build_graph(encode(settle(to_sessions(table)), seed=0), SamplingSettings())
@@ -130,28 +172,30 @@ def main() -> None:
         features = features_of(graph)
     spark.stop()
     our_picks(features[:100], graph.unit, 5)
-    apricot_picks(features[:100], 5, asked.optimizer)
     begun = time.monotonic()
     ours = our_picks(features, graph.unit, asked.k)
     alone = time.monotonic() - begun
     print(f"ours: {alone:.3f} s alone, {in_spark:.3f} s as a Spark job", file=sys.stderr, flush=True)
-    begun = time.monotonic()
-    theirs, _ = apricot_picks(features, asked.k, asked.optimizer)
-    apricot = time.monotonic() - begun
-    best = value(features, theirs)
+    theirs = limited_apricot(features, asked.k, asked.optimizer, asked.limit)
+    # Without apricot's end the objectives are told by ours.
+    apricot, best = (
+        (theirs[0], value(features, theirs[1])) if theirs else (asked.limit, value(features, ours))
+    )
+    least, end = ("", "1") if theirs else ("> ", "stopped")
     print(
         f"{features.shape[0]:,} sessions, {features.nnz:,} edges, {asked.k:,} picks\n\n"
-        "| what | seconds | times apricot's speed | objective |\n|---|---|---|---|"
+        "| what | seconds | times apricot's speed | objective |\n|---|---|---|---|\n"
+        f"| apricot, optimizer {asked.optimizer} | {least}{apricot:.1f} | 1 | {end} |"
     )
     shown = (
-        (f"apricot, optimizer {asked.optimizer}", apricot, best),
         ("ours, the loop alone", alone, value(features, ours)),
         ("ours, as a Spark job", in_spark, state.value() * graph.n_patterns),
+        ("ours, with Spark's start", start + in_spark, None),
         ("ours, from Spark's start on, reading and graph included", from_start, None),
     )
     for what, seconds, reached in shown:
         objective = "" if reached is None else f"{reached / best:.6f}"
-        print(f"| {what} | {seconds:.3f} | {apricot / seconds:.0f} | {objective} |")
+        print(f"| {what} | {seconds:.3f} | {least}{apricot / seconds:.0f} | {objective} |")
     assert done.picked == asked.k
 
 
