@@ -3,7 +3,7 @@
 Phases, in the order of rank:
 
 0. *floor* (only with floors): every group gets the sessions that it is to keep, by as few clicks as greedy
-   set cover finds; suspects only for what the others leave;
+   set cover finds; sessions that share no transition only for what the others leave, and suspects last;
 1. *coverage*: greedy on the session-pattern graph, one session of every distinct sequence;
 2. *rest*: distinct sessions without anything to offer (a single click), by key;
 3. *duplicate*: sessions whose sequence is kept already, by key; reached only when the budget is larger
@@ -131,6 +131,8 @@ def select_sessions(
     if suspects is not None:
         base = base.join(suspects.select("sid", "last"), "sid", "left")
         aside = F.coalesce(F.col("last"), F.lit(False))
+    # Target items are numbered first.
+    alone = F.coalesce(F.array_max("patterns"), F.lit(-1)) < int((~graph.is_transition).sum())
     scale = F.exp(-settings.kappa * F.col("x")) / price
     sessions = settle(
         base.select(
@@ -143,6 +145,7 @@ def select_sessions(
             "twin",
             (F.col("twin") != F.col("sid")).alias("copy"),
             aside.alias("aside"),
+            alone.alias("alone"),
         )
     )
     objective = Objective.empty(graph.weight, cold[graph.item], graph.unit)
@@ -200,12 +203,15 @@ def select_sessions(
 def _floor_picks(
     floors: Floors, sessions: DataFrame, budget: int, cost: str, settings: SamplingSettings
 ) -> Picks:
-    """Sessions that give every group its floor: greedy set cover."""
+    """Sessions that give every group its floor: greedy set cover, by tiers.
+
+    To a cover of items clicks at random are as good as any; what others do, too, is worth more to a model.
+    """
     wanted = floors.wanted
     no_cold = np.zeros(wanted.size, dtype=np.bool_)
     objective = Objective.empty(np.full(wanted.size, _FLOOR_WEIGHT), no_cold, unit=1, cap=wanted)
     holders = (
-        sessions.select("sid", "n", "tie", "copy", "aside")
+        sessions.select("sid", "n", "tie", "copy", "aside", "alone")
         .join(floors.rows.withColumnRenamed("groups", "patterns"), "sid")
         .withColumn("messages", F.array_repeat(F.lit(1), F.size("patterns")))
         .withColumn("scale", 1 / (F.col("n") if cost == "n" else F.lit(1.0)))
@@ -213,11 +219,12 @@ def _floor_picks(
     eligible = settle((holders if floors.copies_count else holders.filter(~F.col("copy"))).drop("copy"))
     edges = int((eligible.agg(F.sum(F.size("patterns"))).first() or [0])[0] or 0)
     picks = Picks()
-    for last in (False, True):
-        if last and bool((objective.evidence >= wanted).all()):
+    tiers = ~F.col("aside") & ~F.col("alone"), ~F.col("aside") & F.col("alone"), F.col("aside")
+    for n, tier in enumerate(tiers):
+        if n and bool((objective.evidence >= wanted).all()):
             break
         run_greedy(
-            eligible.filter(F.col("aside") == last).drop("aside"),
+            eligible.filter(tier).drop("aside", "alone"),
             objective,
             budget,
             cost=cost,

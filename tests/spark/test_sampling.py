@@ -111,7 +111,8 @@ def test_rounds_pick_what_sequential_greedy_picks(
     assert seen == wanted and len(seen) > 3
     assert (rounds.objective.evidence == exact.objective.evidence).all()
     assert rounds.spent == exact.spent <= budget
-    assert len(exact.records) == (2 if floor else 1)
+    # Of the floors' sessions those that share a transition are asked first, and then the others.
+    assert [record.phase for record in exact.records] == (["floor"] * 2 if floor else []) + ["coverage"]
     assert (len(rounds.records) > 2) == (task_edges < 5000), "rounds were taken where they were due"
     for record in rounds.records:
         assert record.shuffle_bytes is not None
@@ -153,6 +154,16 @@ def test_every_item_keeps_its_floor(spark: SparkSession, floor: int) -> None:
         if phase not in (FLOOR, DUPLICATE):
             assert tuple(sessions[s]) not in seen, "its twin was kept for a floor"
         seen.add(tuple(sessions[s]))
+
+
+def test_a_floor_takes_what_shares_no_transition_only_where_it_must(spark: SparkSession) -> None:
+    """Clicks at random cover more items a click, and teach nothing that anybody does."""
+    sessions = [[8, 9], [1, 2, 1, 8], [1, 2, 1, 9], [1, 2], [5, 8]]
+    made, _ = encoded(spark, sessions)
+    selection = run(made, build_graph(made, SamplingSettings()), 14, floor=1)
+    by_floor = selection.ranked.filter(F.col("phase") == FLOOR).orderBy("rank").collect()
+    # Item 5 is nowhere else; 8 and 9 have sessions of more clicks than [8, 9].
+    assert {row["sid"] for row in by_floor[:-1]} == {1, 2, 3} and by_floor[-1]["sid"] == 4
 
 
 @pytest.mark.parametrize("sampler", ["exact", "rounds"])
