@@ -1,9 +1,13 @@
 """Difficulty of every session under the mixture of experts, in pandas UDFs. Higher = harder.
 
-With l_t = -log p_mix(item t+1 | items 0..t): raw difficulty d = mean l_t; difficulty d~ = mean of
-(l_t - E[l | popularity band of item t+1]), so that a cold target is not hard for being cold;
-disagreement = mean over positions of the standard deviation of the experts' losses. A session of
-fold K is scored by the experts and the gate of the other fold.
+With l_t = -log p_mix(item t+1 | items 0..t), a session's difficulty is the mean over its positions of
+
+    nll            l_t - E[l | popularity band of item t+1], so that a cold target is not hard for being cold
+    nll-raw        l_t
+    el2n, margin, entropy    of the mixture's prediction, see experts/spread.py
+    disagreement   the standard deviation of the experts' losses
+
+A session of fold K is scored by the experts and the gate of the other fold.
 
 Decisions downstream hang on these numbers, so they are the same bit for bit whatever the
 partitions: the sessions that share a batch are fixed by their content and hash (a block), a block
@@ -23,7 +27,7 @@ import numpy.typing as npt
 
 from prune_lib.experts.bundle import Bundle, check_vocabulary
 from prune_lib.experts.feed import with_bucket
-from prune_lib.experts.settings import EXACT_LIMIT, EXPERTS, NEGATIVES
+from prune_lib.experts.settings import EXACT_LIMIT, EXPERTS, NEGATIVES, SPREADS, Score
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +36,14 @@ if TYPE_CHECKING:
     from prune_lib.experts.mixture import Mixture
     from prune_lib.sessions.encoding import Encoded
 
-__all__ = ["Scored", "ScoringInfo", "percentile_rank", "popularity_band", "score_sessions"]
+__all__ = [
+    "Scored",
+    "ScoringInfo",
+    "percentile_rank",
+    "popularity_band",
+    "score_digits",
+    "score_sessions",
+]
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +59,10 @@ _MEANS = (
     "disagreement",
 )
 _DOUBLES = ", ".join(f"{name} DOUBLE" for name in _MEANS)
-_BLOCK_SCHEMA = f"sid BIGINT, losses ARRAY<BIGINT>, bands ARRAY<INT>, {_DOUBLES}"
+#: `spread`: the score, where it is one of SPREADS
+_BLOCK_SCHEMA = f"sid BIGINT, losses ARRAY<BIGINT>, bands ARRAY<INT>, {_DOUBLES}, spread DOUBLE"
 #: of samples, a row a scored position
-_SAMPLE_SCHEMA = f"sid BIGINT, length INT, loss BIGINT, band INT, {_DOUBLES}"
+_SAMPLE_SCHEMA = f"sid BIGINT, length INT, loss BIGINT, band INT, {_DOUBLES}, spread DOUBLE"
 
 
 @dataclass(frozen=True)
@@ -58,6 +70,7 @@ class ScoringInfo:
     """How a scoring was done, for the run's record."""
 
     experts: str
+    score: str
     normaliser: str
     negatives: int
     scored_sessions: int
@@ -74,10 +87,11 @@ class Scored:
     """Scores of all sessions, or of all samples.
 
     Attributes:
-        scores: the `scores` frame: `sid` BIGINT, `difficulty`, `raw_difficulty`,
-            `difficulty_{expert}`, `gate_{expert}`, `disagreement` DOUBLE, rounded to 1e-4, NULL
-            where no position can be scored. Of samples: `sid` of the session, `length` INT (place of the
-            target, from 1), and a row for each that can be scored.
+        scores: the `scores` frame: `sid` BIGINT, `difficulty` (the score that was asked for),
+            `raw_difficulty` (nll-raw), `difficulty_{expert}`, `gate_{expert}`, `disagreement` DOUBLE,
+            rounded to 1e-4, `difficulty` to 1e-6 where it is el2n; NULL where no position can be scored.
+            Of samples: `sid` of the session, `length` INT (place of the target, from 1), and a row for
+            each that can be scored.
         info: how they were made.
         persisted: what `scores` is read from; `unpersist` it when the scores are written.
     """
@@ -102,6 +116,7 @@ def score_sessions(
     negatives: int = NEGATIVES,
     max_unknown: float = 0.05,
     by_sample: bool = False,
+    score: Score = "nll",
 ) -> Scored:
     """Score every session of an input by the experts of the fold that did not see it.
 
@@ -120,6 +135,7 @@ def score_sessions(
         negatives: items of the estimated normaliser (see `mixture.SharedNegatives`).
         max_unknown: share of interactions, at most, whose item the bundle may lack.
         by_sample: score every click after the first by itself, not their mean by session.
+        score: what difficulty is; el2n, margin and entropy ask for a second pass over the items.
 
     Returns:
         Scores and how they were made.
@@ -140,8 +156,17 @@ def score_sessions(
     schema = _SAMPLE_SCHEMA if by_sample else _BLOCK_SCHEMA
     blocks = _n_blocks(rows)
     if blocks:
-        score = _block_scorer(
-            encoded, bundle, index, bands, batch_size, device, threads, 0 if exact else negatives, by_sample
+        scorer = _block_scorer(
+            encoded,
+            bundle,
+            index,
+            bands,
+            batch_size,
+            device,
+            threads,
+            0 if exact else negatives,
+            by_sample,
+            SPREADS.index(score) if score in SPREADS else None,
         )
         losses = (
             rows.withColumn("block", _block_column(blocks))
@@ -149,7 +174,7 @@ def score_sessions(
             # their work.
             .repartition(min(sum(blocks.values()), 2000), "block")
             .groupBy("block")
-            .applyInPandas(score, schema)
+            .applyInPandas(scorer, schema)
         )
     else:
         losses = encoded.sessions.sparkSession.createDataFrame([], schema)
@@ -168,6 +193,7 @@ def score_sessions(
     expected = {row["band"]: round(row["total"] / row["n"]) for row in sums}
     info = ScoringInfo(
         experts=bundle.version,
+        score=score,
         normaliser="exact" if exact else "estimated",
         negatives=0 if exact else negatives,
         scored_sessions=scored.count(),
@@ -183,9 +209,9 @@ def score_sessions(
         "" if exact else f" ({negatives:,} shared items)",
     )
     if by_sample:
-        return Scored(_sample_scores(losses, expected), info, losses)
+        return Scored(_sample_scores(losses, expected, score), info, losses)
     short = encoded.sessions.where(F.size("items") < 2).select("sid")
-    scores = _scores(losses, expected).unionByName(short, allowMissingColumns=True)
+    scores = _scores(losses, expected, score).unionByName(short, allowMissingColumns=True)
     return Scored(scores, info, losses)
 
 
@@ -262,7 +288,7 @@ def _block_column(blocks: dict[str, int]) -> Column:
     return F.concat_ws("/", group, F.pmod("tie", number))
 
 
-def _scores(losses: DataFrame, expected: dict[int, int]) -> DataFrame:
+def _scores(losses: DataFrame, expected: dict[int, int], score: Score) -> DataFrame:
     """Return the `scores` frame from the blocks' losses and the expected loss (1e-6) by band."""
     from pyspark.sql import functions as F
 
@@ -276,13 +302,26 @@ def _scores(losses: DataFrame, expected: dict[int, int]) -> DataFrame:
         base = F.lit(0).cast("bigint")
     return losses.select(
         "sid",
-        F.round((total - base) / n / MICRO, 4).alias("difficulty"),
+        _chosen(score, (total - base) / n / MICRO, total / n / MICRO).alias("difficulty"),
         F.round(total / n / MICRO, 4).alias("raw_difficulty"),
         *[F.round(name, 4).alias(name) for name in _MEANS],
     )
 
 
-def _sample_scores(losses: DataFrame, expected: dict[int, int]) -> DataFrame:
+def _chosen(score: Score, adjusted: Column, raw: Column) -> Column:
+    """Return the column of a score."""
+    from pyspark.sql import functions as F
+
+    columns = {"nll": adjusted, "nll-raw": raw, "disagreement": F.col("disagreement")}
+    return F.round(columns.get(score, F.col("spread")), score_digits(score))
+
+
+def score_digits(score: Score) -> int:
+    """Return the digits after the point that count: of many items most error vectors are near 1."""
+    return 6 if score == "el2n" else 4
+
+
+def _sample_scores(losses: DataFrame, expected: dict[int, int], score: Score) -> DataFrame:
     """Return the `scores` frame of samples; see `_scores`."""
     from pyspark.sql import functions as F
 
@@ -291,7 +330,7 @@ def _sample_scores(losses: DataFrame, expected: dict[int, int]) -> DataFrame:
     scores: DataFrame = losses.select(
         "sid",
         "length",
-        F.round((F.col("loss") - base) / MICRO, 4).alias("difficulty"),
+        _chosen(score, (F.col("loss") - base) / MICRO, F.col("loss") / MICRO).alias("difficulty"),
         F.round(F.col("loss") / MICRO, 4).alias("raw_difficulty"),
         *[F.round(name, 4).alias(name) for name in _MEANS],
     )
@@ -308,6 +347,7 @@ def _block_scorer(
     threads: int,
     negatives: int,
     by_sample: bool,
+    spread: int | None,
 ) -> Callable[[pd.DataFrame], pd.DataFrame]:
     """Return the grouped-map function over blocks; what it closes over is small or broadcast."""
     context = encoded.sessions.sparkSession.sparkContext
@@ -323,7 +363,7 @@ def _block_scorer(
         if where == "cpu" and torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
         mixture = _cached_mixture((version, fold, where, negatives), lambda: weights[fold].value)
-        return _score_block(block, mixture, *tables.value, batch_size, by_sample)
+        return _score_block(block, mixture, *tables.value, batch_size, by_sample, spread)
 
     return score
 
@@ -370,6 +410,7 @@ def _score_block(
     bands: npt.NDArray[np.int32],
     batch_size: int,
     by_sample: bool,
+    spread: int | None,
 ) -> pd.DataFrame:
     """Score the sessions of one block (equal bucket, one fold), in the order of their sid."""
     import pandas as pd
@@ -383,11 +424,15 @@ def _score_block(
     items[inside] = index[flat]
     band = np.zeros(inside.shape, dtype=np.int32)
     band[inside] = bands[flat]
-    valid, log_p, log_g = _forward(mixture, items, max(1, batch_size // (length - 1)))
+    valid, log_p, log_g, spreads = _forward(
+        mixture, items, max(1, batch_size // (length - 1)), spread is not None
+    )
+    chosen = np.full((len(log_p), 1), np.nan) if spread is None else spreads[:, [spread]]
     micro = np.rint(-np.logaddexp.reduce(log_p + log_g, axis=1) * MICRO).astype(np.int64)
     counts = valid.sum(axis=1)
     ends = np.cumsum(counts)[:-1]
-    values = np.concatenate([-log_p, np.exp(log_g), log_p.std(axis=1, keepdims=True)], axis=1)
+    values = np.concatenate([-log_p, np.exp(log_g), log_p.std(axis=1, keepdims=True), chosen], axis=1)
+    columns = (*_MEANS, "spread")
     row = np.repeat(np.arange(len(block)), counts)
     if by_sample:
         place = np.nonzero(valid)[1] + 2  # the first target is a session's second click
@@ -397,7 +442,7 @@ def _score_block(
             "loss": micro,
             "band": band[:, 1:][valid],
         }
-        samples: pd.DataFrame = pd.DataFrame({**of_position, **dict(zip(_MEANS, values.T, strict=True))})
+        samples: pd.DataFrame = pd.DataFrame({**of_position, **dict(zip(columns, values.T, strict=True))})
         return samples
     means = np.full((len(block), values.shape[1]), np.nan)
     some = counts > 0
@@ -410,20 +455,24 @@ def _score_block(
         "bands": np.split(band[:, 1:][valid], ends),
     }
     frame: pd.DataFrame = pd.DataFrame(out)
-    for column, name in enumerate(_MEANS):
+    for column, name in enumerate(columns):
         frame[name] = pd.Series(means[:, column], dtype="Float64")  # missing becomes NULL, not NaN
     return frame
 
 
 def _forward(
-    mixture: Mixture, items: npt.NDArray[np.int64], size: int
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return valid [B, L - 1], and log p and log g [N, 3] of the N valid positions."""
+    mixture: Mixture, items: npt.NDArray[np.int64], size: int, spread: bool
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return valid [B, L - 1]; of the N valid positions log p and log g [N, 3], and SPREADS [N, 3 or 0]."""
     import torch
 
-    parts = [
-        [x.cpu() for x in mixture(torch.from_numpy(items[i : i + size]).to(mixture.log_popularity.device))]
-        for i in range(0, len(items), size)
-    ]
-    valid, log_p, log_g = (torch.cat(x) for x in zip(*parts, strict=True))
-    return valid.numpy(), log_p.double().numpy(), log_g.double().numpy()
+    device = mixture.log_popularity.device
+    parts = []
+    for i in range(0, len(items), size):
+        batch = torch.from_numpy(items[i : i + size]).to(device)
+        found = mixture.with_spread(batch) if spread else mixture(batch)
+        parts.append([x.cpu() for x in found])
+    valid, log_p, log_g, *spreads = (torch.cat(x) for x in zip(*parts, strict=True))
+    n = len(log_p)
+    of_items = spreads[0].numpy() if spreads else np.empty((n, 0))
+    return valid.numpy(), log_p.double().numpy(), log_g.double().numpy(), of_items

@@ -232,19 +232,24 @@ def _difficulty(settings: PruneSettings, table: InputTable, encoded: Encoded, st
     spark = encoded.sessions.sparkSession
     if settings.method != "graph" and settings.method not in NEEDS_DIFFICULTY:
         return _Difficulty(spark.createDataFrame([], _NO_SCORES), None, {})
-    from prune_lib.difficulty import percentile_rank, score_sessions
+    from prune_lib.difficulty import percentile_rank, score_digits, score_sessions
     from prune_lib.model_store import ensure_bundle
 
     bundle = ensure_bundle(settings, table, encoded, stages)
     by_sample = settings.unit == "prefix"
     with stages.stage("difficulty") as stage:
         scored = score_sessions(
-            encoded, bundle, batch_size=settings.batch_size, device=settings.device, by_sample=by_sample
+            encoded,
+            bundle,
+            batch_size=settings.batch_size,
+            device=settings.device,
+            by_sample=by_sample,
+            score=settings.score,
         )
         found = scored.scores
         if by_sample:
             found = found.withColumn("sid", sample_id(F.col("sid"), F.col("length"))).drop("length")
-        scores = settle(percentile_rank(found, "difficulty"))
+        scores = settle(percentile_rank(found, "difficulty", digits=score_digits(settings.score)))
         scored.unpersist()
         stage.rows = scores.count()
     return _Difficulty(scores, bundle, scored.info.as_dict())

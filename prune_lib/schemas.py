@@ -120,8 +120,8 @@ DECISIONS = (
     OutColumn(
         "difficulty",
         "double",
-        "Percentile rank in (0, 1) of the popularity-adjusted difficulty, higher = harder; "
-        "NULL where the session has no position to score",
+        "Percentile rank in (0, 1) of the difficulty (`score` in the run's settings; by default the "
+        "log-likelihood adjusted for popularity), higher = harder; NULL where there is no position to score",
     ),
     OutColumn(
         "raw_difficulty",

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from prune_lib.experts.settings import TrainSettings
+from prune_lib.experts.settings import Score, TrainSettings
 from prune_lib.locations import companion, is_location, table_in_workspace
 from prune_lib.settings_fields import (
     BatchSize,
@@ -142,6 +142,12 @@ class PruneSettings(PipelineSettings):
         description="Trained experts: a bundle's folder, or a model of MLflow's registry "
         "(models:/name/version, models:/name@alias). Default: the workspace's newest for this input, trained "
         "first where there are none.",
+    )
+    score: Score = Field(
+        default="nll",
+        description="What difficulty is, a mean over a session's positions: the mixture's negative "
+        "log-likelihood, adjusted for the target's popularity (nll) or not (nll-raw); EL2N, margin or "
+        "entropy of its prediction; or the experts' disagreement. Higher is harder in all of them.",
     )
     device: Device = "auto"
     batch_size: BatchSize = 2048

@@ -58,8 +58,8 @@ class Summary:
         ]
         if scoring:
             lines.append(
-                f"  difficulty   experts {scoring['experts']}, mean loss {scoring['mean_loss']:.3f} nats, "
-                f"{scoring['normaliser']} normaliser"
+                f"  difficulty   {scoring['score']} by experts {scoring['experts']}, mean loss "
+                f"{scoring['mean_loss']:.3f} nats, {scoring['normaliser']} normaliser"
             )
         lines.append("  why")
         for name, meaning in REASONS.items():

@@ -11,12 +11,12 @@ import logging
 from collections.abc import Mapping
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from prune_lib.difficulty import percentile_rank, score_sessions
+from prune_lib.difficulty import percentile_rank, score_digits, score_sessions
 from prune_lib.errors import SettingsError
 from prune_lib.evaluation.files import Split, Subset, budget_of
 from prune_lib.evaluation.plan import Candidate, Plan
@@ -24,7 +24,7 @@ from prune_lib.evaluation.subsets import cut, experts_folder, prune_once, write_
 from prune_lib.evaluation.targets.settings import NEURAL
 from prune_lib.evaluation.variants import Variant, named
 from prune_lib.experts.bundle import Bundle
-from prune_lib.experts.settings import EXPERTS
+from prune_lib.experts.settings import EXPERTS, Score
 from prune_lib.graph import SessionGraph, build_graph
 from prune_lib.model_store import ensure_bundle
 from prune_lib.popularity import popularity_bands
@@ -124,18 +124,21 @@ class _Bench:
         if difficulty not in self._ranks:
             source = "mixture" if difficulty == "raw" else difficulty
             column = "raw_difficulty" if difficulty == "raw" else "difficulty"
-            scores = self._scores(source)
-            self._ranks[difficulty] = settle(percentile_rank(scores, column).select("sid", "q"))
+            digits = score_digits(_score_of(source))
+            ranked = percentile_rank(self._scores(source), column, digits=digits)
+            self._ranks[difficulty] = settle(ranked.select("sid", "q"))
         return self._ranks[difficulty]
 
     def _scores(self, source: str) -> DataFrame:
-        bundle = self.bundle if source == "mixture" else with_gate(self.bundle, source)
+        score = _score_of(source)
+        same = source == "mixture" or score != "nll"
+        bundle = self.bundle if same else with_gate(self.bundle, source)
         place = str(self.split.folder / "scores" / f"{source}-{bundle.version}")
         spark = self.run.spark
         if not (Path(place) / "_SUCCESS").is_file():
             settings = self.settings
             scored = score_sessions(
-                self.encoded, bundle, batch_size=settings.batch_size, device=settings.device
+                self.encoded, bundle, batch_size=settings.batch_size, device=settings.device, score=score
             )
             scored.scores.select("sid", "difficulty", "raw_difficulty").write.mode("overwrite").parquet(place)
             scored.unpersist()
@@ -169,6 +172,12 @@ class _Bench:
         chosen = selection.ranked.join(self.encoded.sessions.select("sid", "session_id"), "sid")
         rows: DataFrame = self.run.spark.read.format("delta").load(self.split.sessions)
         return rows.join(chosen.select("session_id", F.col("rank").alias("prune_rank")), "session_id")
+
+
+def _score_of(source: str) -> Score:
+    """The score of a variant's difficulty; all but the named ones are log-likelihoods."""
+    known: dict[str, Score] = {name: name for name in get_args(Score)}
+    return known.get(source, "nll")
 
 
 def run_ablations(run: Evaluation, split: Split, plan: Plan, how: Mapping[str, Candidate]) -> None:

@@ -27,7 +27,8 @@ class Variant:
         suspects: settings of the group suspects.
         floor: sessions that every item keeps.
         difficulty: whose score: mixture, uniform, gnn, rnn, transformer (in the gate's place), memory (of
-            the experts that were trained on the session), raw (not adjusted for popularity), shuffled.
+            the experts that were trained on the session), raw (not adjusted for popularity), shuffled; or
+            another score of the mixture (el2n, margin, entropy, disagreement).
         unit: session; or prefix: every prefix is a sample of its own, with the patterns that end at its
             target, at a cost of 1, and is chosen or left by itself.
     """
@@ -49,6 +50,10 @@ ABLATIONS: dict[str, Variant] = {
     "kappa=1": Variant("difficulty", {"kappa": 1.0}),
     "shuffled": Variant("difficulty", difficulty="shuffled"),
     "raw": Variant("adjustment", difficulty="raw"),
+    "el2n": Variant("score", difficulty="el2n"),
+    "margin": Variant("score", difficulty="margin"),
+    "entropy": Variant("score", difficulty="entropy"),
+    "disagreement": Variant("score", difficulty="disagreement"),
     "uniform": Variant("gate", difficulty="uniform"),
     "gnn": Variant("gate", difficulty="gnn"),
     "rnn": Variant("gate", difficulty="rnn"),

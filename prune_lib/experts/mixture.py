@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from prune_lib.experts.models import Expert, Gate, gate_features
 from prune_lib.experts.settings import EXPERTS
+from prune_lib.experts.spread import spread_of
 
 __all__ = ["Mixture", "Normaliser", "SharedNegatives", "standardised_log_popularity"]
 
@@ -65,6 +66,12 @@ class Normaliser:
     is (an unbiased estimate of Z over the choice of the negatives). Spearman with the exact scores on
     diginetica (43,097 items), raw and adjusted for popularity: 0.981 and 0.964 with 2,048 negatives,
     0.989 and 0.978 with 4,096, 0.994 and 0.986 with 8,192.
+
+    Attributes:
+        table: output embeddings [n_items, d].
+        bias: [n_items].
+        items: those that are summed over [K]; None for all.
+        weight: how many items each stands for [K]; None for all.
     """
 
     def __init__(self, expert: Expert, negatives: SharedNegatives | None = None) -> None:
@@ -72,17 +79,24 @@ class Normaliser:
         self.table = expert.output_table()
         self.bias = expert.bias[: expert.n_items]
         self._summed, self._summed_bias, self._weight_of = self.table, self.bias, None
+        self.items: Tensor | None = None
+        self.weight: Tensor | None = None
         if negatives is not None:
             items, weight = (
                 negatives.items.to(self.bias.device),
                 negatives.weight.to(self.bias.device),
             )
+            self.items, self.weight = items, weight
             self._summed, self._summed_bias = self.table[items], self.bias[items] + weight.log()
             self._weight_of = torch.zeros_like(self.bias).index_copy_(0, items, weight)
 
+    def score(self, h: Tensor, targets: Tensor) -> Tensor:
+        """Return the scores [N] of targets, before they are normalised."""
+        return (h * self.table[targets]).sum(dim=1) + self.bias[targets]
+
     def log_probability(self, h: Tensor, targets: Tensor) -> Tensor:
         """Return log p(target) [N] for states h [N, d] and item indices [N]."""
-        score = (h * self.table[targets]).sum(dim=1) + self.bias[targets]
+        score = self.score(h, targets)
         total = _sum(h, self._summed, self._summed_bias)
         if self._weight_of is not None:
             total += score.exp() * (1.0 - self._weight_of[targets])
@@ -151,30 +165,39 @@ class Mixture(nn.Module):
             log_p: log p_e of each target under each expert [N, 3].
             log_g: log of the gate [N, 3].
         """
-        valid, features, log_p = self._scored(items)
+        valid, features, log_p, _, _ = self._scored(items)
         return valid, log_p, self.gate(features)
+
+    @torch.inference_mode()
+    def with_spread(self, items: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return what `forward` does, and `spread.spread_of` the targets [N, 3]."""
+        valid, features, log_p, states, targets = self._scored(items)
+        log_g = self.gate(features)
+        return valid, log_p, log_g, spread_of(self.normalisers(), states, log_p, log_g, targets)
 
     @torch.inference_mode()
     def gate_inputs(self, batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
         """Return the gate's features [N, 3 d + 3] and the experts' log p [N, 3] of targets."""
         device = self.log_popularity.device
-        found = [self._scored(items.to(device))[1:] for items in batches]
+        found = [self._scored(items.to(device))[1:3] for items in batches]
         width = self.gate.hidden.in_features
         features = [f for f, _ in found] or [torch.empty(0, width, device=device)]
         log_p = [p for _, p in found] or [torch.empty(0, len(self.experts), device=device)]
         return torch.cat(features), torch.cat(log_p)
 
-    def _scored(self, items: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _scored(self, items: Tensor) -> tuple[Tensor, Tensor, Tensor, list[Tensor], Tensor]:
+        """Which positions are valid, and of these the gate's features, log p, states and targets."""
         inputs, targets = items[:, :-1], items[:, 1:]
         valid = targets != self.n_items
         states = [expert.states(inputs) for expert in self._experts()]
         wanted = targets[valid]
+        own = [h[valid] for h in states]
         log_p = [
-            normaliser.log_probability(h[valid], wanted)
-            for normaliser, h in zip(self.normalisers(), states, strict=True)
+            normaliser.log_probability(h, wanted)
+            for normaliser, h in zip(self.normalisers(), own, strict=True)
         ]
         features = gate_features(states, inputs, self.log_popularity)[valid]
-        return valid, features, torch.stack(log_p, dim=1)
+        return valid, features, torch.stack(log_p, dim=1), own, wanted
 
     def to_bytes(self) -> tuple[bytes, bytes]:
         """Return the contents of two safetensors files: the experts; the gate and what it reads."""

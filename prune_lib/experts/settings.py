@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["EXACT_LIMIT", "EXPERTS", "NEGATIVES", "TrainSettings"]
+__all__ = ["EXACT_LIMIT", "EXPERTS", "NEGATIVES", "SPREADS", "Score", "TrainSettings"]
 
 #: The experts, in the order of every array, column and file that holds one entry per expert.
 EXPERTS: tuple[str, ...] = ("gnn", "rnn", "transformer")
@@ -14,6 +14,10 @@ EXPERTS: tuple[str, ...] = ("gnn", "rnn", "transformer")
 EXACT_LIMIT = 6e9
 #: ... and beyond estimated from so many items: Spearman with the exact difficulty 0.986 on diginetica.
 NEGATIVES = 8192
+#: Scores of a prediction that need the probabilities of all items, see spread.py.
+SPREADS: tuple[str, ...] = ("el2n", "margin", "entropy")
+#: What difficulty can be, see difficulty.py.
+Score = Literal["nll", "nll-raw", "el2n", "margin", "entropy", "disagreement"]
 
 
 class TrainSettings(BaseModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from prune_lib.experts.bundle import Bundle  # noqa: E402
 from prune_lib.experts.feed import Feed, write_feed  # noqa: E402
 from prune_lib.experts.mixture import Mixture, standardised_log_popularity  # noqa: E402
 from prune_lib.experts.models import Gate, make_expert  # noqa: E402
-from prune_lib.experts.settings import EXPERTS, TrainSettings  # noqa: E402
+from prune_lib.experts.settings import EXPERTS, SPREADS, Score, TrainSettings  # noqa: E402
 from prune_lib.experts.training import train_experts  # noqa: E402
 from prune_lib.sessions.encoding import encode  # noqa: E402
 
@@ -247,3 +248,52 @@ def test_a_sample_is_scored_as_the_last_click_of_its_prefix(encoded, bundle, sco
     short = sessions[(sessions > 2) & (sessions <= MAX_LENGTH)].index
     both = (before[short] * (sessions[short] - 2) + last[short]) / (sessions[short] - 1)
     np.testing.assert_allclose(both, scores.set_index("sid").loc[short, "raw_difficulty"], atol=2e-4)
+
+
+def test_el2n_margin_and_entropy_are_those_of_the_mixtures_distribution(encoded, bundle):
+    """Against the whole distribution, written down."""
+    session = encoded.sessions.where(f"n BETWEEN 3 AND {MAX_LENGTH} AND fold = 0").orderBy("sid").first()
+    items = session["items"]
+    mixture = bundle.mixture(1)
+    mixture.prepare()
+    row = torch.tensor(items)[None]
+    valid, log_p, log_g, found = mixture.with_spread(row)
+    inputs = row[:, :-1]
+    p = 0.0
+    for e, expert in enumerate(mixture.experts):
+        scores = expert.states(inputs)[0] @ expert.output_table().T + expert.bias[: mixture.n_items]
+        p = p + log_g[:, e].exp()[:, None] * torch.softmax(scores.double(), dim=1)
+    target = torch.nn.functional.one_hot(row[0, 1:], mixture.n_items).double()
+    others = p.masked_fill(target.bool(), 0.0)
+    own = (p * target).sum(dim=1)
+    expected = torch.stack(
+        [(p - target).norm(dim=1), others.amax(dim=1).log() - own.log(), -(p * p.log()).sum(dim=1)], dim=1
+    )
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        own.log(), torch.logsumexp(log_p + log_g, dim=1).double(), atol=1e-5, rtol=1e-4
+    )
+    for k, score in enumerate(SPREADS):
+        one = with_sessions(encoded, encoded.sessions.where(F.col("sid") == session["sid"]))
+        mean = collected(score_sessions(one, bundle, score=score))["difficulty"].item()
+        assert mean == pytest.approx(float(expected[:, k].mean()), abs=2e-4)
+
+
+def test_noise_is_hard_and_repeated_patterns_are_easy_by_every_score(spark, tmp_path):
+    """Planted: twenty walks that forty sessions each take, and sessions of items at random."""
+    random = np.random.default_rng(3)
+    walks = [random.permutation(120)[:6].tolist() for _ in range(20)]
+    sessions = [walks[k % 20] for k in range(800)] + random.integers(0, 120, (200, 6)).tolist()
+    frame = pd.DataFrame({"session_id": [f"s{k:04d}" for k in range(1000)], "items": sessions})
+    made = encode(spark.createDataFrame(frame, "session_id STRING, items ARRAY<BIGINT>"), seed=0)
+    settings = TrainSettings(dim=16, epochs=6, batch_size=64, max_length=8)
+    trained = train_experts(made, settings, tmp_path / "experts", progress=False)
+    for score in get_args(Score):
+        scored = score_sessions(made, trained, score=score)
+        ranked = percentile_rank(scored.scores, "difficulty", digits=6).join(
+            made.sessions.select("sid", "session_id"), "sid"
+        )
+        q = ranked.toPandas().set_index("session_id")["q"].sort_index()
+        scored.unpersist()
+        assert q.between(0, 1).all()
+        assert q.iloc[800:].mean() > q.iloc[:800].mean() + 0.2, score
