@@ -45,6 +45,7 @@ setup(
             "prune = prune_lib.cli:prune_main",
             "evaluate-pruning = prune_lib.cli:evaluate_main",
             "explain-pruning = prune_lib.cli:explain_main",
+            "train-experts = prune_lib.cli:train_main",
         ]
     },
 )

@@ -14,13 +14,24 @@ from typing import TYPE_CHECKING, Any
 
 from prune_lib.errors import PruneError, UserError
 from prune_lib.settings import PruneSettings
+from prune_lib.settings_train import ExpertsSettings
 
 if TYPE_CHECKING:
     from prune_lib.pages import explain
     from prune_lib.pipeline import prune
     from prune_lib.session import get_spark
+    from prune_lib.train_job import train
 
-__all__ = ["PruneError", "PruneSettings", "UserError", "explain", "get_spark", "prune"]
+__all__ = [
+    "ExpertsSettings",
+    "PruneError",
+    "PruneSettings",
+    "UserError",
+    "explain",
+    "get_spark",
+    "prune",
+    "train",
+]
 
 __version__ = "0.1.0"
 
@@ -29,6 +40,7 @@ _LAZY = {
     "explain": "prune_lib.pages",
     "get_spark": "prune_lib.session",
     "prune": "prune_lib.pipeline",
+    "train": "prune_lib.train_job",
 }
 
 

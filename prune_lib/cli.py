@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from prune_lib.settings import PruneSettings
     from prune_lib.settings_explain import ExplainSettings
     from prune_lib.settings_job import JobSettings, JobText
+    from prune_lib.settings_train import ExpertsSettings
 
-__all__ = ["evaluate_main", "explain_main", "prune_main", "run_job"]
+__all__ = ["evaluate_main", "explain_main", "prune_main", "run_job", "train_main"]
 
 Settings = TypeVar("Settings", bound="JobSettings")
 
@@ -123,6 +124,25 @@ def explain_main(argv: Sequence[str] | None = None) -> None:
         return explain_settings(settings)
 
     _exit(run_job(ExplainSettings, job, argv))
+
+
+def train_main(argv: Sequence[str] | None = None) -> None:
+    """Train experts: what `jobs/train.py` and the console command `train-experts` run.
+
+    Args:
+        argv: arguments without the program's name; None for this process's own.
+
+    Raises:
+        SystemExit: with the exit code, where it is not 0.
+    """
+    from prune_lib.settings_train import ExpertsSettings
+
+    def job(settings: ExpertsSettings) -> object:
+        from prune_lib.train_job import train
+
+        return train(settings)
+
+    _exit(run_job(ExpertsSettings, job, argv))
 
 
 def _exit(code: int) -> None:

@@ -28,6 +28,7 @@ import numpy.typing as npt
 from prune_lib.experts.bundle import Bundle, check_vocabulary
 from prune_lib.experts.feed import with_bucket
 from prune_lib.experts.settings import EXACT_LIMIT, EXPERTS, NEGATIVES, SPREADS, Score
+from prune_lib.popularity import popularity_band
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +41,6 @@ __all__ = [
     "Scored",
     "ScoringInfo",
     "percentile_rank",
-    "popularity_band",
     "score_digits",
     "score_sessions",
 ]
@@ -213,17 +213,6 @@ def score_sessions(
     short = encoded.sessions.where(F.size("items") < 2).select("sid")
     scores = _scores(losses, expected, score).unionByName(short, allowMissingColumns=True)
     return Scored(scores, info, losses)
-
-
-def popularity_band(sessions: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
-    """Return the popularity band of items: floor(log2(number of sessions)), 0 for none.
-
-    Examples:
-        >>> popularity_band(np.array([1, 2, 3, 4, 1000])).tolist()
-        [0, 1, 1, 2, 9]
-    """
-    # frexp is exact where log2 could round up just below a power of two
-    return (np.frexp(np.maximum(sessions, 1).astype(np.float64))[1] - 1).astype(np.int32)
 
 
 def percentile_rank(scores: DataFrame, column: str, *, output: str = "q", digits: int = 4) -> DataFrame:

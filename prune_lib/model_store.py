@@ -11,13 +11,15 @@ from typing import Any
 
 from prune_lib.errors import BundleError, SettingsError
 from prune_lib.experts.bundle import Bundle, check_vocabulary
+from prune_lib.experts.card import overall
 from prune_lib.sessions.encoding import Encoded
 from prune_lib.sessions.reading import InputTable
 from prune_lib.settings import PruneSettings, is_location
+from prune_lib.settings_train import ExpertsSettings
 from prune_lib.stages import Stages
-from prune_lib.tracking import RegistryError, download_model, tracked_run
+from prune_lib.tracking import RegistryError, download_model, register_model, tracked_run
 
-__all__ = ["ensure_bundle", "find_bundle"]
+__all__ = ["ensure_bundle", "find_bundle", "local_folder", "new_folder", "track_training"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -40,11 +42,11 @@ def find_bundle(settings: PruneSettings, source: str) -> Bundle | None:
     if settings.experts is not None:
         if settings.experts.startswith("models:/"):
             return _registered(settings)
-        return Bundle.load(_local(settings.experts))
+        return Bundle.load(local_folder(settings.experts))
     if not is_location(settings.workspace):
         return None
     wanted = settings.training.model_dump(mode="json", exclude=_WHERE)
-    for folder in sorted(_store(settings).glob("*/config.json"), reverse=True):
+    for folder in sorted(_store(settings.workspace).glob("*/config.json"), reverse=True):
         try:
             bundle = Bundle.load(folder.parent)
         except BundleError as error:
@@ -83,17 +85,47 @@ def ensure_bundle(settings: PruneSettings, table: InputTable, encoded: Encoded, 
         )
     from prune_lib.experts.training import train_experts
 
-    folder = _store(settings) / f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S%f}"
+    folder = new_folder(settings.workspace)
     with stages.stage("training") as stage:
         _LOG.info("no trained experts for this input: training them into %s", folder)
         bundle = train_experts(encoded, settings.training, folder, source=table.location)
         stage.rows = encoded.n_interactions
-    _track(settings, table, bundle, stages)
+    track_training(settings, table, bundle, stages)
     return bundle
 
 
-def _track(settings: PruneSettings, table: InputTable, bundle: Bundle, stages: Stages) -> None:
-    """Log a training to MLflow: its settings, its held-out likelihoods by fold, where the bundle lies."""
+def new_folder(workspace: str) -> Path:
+    """Where a workspace keeps a bundle that is trained now; later ones have later names."""
+    return _store(workspace) / f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S%f}"
+
+
+def track_training(
+    settings: PruneSettings | ExpertsSettings,
+    table: InputTable,
+    bundle: Bundle,
+    stages: Stages,
+    name: str | None = None,
+    alias: str | None = None,
+) -> str | None:
+    """Log a training to MLflow: settings, held-out likelihoods and fairness, the bundle if it is registered.
+
+    Losses by popularity are metrics whose step is the decile, 0 the rarest targets.
+
+    Args:
+        settings: the workspace, and how it was trained.
+        table: the input.
+        bundle: what came out, saved.
+        stages: gets the warnings.
+        name: register it as a version of this model.
+        alias: give this alias to the version.
+
+    Returns:
+        The registered model's URI; None where none was asked for.
+
+    Raises:
+        BundleError: the registry did not take it.
+        EnvironmentProblem: it is to be registered, and MLflow is not installed.
+    """
     params = {
         "input": table.location,
         "input_version": table.version,
@@ -101,10 +133,26 @@ def _track(settings: PruneSettings, table: InputTable, bundle: Bundle, stages: S
         "folder": str(bundle.path),
         **settings.training.model_dump(mode="json"),
     }
+    registered = None
     with tracked_run(settings.workspace, "train", bundle.version, params) as tracker:
         tracker.metrics(_flat(bundle.metrics))
+        tracker.metrics(_flat(overall(bundle.metrics)))
+        for fold, metrics in bundle.metrics.items():
+            for step, decile in enumerate(metrics.get("fairness", {}).get("deciles", [])):
+                tracker.metrics({f"{fold}_by_popularity_{k}": v for k, v in decile.items()}, step=step)
         tracker.dict(dict(bundle.config), "config.json")
+        if name is not None:
+            assert bundle.path is not None  # it is saved
+            try:
+                registered = register_model(settings.workspace, tracker.run_id, bundle.path, name, alias)
+            except RegistryError as error:
+                raise BundleError(
+                    f"The experts lie in {bundle.path} and can be used (--experts), but MLflow's registry "
+                    f"did not take them as {name}: {error}. Check the name and the rights, and "
+                    "MLFLOW_TRACKING_URI where the registry is not the workspace's own."
+                ) from error
     stages.warnings.extend(tracker.warnings)
+    return registered
 
 
 def _flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
@@ -122,8 +170,8 @@ def _flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     return flat
 
 
-def _store(settings: PruneSettings) -> Path:
-    return _local(settings.workspace) / "experts"
+def _store(workspace: str) -> Path:
+    return local_folder(workspace) / "experts"
 
 
 def _registered(settings: PruneSettings) -> Bundle:
@@ -140,13 +188,21 @@ def _registered(settings: PruneSettings) -> Bundle:
             ) from error
 
 
-def _local(name: str) -> Path:
-    """A folder's path; `file:` URIs are folders too."""
+def local_folder(name: str, flags: str = "--experts or --workspace") -> Path:
+    """A folder's path; `file:` URIs are folders too.
+
+    Args:
+        name: as it was given.
+        flags: by which it is given, for the message.
+
+    Raises:
+        SettingsError: it is no folder of this machine.
+    """
     if name.startswith("file:"):
         name = "/" + name[len("file:") :].lstrip("/")
     if ":" in name:
         raise SettingsError(
             f"{name} is not a folder of this machine: experts are read from and written to a folder "
-            "(a mounted volume is one). Give it by --experts or --workspace."
+            f"(a mounted volume is one). Give it by {flags}."
         )
     return Path(name)

@@ -112,7 +112,7 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
         check_floor_columns(found, [parsed(text) for text in settings.floor_by])
     if settings.dry_run:
         return plan(settings, found)
-    table = found or make_demo(spark, settings, stages)
+    table = found or make_demo(spark, settings, stages, settings.seed)
     unusual = unusual_names(table.df)
     if unusual:
         stages.warn(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Bands", "gini", "popularity_bands"]
+__all__ = ["Bands", "gini", "popularity_band", "popularity_bands"]
 
 # The head that gets half of everything is 'popular', the tail that gets a tenth is 'cold': shares, not
 # counts, so that the bands mean the same on a thousand sessions and on a hundred million.
@@ -64,6 +64,17 @@ def popularity_bands(item_sessions: npt.NDArray[np.int64]) -> Bands:
     head = counts[above <= _POPULAR_SHARE]
     popular_min = int(head[0]) if head.size else int(counts[-1])
     return Bands(cold_max, max(popular_min, cold_max + 1))
+
+
+def popularity_band(sessions: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+    """Popularity band of items: floor(log2(number of sessions)), 0 for none.
+
+    Examples:
+        >>> popularity_band(np.array([1, 2, 3, 4, 1000])).tolist()
+        [0, 1, 1, 2, 9]
+    """
+    # frexp is exact where log2 could round up just below a power of two
+    return (np.frexp(np.maximum(sessions, 1).astype(np.float64))[1] - 1).astype(np.int32)
 
 
 def gini(values: npt.NDArray[np.int64]) -> float:

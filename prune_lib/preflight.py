@@ -14,6 +14,7 @@ from prune_lib.sessions.encoding import Encoded
 from prune_lib.sessions.opening import has_commit
 from prune_lib.sessions.reading import ColumnNames, InputTable, SessionStats, open_input
 from prune_lib.settings import PruneSettings, is_location
+from prune_lib.settings_train import ExpertsSettings
 from prune_lib.stages import Stages
 from prune_lib.summary import Summary
 
@@ -22,7 +23,10 @@ __all__ = ["budget_of", "check_device", "check_floor", "check_order", "make_demo
 _LOG = logging.getLogger(__name__)
 
 
-def _columns(settings: PruneSettings) -> ColumnNames:
+_ReadsInput = PruneSettings | ExpertsSettings
+
+
+def _columns(settings: _ReadsInput) -> ColumnNames:
     return ColumnNames(
         session=settings.session_column,
         item=settings.item_column,
@@ -31,7 +35,7 @@ def _columns(settings: PruneSettings) -> ColumnNames:
     )
 
 
-def open_input_of(spark: SparkSession, settings: PruneSettings) -> InputTable | None:
+def open_input_of(spark: SparkSession, settings: _ReadsInput) -> InputTable | None:
     """The input; None where the demo data set is to be made: no --input, and no table in the workspace.
 
     Raises:
@@ -53,7 +57,7 @@ def open_input_of(spark: SparkSession, settings: PruneSettings) -> InputTable | 
     )
 
 
-def make_demo(spark: SparkSession, settings: PruneSettings, stages: Stages) -> InputTable:
+def make_demo(spark: SparkSession, settings: _ReadsInput, stages: Stages, seed: int) -> InputTable:
     """Write the demo data set to the workspace's sessions, and open it."""
     from prune_lib.sessions.demo import write_demo
 
@@ -62,7 +66,7 @@ def make_demo(spark: SparkSession, settings: PruneSettings, stages: Stages) -> I
         _LOG.info(
             "no --input and no table at %s: making the demo data set of %s there", place, _many(sessions)
         )
-        write_demo(spark, place, sessions, seed=settings.seed)
+        write_demo(spark, place, sessions, seed=seed)
         stage.rows = sessions
     return open_input(spark, place, columns=_columns(settings))
 

@@ -25,6 +25,8 @@ from prune_lib.settings_fields import (
     SessionColumn,
     Share,
     TimeColumn,
+    Timestamp,
+    Version,
 )
 from prune_lib.settings_groups import DemoSettings, PropagationSettings, SamplingSettings, SuspectsSettings
 from prune_lib.settings_job import JobText, PipelineSettings
@@ -120,16 +122,8 @@ class PruneSettings(PipelineSettings):
         description="Delta table of what is kept: a name or a location. Beside it come <output>_decisions, "
         "<output>_items and <output>_runs. Default: the workspace's `pruned`.",
     )
-    version: int | None = Field(
-        default=None,
-        ge=0,
-        description="Delta version of the input; default: the newest, pinned at the start.",
-    )
-    timestamp: str | None = Field(
-        default=None,
-        min_length=1,
-        description="The input as it was at this time (UTC), such as 2026-11-01 or '2026-11-01 12:00:00'.",
-    )
+    version: Version = None
+    timestamp: Timestamp = None
 
     session_column: SessionColumn = None
     item_column: ItemColumn = None

@@ -14,11 +14,12 @@ from prune_lib.settings import PruneSettings
 from prune_lib.settings_explain import ExplainSettings
 from prune_lib.settings_job import JobSettings
 from prune_lib.settings_options import Option, options_of, written
+from prune_lib.settings_train import ExpertsSettings
 
 __all__ = ["default_yaml"]
 
 _WIDTH = 98
-_JOBS: tuple[type[JobSettings], ...] = (PruneSettings, EvaluateSettings, ExplainSettings)
+_JOBS: tuple[type[JobSettings], ...] = (PruneSettings, EvaluateSettings, ExplainSettings, ExpertsSettings)
 _MODELS = {model.job.name: model for model in _JOBS}
 _HEAD = """\
 # Every setting with its default; copy what you want to change into a file of your own:

@@ -19,6 +19,8 @@ __all__ = [
     "SessionColumn",
     "Share",
     "TimeColumn",
+    "Timestamp",
+    "Version",
 ]
 
 _Value = TypeVar("_Value")
@@ -83,6 +85,17 @@ OrderColumn = Annotated[
     Field(
         min_length=1,
         description="Column that ranks sessions from old to new where there are no times; default: none.",
+    ),
+]
+Version = Annotated[
+    int | None,
+    Field(ge=0, description="Delta version of the input; default: the newest, pinned at the start."),
+]
+Timestamp = Annotated[
+    str | None,
+    Field(
+        min_length=1,
+        description="The input as it was at this time (UTC), such as 2026-11-01 or '2026-11-01 12:00:00'.",
     ),
 ]
 Device = Annotated[

@@ -20,7 +20,7 @@ from prune_lib.locations import (
 )
 from prune_lib.settings_fields import Method
 
-__all__ = ["evaluate_rules", "explain_rules", "prune_rules"]
+__all__ = ["evaluate_rules", "explain_rules", "prune_rules", "train_rules"]
 
 _Origin = Callable[[str], str]
 
@@ -76,6 +76,24 @@ def explain_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
     if values["session"] is None and values["item"] is None:
         out.append(
             "there is nothing to explain: give the id of a session by --session, or of an item by --item."
+        )
+    return out
+
+
+def train_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
+    """What is wrong with the table, the times and the registry of a training.
+
+    Args:
+        values: by field, defaults filled in.
+        origin: how a message names a field: where its value came from.
+    """
+    out = _broken_names(values, origin, ("input",)) + _broken_states(values, origin)
+    if values["output"] and values["output"].startswith("~"):
+        out.append(_tilde(origin("output"), values["output"]))
+    if values["alias"] and not values["register_as"]:
+        out.append(
+            f"{origin('alias')} '{values['alias']}' is an alias in MLflow's registry, and nothing is "
+            "registered. Name the model by --register-as, or leave the alias out."
         )
     return out
 

@@ -7,8 +7,11 @@ MLflow.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,13 +20,15 @@ from typing import Any
 from prune_lib.errors import EnvironmentProblem
 from prune_lib.locations import workspace_folder
 
-__all__ = ["RegistryError", "Tracker", "download_model", "tracked_run"]
+__all__ = ["RegistryError", "Tracker", "download_model", "register_model", "tracked_run"]
 
 _LOG = logging.getLogger(__name__)
 
 # MLflow refuses longer values of parameters, and more than 100 of them in one request.
 _LONGEST_VALUE = 6000
 _BATCH = 100
+# Of a run that registers a model: the folder of its files.
+_ARTIFACT = "experts"
 
 
 class RegistryError(Exception):
@@ -67,6 +72,64 @@ def download_model(workspace: str, uri: str, folder: Path) -> Path:
         raise
     except Exception as problem:
         raise RegistryError(_first_line(problem)) from problem
+
+
+def register_model(workspace: str, run_id: str | None, folder: Path, name: str, alias: str | None) -> str:
+    """Make a folder of a run a new version of a registered model.
+
+    The folder gets a file `MLmodel` in the registry, with the signature and a flavour of our own: there is
+    nothing in it that MLflow would unpickle.
+
+    Args:
+        workspace: as for `download_model`.
+        run_id: MLflow's run, which the files become artifacts of.
+        folder: a bundle of experts.
+        name: of the model; made where there is none.
+        alias: that the version gets.
+
+    Returns:
+        Its URI: models:/name/version, or models:/name@alias.
+
+    Raises:
+        EnvironmentProblem: MLflow is not installed.
+        RegistryError: the registry did not take it.
+    """
+    try:
+        from mlflow.exceptions import MlflowException
+        from mlflow.models import Model, ModelSignature
+        from mlflow.tracking import MlflowClient
+        from mlflow.types import ColSpec, DataType, Schema
+        from mlflow.types.schema import Array
+    except ImportError as error:
+        raise EnvironmentProblem(
+            f"The model is to be registered as {name}, and MLflow is not installed. Install it "
+            "(pip install 'prune-lib[tracking]'), or leave --register-as out."
+        ) from error
+    if run_id is None:
+        raise RegistryError("MLflow does not track this run (see the warning above)")
+    try:
+        store, _ = _store(workspace)
+        client = MlflowClient(tracking_uri=store)
+        signature = ModelSignature(
+            inputs=Schema([ColSpec(Array(DataType.string), "items")]),
+            outputs=Schema([ColSpec(DataType.double, "difficulty")]),
+        )
+        about = Model(artifact_path=_ARTIFACT, run_id=run_id, signature=signature)
+        about.add_flavor("prune_lib", data=".")
+        with tempfile.TemporaryDirectory(prefix="prune-register-") as scratch:
+            whole = Path(scratch) / _ARTIFACT
+            shutil.copytree(folder, whole)
+            about.save(str(whole / "MLmodel"))
+            client.log_artifacts(run_id, str(whole), _ARTIFACT)
+        with contextlib.suppress(MlflowException):  # there is one of this name, or the next call says why not
+            client.create_registered_model(name)
+        source = f"{client.get_run(run_id).info.artifact_uri}/{_ARTIFACT}"
+        version = client.create_model_version(name, source=source, run_id=run_id).version
+        if alias:
+            client.set_registered_model_alias(name, alias, version)
+    except Exception as problem:
+        raise RegistryError(_first_line(problem)) from problem
+    return f"models:/{name}@{alias}" if alias else f"models:/{name}/{version}"
 
 
 def _model(uri: str) -> tuple[str, str, str]:

@@ -162,7 +162,7 @@ def _evaluate(settings: EvaluateSettings, spark: SparkSession, folder: Path) -> 
     run = Evaluation(settings, spark, folder, CellStore(folder / "cells"))
     import_cells(run.store, cells_file(settings))
     started = time.monotonic()
-    table = found or make_demo(spark, _as_demo(settings), run.stages)
+    table = found or make_demo(spark, _as_demo(settings), run.stages, settings.seed)
     with run.stages.stage("data") as stage:
         share = settings.validation_share
         test_split = make_split(spark, table, test, folder, name="test", share=share, warn=run.stages.warn)

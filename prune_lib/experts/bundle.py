@@ -4,8 +4,9 @@
     gate-fold{0,1}.safetensors      the gate, and the popularity statistics it reads
     config.json                     architecture, settings, versions, what it was trained on
     vocabulary.parquet              item STRING, idx INT, sessions BIGINT
-    metrics.json                    held-out log-likelihoods by fold
-    hash                            sha256 over the contents of the others
+    metrics.json                    held-out log-likelihoods and fairness by fold
+    hash                            sha256 over the contents of the files above
+    README.md                       the model card, made of config.json and metrics.json
 
 Nothing in it is a pickle: opening a bundle runs no code of its own.
 """
@@ -27,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prune_lib.errors import BundleError
+from prune_lib.experts.card import card_of
 from prune_lib.experts.settings import EXPERTS, TrainSettings
 
 if TYPE_CHECKING:
@@ -109,6 +111,7 @@ class Bundle:
             for name in FILES:
                 (made / name).write_bytes(self.files[name])
             (made / "hash").write_text(self.hash + "\n")
+            (made / "README.md").write_text(card_of(self), encoding="utf-8")
             made.chmod(0o755)
             if target.exists():
                 old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from prune_lib.errors import EnvironmentProblem, InputError
 from prune_lib.experts.bundle import Bundle
+from prune_lib.experts.fairness import fairness
 from prune_lib.experts.feed import Feed, Reader, write_feed
 from prune_lib.experts.learner import Batch, Learner
 from prune_lib.experts.loss import NegativeSampler
@@ -231,7 +232,7 @@ def train_fold(
             gate=Gate(settings.dim).to(device),
             log_popularity=standardised_log_popularity(popularity).to(device),
         ).eval()
-        metrics = _fit_gate(mixture, parts, settings, fold)
+        metrics = _fit_gate(mixture, parts, settings, fold, popularity)
     metrics |= {"sessions": parts["train"].sessions(), "epochs": epochs}
     log.info(
         "fold %d trained: experts %.1f s, gate %.1f s; held-out log-likelihood %s",
@@ -362,8 +363,14 @@ def _likelihood(expert: Expert, batches: list[Tensor], device: torch.device) -> 
     return total / max(1, count)
 
 
-def _fit_gate(mixture: Mixture, parts: dict[str, Feed], settings: TrainSettings, fold: int) -> dict[str, Any]:
-    """Train the gate of a mixture whose experts are frozen; return the held-out log-likelihoods."""
+def _fit_gate(
+    mixture: Mixture,
+    parts: dict[str, Feed],
+    settings: TrainSettings,
+    fold: int,
+    popularity: npt.NDArray[np.int64],
+) -> dict[str, Any]:
+    """Train the gate of a mixture whose experts are frozen; return held-out likelihoods and fairness."""
     n_items = mixture.n_items
     own, held = (
         list(_first_positions(parts[part], settings.gate_positions, n_items)) for part in ("gate", "holdout")
@@ -404,7 +411,7 @@ def _fit_gate(mixture: Mixture, parts: dict[str, Feed], settings: TrainSettings,
     gate.load_state_dict(best_state)
     gate.eval().requires_grad_(False)
     if not len(held_inputs):
-        held_inputs, held_log_p = inputs, log_p
+        held, held_inputs, held_log_p = own, inputs, log_p
     if not len(held_inputs):
         log.warning("fold %d has no held-out positions: its gate stays a uniform mixture", fold)
         return {"held_out_positions": 0}
@@ -419,7 +426,11 @@ def _fit_gate(mixture: Mixture, parts: dict[str, Feed], settings: TrainSettings,
     for i, kind in enumerate(EXPERTS):
         metrics[f"{_LIKELIHOOD}{kind}"] = round(float(held_log_p[:, i].mean()), 4)
         metrics[f"gate_{kind}"] = round(float(weights[:, i].exp().mean()), 4)
+    targets = torch.cat([items[:, 1:][items[:, 1:] != n_items] for items in held]).numpy()
     return metrics | {
         f"{_LIKELIHOOD}uniform": round(uniform, 4),
         f"{_LIKELIHOOD}gate": round(gated, 4),
+        "fairness": fairness(
+            held_log_p.double().cpu().numpy(), weights.double().cpu().numpy(), popularity[targets]
+        ),
     }

@@ -13,11 +13,19 @@ torch = pytest.importorskip("torch")
 from prune_lib.errors import BundleError  # noqa: E402
 from prune_lib.experts import bundle as bundle_module  # noqa: E402
 from prune_lib.experts.bundle import FILES, Bundle, check_vocabulary  # noqa: E402
+from prune_lib.experts.card import overall  # noqa: E402
+from prune_lib.experts.fairness import fairness  # noqa: E402
 from prune_lib.experts.mixture import Mixture, standardised_log_popularity  # noqa: E402
 from prune_lib.experts.models import Gate, make_expert  # noqa: E402
 from prune_lib.experts.settings import EXPERTS, TrainSettings  # noqa: E402
 from prune_lib.model_store import find_bundle  # noqa: E402
 from prune_lib.settings import PruneSettings  # noqa: E402
+from prune_lib.tracking import (  # noqa: E402
+    RegistryError,
+    download_model,
+    register_model,
+    tracked_run,
+)
 
 SETTINGS = TrainSettings(dim=8, max_length=10)
 ITEMS = ["b", "a", "7", "d"]
@@ -75,6 +83,49 @@ def test_a_registered_model_is_fetched(saved, tmp_path, monkeypatch):
             find_bundle(settings, "anywhere")
 
 
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
+def test_what_is_registered_is_fetched_again(saved, tmp_path, monkeypatch):
+    pytest.importorskip("mlflow.tracking")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    workspace = str(tmp_path / "ws")
+
+    def register(alias=None):
+        with tracked_run(workspace, "train", "one", {}) as tracker:
+            return register_model(workspace, tracker.run_id, saved.path, "experts", alias)
+
+    assert [register(), register("champion")] == ["models:/experts/1", "models:/experts@champion"]
+    folder = tmp_path / "fetched"
+    folder.mkdir()
+    fetched = download_model(workspace, "models:/experts@champion", folder)
+    assert Bundle.load(fetched).hash == saved.hash
+    about = (fetched / "MLmodel").read_text()
+    assert "prune_lib" in about and "signature" in about and "python_function" not in about
+    with pytest.raises(RegistryError):
+        register_model(workspace, "no-such-run", saved.path, "experts", None)
+
+
+def test_the_card_says_how_good_and_how_fair(tmp_path):
+    rng = np.random.default_rng(0)
+    log_p, popularity = -rng.random((500, 3)), rng.integers(1, 5, 500)
+    fair = fairness(log_p, np.full((500, 3), -np.log(3)), popularity)
+    metrics = {f"log_likelihood_{name}": -2.0 for name in (*EXPERTS, "uniform", "gate")}
+    folds = {
+        "fold0": {**metrics, "held_out_positions": 300, "fairness": fair},
+        "fold1": {**metrics, "log_likelihood_gate": -1.0, "held_out_positions": 100, "fairness": fair},
+    }
+    described = {"source": "shop.clicks", "sessions": 5_000, "interactions": 9_000, "items": 4}
+    made = Bundle({**built().files, "metrics.json": json.dumps(folds).encode()})
+    config = {**made.config, "input": described}
+    made = Bundle({**made.files, "config.json": json.dumps(config).encode()}).save(tmp_path / "made")
+    text = (tmp_path / "made" / "README.md").read_text()
+    assert "shop.clicks: 5,000 sessions, 9,000 interactions, 4 items" in text
+    assert "| gated mixture | -2.000 | -1.000 | -1.750 |" in text, "by held-out positions"
+    assert text.count("| 1–2 | ") == 2 and "adjusted" in text
+    assert overall({"fold0": {"held_out_positions": 0}}) == {}
+    (tmp_path / "made" / "README.md").unlink()
+    assert Bundle.load(tmp_path / "made").hash == made.hash, "a rendering, no part of the bundle"
+
+
 def test_a_bundle_of_another_version_is_passed_over(tmp_path):
     own = built().save(tmp_path / "ws" / "experts" / "1")
     config = json.loads(own.files["config.json"])
@@ -117,7 +168,7 @@ def test_no_file_is_a_pickle(saved):
     for file in saved.path.iterdir():
         content = file.read_bytes()
         assert not content.startswith((b"\x80", b"PK")), file.name  # pickle, zip of torch.save
-    assert sorted(file.name for file in saved.path.iterdir()) == sorted([*FILES, "hash"])
+    assert sorted(file.name for file in saved.path.iterdir()) == sorted([*FILES, "hash", "README.md"])
 
 
 def test_saving_replaces_and_leaves_nothing_beside(saved):

@@ -14,7 +14,7 @@ import pandas as pd  # noqa: E402
 from pyspark.sql import functions as F  # noqa: E402
 
 from prune_lib import difficulty  # noqa: E402
-from prune_lib.difficulty import percentile_rank, popularity_band, score_sessions  # noqa: E402
+from prune_lib.difficulty import percentile_rank, score_sessions  # noqa: E402
 from prune_lib.errors import BundleError, InputError  # noqa: E402
 from prune_lib.experts.bundle import Bundle  # noqa: E402
 from prune_lib.experts.feed import Feed, write_feed  # noqa: E402
@@ -22,6 +22,7 @@ from prune_lib.experts.mixture import Mixture, standardised_log_popularity  # no
 from prune_lib.experts.models import Gate, make_expert  # noqa: E402
 from prune_lib.experts.settings import EXPERTS, SPREADS, Score, TrainSettings  # noqa: E402
 from prune_lib.experts.training import train_experts  # noqa: E402
+from prune_lib.popularity import popularity_band  # noqa: E402
 from prune_lib.sessions.encoding import encode  # noqa: E402
 
 MAX_LENGTH = 8

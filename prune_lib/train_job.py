@@ -1,0 +1,146 @@
+"""`train`: from a table of sessions to a bundle of experts, and into MLflow's registry where it is asked for.
+
+read -> encode -> train -> keep -> (register)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from prune_lib.errors import InputError, SettingsError
+from prune_lib.experts.card import overall
+from prune_lib.experts.settings import EXPERTS
+from prune_lib.locations import is_location
+from prune_lib.model_store import local_folder, new_folder, track_training
+from prune_lib.preflight import make_demo, open_input_of
+from prune_lib.session import check_runtime, get_spark, measured_joins
+from prune_lib.sessions.encoding import encode
+from prune_lib.sessions.reading import check_sessions, to_sessions
+from prune_lib.settings_train import ExpertsSettings
+from prune_lib.settle import settle
+from prune_lib.stages import Stages
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyspark.sql import SparkSession
+
+    from prune_lib.experts.bundle import Bundle
+
+__all__ = ["Trained", "train"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The result of a training.
+
+    Attributes:
+        text: what is printed.
+        bundle: the experts; None after a dry run.
+        registered: URI in MLflow's registry; None where it was not asked for.
+    """
+
+    text: str
+    bundle: Bundle | None = None
+    registered: str | None = None
+
+    def __str__(self) -> str:
+        """The text for people."""
+        return self.text
+
+
+def train(settings: ExpertsSettings, spark: SparkSession | None = None) -> Trained:
+    """Train experts on a table of sessions.
+
+    Args:
+        settings: what to learn from, how, and where to keep it.
+        spark: the session to use; None takes the running one or builds one.
+
+    Returns:
+        The bundle, and a page about it; with `--dry-run` the plan.
+
+    Raises:
+        UserError: the settings, the input or the output cannot be used as they are; nothing was written.
+        RegistryError: the bundle was written, and MLflow's registry did not take it.
+    """
+    from prune_lib.experts.training import pick_device, train_experts
+
+    spark = spark or get_spark("train")
+    check_runtime(spark)
+    found = open_input_of(spark, settings)
+    folder = _folder(settings)
+    pick_device(settings.training.device)
+    if settings.dry_run:
+        lines = [
+            "Dry run: nothing was computed and nothing was written.",
+            found.describe() if found else f"input {settings.resolved_input}: demo data would be made there",
+            f"experts: a bundle in {folder}",
+        ]
+        if settings.register_as:
+            lines.append(f"registry: a new version of {_uri(settings)}")
+        return Trained("\n".join(lines))
+    stages = Stages()
+    table = found or make_demo(spark, settings, stages, seed=0)
+    with measured_joins(spark):
+        with stages.stage("read") as stage:
+            raw = settle(to_sessions(table))
+            stage.rows = check_sessions(table, raw).n_sessions
+        with stages.stage("encode") as stage:
+            encoded = encode(raw, seed=0)
+            stage.rows = encoded.n_interactions
+        with stages.stage("training") as stage:
+            bundle = train_experts(encoded, settings.training, folder, source=table.location)
+            stage.rows = encoded.n_interactions
+    registered = track_training(settings, table, bundle, stages, settings.register_as, settings.alias)
+    return Trained("\n".join(_lines(settings, bundle, registered, stages)), bundle, registered)
+
+
+def _folder(settings: ExpertsSettings) -> Path:
+    if settings.output is not None:
+        folder = local_folder(settings.output, "--output")
+        if folder.exists() and not (folder / "hash").is_file() and any(folder.iterdir()):
+            raise InputError(
+                f"The folder {folder} is not empty and holds no bundle of experts. Give another --output, or "
+                "empty the folder."
+            )
+        return folder
+    if not is_location(settings.workspace):
+        raise SettingsError(
+            f"the workspace {settings.workspace} is a schema of the catalog, and trained experts need a "
+            "folder. Give one by --output, or a folder (such as a volume's path) by --workspace."
+        )
+    return new_folder(settings.workspace)
+
+
+def _uri(settings: ExpertsSettings) -> str:
+    return f"models:/{settings.register_as}" + (f"@{settings.alias}" if settings.alias else "")
+
+
+def _lines(
+    settings: ExpertsSettings, bundle: Bundle, registered: str | None, stages: Stages
+) -> Iterator[str]:
+    """The summary: likelihoods, fairness, where the bundle is and how it is used."""
+    about: dict[str, Any] = bundle.config["input"]
+    yield f"Trained experts {bundle.version} on {about['source']}, into {bundle.path}"
+    yield (
+        f"  {about['sessions']:,} sessions, {about['interactions']:,} interactions, {about['items']:,} items"
+    )
+    found = overall(bundle.metrics)
+    yield "  held-out log-likelihood of a next item, nats; higher is better"
+    yield "    " + ", ".join(
+        f"{name} {found[f'log_likelihood_{name}']:.3f}"
+        for name in (*EXPERTS, "uniform", "gate")
+        if f"log_likelihood_{name}" in found
+    )
+    yield "  does difficulty go with popularity? Spearman with the target's, 0 is fair"
+    yield "    " + ", ".join(f"{name} {value:+.2f}" for name, value in found.get("spearman", {}).items())
+    yield "  seconds      " + ", ".join(f"{s.name} {s.seconds:.1f}" for s in stages.done)
+    yield from (f"  warning      {w}" for w in stages.warnings)
+    yield ""
+    yield "Use it:"
+    yield ""
+    yield f"  spark-submit jobs/prune.py --ratio 0.1 --input {about['source']} --experts " + (
+        registered or str(bundle.path)
+    )

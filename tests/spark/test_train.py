@@ -1,0 +1,59 @@
+"""`train`: a bundle that pruning runs find, registered where it is asked for; every mistake a message."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from prune_lib import ExpertsSettings, PruneSettings, UserError, prune, train
+from prune_lib.experts.bundle import Bundle
+from prune_lib.model_store import find_bundle
+from tests.spark.sessions import random_sessions
+
+
+@pytest.fixture(scope="module")
+def workspace(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    rows = [(k, items) for k, items in enumerate(random_sessions(61, n=200, items=60))]
+    table = spark.createDataFrame(rows, "session_id bigint, items array<bigint>")
+    table.write.format("delta").save(str(folder / "sessions"))
+    return folder
+
+
+def settings(workspace: Path, **more: object) -> ExpertsSettings:
+    return ExpertsSettings(workspace=str(workspace), training={"epochs": 1}, **more)
+
+
+def test_pruning_finds_what_was_trained_and_what_was_registered(spark: SparkSession, workspace: Path) -> None:
+    done = train(settings(workspace, register_as="shop.experts", alias="champion"), spark)
+    assert done.bundle is not None and done.registered == "models:/shop.experts@champion"
+    assert done.bundle.path is not None and done.bundle.path.parent == workspace / "experts"
+    assert "log-likelihood" in str(done) and "--experts models:/shop.experts@champion" in str(done)
+    assert set(done.bundle.metrics["fold0"]["fairness"]["spearman"]) >= {"gnn", "mixture", "adjusted"}
+    registered = PruneSettings(ratio=0.3, workspace=str(workspace), experts=done.registered)
+    run = prune(registered, spark).run
+    assert run["experts_version"] == done.bundle.version
+    assert all(name != "training" for name, *_ in run["stages"])
+    same = PruneSettings(ratio=0.3, workspace=str(workspace), training={"epochs": 1})
+    found = find_bundle(same, run["input"])
+    assert found is not None and found.version == done.bundle.version
+
+
+def test_a_folder_of_the_users_own(spark: SparkSession, workspace: Path, tmp_path: Path) -> None:
+    done = train(settings(workspace, output=str(tmp_path / "mine")), spark)
+    assert done.registered is None and Bundle.load(tmp_path / "mine").version == done.bundle.version
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("dear")
+    with pytest.raises(UserError, match="is not empty and holds no bundle"):
+        train(settings(workspace, output=str(tmp_path / "full")), spark)
+    assert (tmp_path / "full" / "letter.txt").read_text() == "dear"
+
+
+def test_a_dry_run_writes_nothing(spark: SparkSession, workspace: Path, tmp_path: Path) -> None:
+    done = train(settings(tmp_path, input=str(workspace / "sessions"), dry_run=True), spark)
+    assert "nothing was written" in str(done) and done.bundle is None
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(UserError, match="There is no table"):
+        train(settings(tmp_path, input=str(tmp_path / "none")), spark)
