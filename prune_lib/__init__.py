@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from prune_lib.errors import PruneError, UserError
 from prune_lib.settings import PruneSettings
-from prune_lib.settings_train import ExpertsSettings
+from prune_lib.settings.train import ExpertsSettings
 
 if TYPE_CHECKING:
     from prune_lib.pages import explain

@@ -28,9 +28,9 @@ from prune_lib.errors import EnvironmentProblem, PruneError
 if TYPE_CHECKING:
     from prune_lib.evaluation.settings import EvaluateSettings
     from prune_lib.settings import PruneSettings
-    from prune_lib.settings_explain import ExplainSettings
-    from prune_lib.settings_job import JobSettings, JobText
-    from prune_lib.settings_train import ExpertsSettings
+    from prune_lib.settings.explain import ExplainSettings
+    from prune_lib.settings.job import JobSettings, JobText
+    from prune_lib.settings.train import ExpertsSettings
 
 __all__ = ["evaluate_main", "explain_main", "prune_main", "run_job", "train_main"]
 
@@ -116,7 +116,7 @@ def explain_main(argv: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: with the exit code, where it is not 0.
     """
-    from prune_lib.settings_explain import ExplainSettings
+    from prune_lib.settings.explain import ExplainSettings
 
     def job(settings: ExplainSettings) -> object:
         from prune_lib.pages import explain_settings
@@ -135,7 +135,7 @@ def train_main(argv: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: with the exit code, where it is not 0.
     """
-    from prune_lib.settings_train import ExpertsSettings
+    from prune_lib.settings.train import ExpertsSettings
 
     def job(settings: ExpertsSettings) -> object:
         from prune_lib.train_job import train
@@ -163,7 +163,7 @@ def run_job(
     Returns:
         The exit code.
     """
-    from prune_lib.settings_sources import load
+    from prune_lib.settings.sources import load
 
     lines = _Remembered()
     settings: Settings | None = None

@@ -12,10 +12,11 @@ from typing import Any
 from prune_lib.errors import BundleError, SettingsError
 from prune_lib.experts.bundle import Bundle, check_vocabulary
 from prune_lib.experts.card import overall
+from prune_lib.locations import is_location
 from prune_lib.sessions.encoding import Encoded
 from prune_lib.sessions.reading import InputTable
-from prune_lib.settings import PruneSettings, is_location
-from prune_lib.settings_train import ExpertsSettings
+from prune_lib.settings import PruneSettings
+from prune_lib.settings.train import ExpertsSettings
 from prune_lib.stages import Stages
 from prune_lib.tracking import RegistryError, download_model, register_model, tracked_run
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from prune_lib.lookup import ItemFacts, SamplesFacts, SessionFacts, item_facts, session_facts
 from prune_lib.schemas import REASONS
 from prune_lib.session import get_spark
-from prune_lib.settings_explain import ExplainSettings
+from prune_lib.settings.explain import ExplainSettings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -10,11 +10,12 @@ from pyspark.sql import DataFrame, SparkSession
 
 from prune_lib.baselines import NEEDS_DIFFICULTY, NEEDS_ORDER
 from prune_lib.errors import InputError, SettingsError
+from prune_lib.locations import is_location
 from prune_lib.sessions.encoding import Encoded
 from prune_lib.sessions.opening import has_commit
 from prune_lib.sessions.reading import ColumnNames, InputTable, SessionStats, open_input
-from prune_lib.settings import PruneSettings, is_location
-from prune_lib.settings_train import ExpertsSettings
+from prune_lib.settings import PruneSettings
+from prune_lib.settings.train import ExpertsSettings
 from prune_lib.stages import Stages
 from prune_lib.summary import Summary
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from prune_lib.locations import companion, is_location
 from prune_lib.schemas import REASONS
-from prune_lib.settings import PruneSettings, companion, is_location
+from prune_lib.settings import PruneSettings
 from prune_lib.stages import Stages
 
 __all__ = ["Summary"]

@@ -21,7 +21,7 @@ from pyspark.sql import functions as F
 
 from prune_lib.graph import SessionGraph
 from prune_lib.sessions.encoding import Encoded
-from prune_lib.settings_groups import SuspectsSettings
+from prune_lib.settings.groups import SuspectsSettings
 from prune_lib.settle import settle
 
 __all__ = ["BOT", "NOISE", "Limits", "Suspects", "far_out", "find_suspects", "session_shapes"]

@@ -22,9 +22,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DataType, MapType, StructField, StructType
 
 from prune_lib.errors import InputError, OutputError
+from prune_lib.locations import companion, is_location
 from prune_lib.schemas import PRUNED, TABLE_COMMENTS, conform
 from prune_lib.sessions.opening import has_commit
-from prune_lib.settings import companion, is_location
 
 __all__ = [
     "check_columns",

@@ -18,7 +18,7 @@ from prune_lib.preflight import make_demo, open_input_of
 from prune_lib.session import check_runtime, get_spark, measured_joins
 from prune_lib.sessions.encoding import encode
 from prune_lib.sessions.reading import check_sessions, to_sessions
-from prune_lib.settings_train import ExpertsSettings
+from prune_lib.settings.train import ExpertsSettings
 from prune_lib.settle import settle
 from prune_lib.stages import Stages
 

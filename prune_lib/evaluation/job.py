@@ -30,7 +30,7 @@ from prune_lib.session import check_runtime, get_spark, measured_joins
 from prune_lib.sessions.columns import ColumnNames, InputTable
 from prune_lib.sessions.reading import open_input
 from prune_lib.settings import PruneSettings
-from prune_lib.settings_fields import Method
+from prune_lib.settings.fields import Method
 from prune_lib.stages import Stages
 
 __all__ = ["Evaluation", "evaluate"]

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError, model_valid
 from prune_lib.evaluation.targets.settings import FitSettings
 from prune_lib.locations import is_location, table_in_workspace, workspace_folder
 from prune_lib.settings import PruneSettings
-from prune_lib.settings_fields import (
+from prune_lib.settings.fields import (
     BatchSize,
     Device,
     Distinct,
@@ -23,8 +23,8 @@ from prune_lib.settings_fields import (
     Share,
     TimeColumn,
 )
-from prune_lib.settings_job import JobText, PipelineSettings
-from prune_lib.settings_rules import evaluate_rules
+from prune_lib.settings.job import JobText, PipelineSettings
+from prune_lib.settings.rules import evaluate_rules
 
 __all__ = ["EvaluateSettings", "FitSettings", "Regime", "Samples", "Target"]
 

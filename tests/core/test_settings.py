@@ -11,17 +11,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from prune_lib.errors import SettingsError
-from prune_lib.locations import is_within, normalised
-from prune_lib.settings import (
-    PruneSettings,
-    companion,
-    is_location,
-    load_settings,
-    settings_hash,
-    table_in_workspace,
-)
-from prune_lib.settings_document import default_yaml
-from prune_lib.settings_options import options_of
+from prune_lib.locations import companion, is_location, is_within, normalised, table_in_workspace
+from prune_lib.settings import PruneSettings, load_settings, settings_hash
+from prune_lib.settings.document import default_yaml
+from prune_lib.settings.options import options_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -192,7 +185,7 @@ def test_ways_to_write_the_same(file) -> None:
 
 def test_the_default_file_is_the_defaults() -> None:
     path = ROOT / "conf" / "default.yaml"
-    # Where this fails: python -m prune_lib.settings_document > conf/default.yaml
+    # Where this fails: python -m prune_lib.settings.document > conf/default.yaml
     assert path.read_text() == default_yaml()
     s = load_settings(["--config", str(path), "--ratio", "0.1"], {})
     assert s.model_copy(update={"config": None}) == PruneSettings(ratio=0.1)

@@ -13,9 +13,9 @@ from prune_lib.errors import SettingsError
 from prune_lib.evaluation.settings import EvaluateSettings
 from prune_lib.evaluation.targets.settings import FitSettings
 from prune_lib.settings import load_settings
-from prune_lib.settings_document import default_yaml
-from prune_lib.settings_options import options_of, written
-from prune_lib.settings_sources import load
+from prune_lib.settings.document import default_yaml
+from prune_lib.settings.options import options_of, written
+from prune_lib.settings.sources import load
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -263,7 +263,7 @@ def test_the_model_is_strict_and_frozen() -> None:
 
 def test_the_file_of_all_settings_is_the_defaults() -> None:
     path = ROOT / "conf" / "evaluate.yaml"
-    # Where this fails: python -m prune_lib.settings_document evaluate > conf/evaluate.yaml
+    # Where this fails: python -m prune_lib.settings.document evaluate > conf/evaluate.yaml
     assert path.read_text() == default_yaml(EvaluateSettings)
     s = settings("--config", str(path))
     assert s.model_copy(update={"config": None}) == EvaluateSettings()

@@ -8,9 +8,9 @@ import pytest
 
 from prune_lib.cli import explain_main
 from prune_lib.errors import SettingsError
-from prune_lib.settings_document import default_yaml
-from prune_lib.settings_explain import ExplainSettings
-from prune_lib.settings_sources import load
+from prune_lib.settings.document import default_yaml
+from prune_lib.settings.explain import ExplainSettings
+from prune_lib.settings.sources import load
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,7 +28,7 @@ def test_flags() -> None:
 
 def test_the_file_of_all_settings_is_the_defaults() -> None:
     path = ROOT / "conf" / "explain.yaml"
-    # Where this fails: python -m prune_lib.settings_document explain > conf/explain.yaml
+    # Where this fails: python -m prune_lib.settings.document explain > conf/explain.yaml
     assert path.read_text() == default_yaml(ExplainSettings)
     s = settings("--config", str(path), "--session", "1")
     assert s.model_copy(update={"config": None}) == ExplainSettings(session="1")

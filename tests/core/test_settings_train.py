@@ -8,9 +8,9 @@ import pytest
 
 from prune_lib.cli import train_main
 from prune_lib.errors import SettingsError
-from prune_lib.settings_document import default_yaml
-from prune_lib.settings_sources import load
-from prune_lib.settings_train import ExpertsSettings
+from prune_lib.settings.document import default_yaml
+from prune_lib.settings.sources import load
+from prune_lib.settings.train import ExpertsSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,7 +28,7 @@ def test_flags() -> None:
 
 def test_the_file_of_all_settings_is_the_defaults() -> None:
     path = ROOT / "conf" / "train.yaml"
-    # Where this fails: python -m prune_lib.settings_document train > conf/train.yaml
+    # Where this fails: python -m prune_lib.settings.document train > conf/train.yaml
     assert path.read_text() == default_yaml(ExpertsSettings)
     assert settings("--config", str(path)).model_copy(update={"config": None}) == ExpertsSettings()
 

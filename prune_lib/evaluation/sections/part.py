@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_args
 
 from prune_lib.evaluation.intervals import Interval
 from prune_lib.evaluation.settings import Regime, Samples, Target
-from prune_lib.settings_fields import Method
+from prune_lib.settings.fields import Method
 
 __all__ = ["NOTHING", "ORDER", "RECALL", "SAMPLES", "Found", "Key", "Part"]
 

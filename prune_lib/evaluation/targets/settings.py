@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from prune_lib.settings_fields import Distinct
+from prune_lib.settings.fields import Distinct
 
 __all__ = ["COUNTED", "NEURAL", "FitSettings"]
 

@@ -1,4 +1,4 @@
-"""What can be set: one model is the YAML file, the environment, the flags and their help.
+"""What can be set about a pruning run: one model is the YAML file, the environment, the flags and their help.
 
 `load_settings` reads all three (flags win over environment, over file, over defaults) and reports
 every mistake at once; the model itself can be built in a program: `PruneSettings(ratio=0.1)`.
@@ -13,9 +13,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from prune_lib.experts.settings import Score, TrainSettings
-from prune_lib.locations import companion, is_location, table_in_workspace
-from prune_lib.settings_fields import (
+from prune_lib.experts.settings import Score
+from prune_lib.locations import is_location, table_in_workspace
+from prune_lib.settings.fields import (
     BatchSize,
     Device,
     Distinct,
@@ -28,23 +28,10 @@ from prune_lib.settings_fields import (
     Timestamp,
     Version,
 )
-from prune_lib.settings_groups import DemoSettings, PropagationSettings, SamplingSettings, SuspectsSettings
-from prune_lib.settings_job import JobText, PipelineSettings
-from prune_lib.settings_rules import prune_rules
+from prune_lib.settings.job import JobText, PipelineSettings
+from prune_lib.settings.rules import prune_rules
 
-__all__ = [
-    "DemoSettings",
-    "PropagationSettings",
-    "PruneSettings",
-    "SamplingSettings",
-    "SuspectsSettings",
-    "TrainSettings",
-    "companion",
-    "is_location",
-    "load_settings",
-    "settings_hash",
-    "table_in_workspace",
-]
+__all__ = ["PruneSettings", "load_settings", "settings_hash"]
 
 # Do not decide what comes out: where things lie, how the job is run.
 _NOT_HASHED: Any = {
@@ -211,6 +198,6 @@ def load_settings(
         SettingsError: every mistake at once, each with its value, where it came from and the fix.
         SystemExit: --help was printed.
     """
-    from prune_lib.settings_sources import load
+    from prune_lib.settings.sources import load
 
     return load(PruneSettings, argv, environ)

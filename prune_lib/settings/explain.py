@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from prune_lib.locations import table_in_workspace
-from prune_lib.settings_job import JobSettings, JobText
-from prune_lib.settings_rules import explain_rules
+from prune_lib.settings.job import JobSettings, JobText
+from prune_lib.settings.rules import explain_rules
 
 __all__ = ["ExplainSettings"]
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, Field, model_validator
 
 from prune_lib.experts.settings import TrainSettings
-from prune_lib.settings_groups import (
+from prune_lib.settings.groups import (
     STRICT,
     DemoSettings,
     PropagationSettings,

@@ -1,6 +1,6 @@
-"""The file of all settings: `python -m prune_lib.settings_document > conf/default.yaml`.
+"""The file of all settings: `python -m prune_lib.settings.document > conf/default.yaml`.
 
-Of another job: `python -m prune_lib.settings_document evaluate > conf/evaluate.yaml`, and so on.
+Of another job: `python -m prune_lib.settings.document evaluate > conf/evaluate.yaml`, and so on.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 
 from prune_lib.evaluation.settings import EvaluateSettings
 from prune_lib.settings import PruneSettings
-from prune_lib.settings_explain import ExplainSettings
-from prune_lib.settings_job import JobSettings
-from prune_lib.settings_options import Option, options_of, written
-from prune_lib.settings_train import ExpertsSettings
+from prune_lib.settings.explain import ExplainSettings
+from prune_lib.settings.job import JobSettings
+from prune_lib.settings.options import Option, options_of, written
+from prune_lib.settings.train import ExpertsSettings
 
 __all__ = ["default_yaml"]
 

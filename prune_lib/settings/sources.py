@@ -18,11 +18,11 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from prune_lib.errors import SettingsError
-from prune_lib.settings_fields import Advice
-from prune_lib.settings_file import from_file
-from prune_lib.settings_flags import from_flags
-from prune_lib.settings_job import JobSettings
-from prune_lib.settings_options import (
+from prune_lib.settings.fields import Advice
+from prune_lib.settings.file import from_file
+from prune_lib.settings.flags import from_flags
+from prune_lib.settings.job import JobSettings
+from prune_lib.settings.options import (
     Given,
     Option,
     bounds_of,

@@ -18,7 +18,7 @@ from prune_lib.locations import (
     normalised,
     table_in_workspace,
 )
-from prune_lib.settings_fields import Method
+from prune_lib.settings.fields import Method
 
 __all__ = ["evaluate_rules", "explain_rules", "prune_rules", "train_rules"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from prune_lib.settings_job import JobText
-from prune_lib.settings_options import Given, Option, did_you_mean, domain
+from prune_lib.settings.job import JobText
+from prune_lib.settings.options import Given, Option, did_you_mean, domain
 
 __all__ = ["from_file"]
 

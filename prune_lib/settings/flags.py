@@ -12,8 +12,8 @@ from typing import Any, Literal, NoReturn
 from pydantic.fields import FieldInfo
 
 from prune_lib.errors import SettingsError
-from prune_lib.settings_job import JobText
-from prune_lib.settings_options import (
+from prune_lib.settings.job import JobText
+from prune_lib.settings.options import (
     Given,
     Option,
     did_you_mean,

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from prune_lib.settings_job import JobSettings
+from prune_lib.settings.job import JobSettings
 
 __all__ = [
     "Given",

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from prune_lib.experts.settings import TrainSettings
 from prune_lib.locations import table_in_workspace
-from prune_lib.settings_fields import (
+from prune_lib.settings.fields import (
     ItemColumn,
     OrderColumn,
     SessionColumn,
@@ -17,9 +17,9 @@ from prune_lib.settings_fields import (
     Timestamp,
     Version,
 )
-from prune_lib.settings_groups import DemoSettings
-from prune_lib.settings_job import JobSettings, JobText
-from prune_lib.settings_rules import train_rules
+from prune_lib.settings.groups import DemoSettings
+from prune_lib.settings.job import JobSettings, JobText
+from prune_lib.settings.rules import train_rules
 
 __all__ = ["ExpertsSettings"]
 
