@@ -3,6 +3,8 @@ VENV ?= .venv
 PYTHON ?=
 # More flags for the job: make prune ARGS="--input clicks --output kept"
 ARGS ?=
+# Test files that run side by side, each set with a Spark of its own; 0: one after the other.
+WORKERS ?= 2
 
 BIN := $(VENV)/bin
 
@@ -50,9 +52,11 @@ results: setup ## Regenerate docs/results.md from the data sets in DATA: hours; 
 	$(EVALUATE) $(DIGINETICA) --ratios 0.1,0.3 --regimes steps --seeds 1 \
 	  --targets gru4rec,sasrec,srgnn,item-knn,session-knn,markov
 
+PYTEST := "$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile --doctest-modules
+
 test: setup ## Run every test, those without Spark first
-	"$(BIN)/python" -m pytest --doctest-modules scripts/environment tests/core
-	"$(BIN)/python" -m pytest --doctest-modules prune_lib tests/spark tests/e2e
+	$(PYTEST) scripts/environment tests/core
+	$(PYTEST) prune_lib tests/spark tests/e2e
 
 lint: setup ## Check style and types
 	"$(BIN)/ruff" check .

@@ -16,6 +16,7 @@ DEV = [
     "pandas-stubs",
     "pre-commit",
     "pytest",
+    "pytest-xdist",
     "ruff",
     "scipy",
     "types-PyYAML",
