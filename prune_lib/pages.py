@@ -285,8 +285,7 @@ def _reason(name: str) -> str:
 def _source(run: Mapping[str, Any]) -> str:
     version = "" if run["input_version"] is None else f", version {run['input_version']}"
     return (
-        f"Run {run['run_id']}: {run['method']}, {100 * run['ratio']:g} % of the "
-        f"{'samples' if _units(run) == 'samples' else run['budget']} of "
+        f"Run {run['run_id']}: {run['method']}, {100 * run['ratio']:g} % of the {run['budget']} of "
         f"{run['input']}{version}."
     )
 

@@ -111,7 +111,7 @@ def run_of(
         "method": settings.method,
         "unit": settings.unit,
         "ratio": settings.ratio,
-        "budget": settings.budget,
+        "budget": settings.counted,
         "seed": settings.seed,
         "settings": settings.model_dump_json(),
         "settings_hash": settings_hash(settings),

@@ -219,7 +219,7 @@ RUNS = (
         "that predict it, and a sample counts as one interaction",
     ),
     OutColumn("ratio", "double", "Share of the data to keep, in (0, 1]", True),
-    OutColumn("budget", "string", "What the ratio counts: interactions or sessions", True),
+    OutColumn("budget", "string", "What the ratio counts: interactions, sessions or samples", True),
     OutColumn("seed", "bigint", "Seed of every random choice", True),
     OutColumn("settings", "string", "All settings of the run, JSON", True),
     OutColumn("settings_hash", "string", "Hash of the settings that decide the result", True),

@@ -135,7 +135,8 @@ def test_kept_samples_are_prefixes_of_the_input(spark: SparkSession, workspace: 
     assert kept["prune_weight"].sum() == pytest.approx(n)
     assert kept["items"].map(tuple).is_unique, "a prefix that two sessions begin with is kept once"
     run = read(spark, workspace / "pruned_runs").iloc[0]
-    assert (run["unit"], run["sessions_before"], run["sessions_after"]) == ("prefix", n, len(kept))
+    assert (run["unit"], run["budget"], run["sessions_before"]) == ("prefix", "samples", n)
+    assert run["sessions_after"] == len(kept)
 
 
 def test_every_sample_has_a_decision_that_adds_up(spark: SparkSession, workspace: Path) -> None:
