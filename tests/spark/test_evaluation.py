@@ -284,7 +284,7 @@ def test_validation_chooses_and_samples_and_ablations_run(
         fit=fit,
         ratios=(0.3,),
         samples=("positions", "prefixes", "last"),
-        ablations=("kappa=0", "uniform", "no-cross-fitting", "raw", "shuffled", "items-only", "unit=prefix"),
+        ablations=("kappa=0", "uniform", "no-cross-fitting", "el2n", "shuffled", "items-only", "unit=prefix"),
     )
     evaluate(settings, spark)
     values = spark.read.format("delta").load(str(tmp_path / "ws" / "evaluation")).toPandas()
