@@ -228,8 +228,10 @@ def _telling(argv: Sequence[str]) -> list[str]:
 
     >>> _telling(["--seeds", "2", "--workspace", "/tmp/w", "--workspace=x", "--quick"])
     ['--seeds', '2', '--quick']
+    >>> _telling([])
+    []
     """
-    after = ["", *argv[:-1]]
+    after = ["", *argv][: len(argv)]
     return [
         word
         for word, before in zip(argv, after, strict=True)

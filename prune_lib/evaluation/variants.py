@@ -10,8 +10,8 @@ from prune_lib.errors import SettingsError
 
 __all__ = ["ABLATIONS", "Variant", "check_ablations", "named"]
 
-# So large a weight of target items leaves transitions nothing, and one of 0 leaves items nothing.
-_ITEMS_ONLY = 1e6
+# So large a weight of target items leaves transitions a thousandth, and one of 0 leaves items nothing.
+_ITEMS_ONLY = 1e3
 # Ages lie in [0, 1]: with so long a half-life all sessions count alike.
 _NO_RECENCY = 1e6
 

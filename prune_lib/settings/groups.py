@@ -45,6 +45,8 @@ class SamplingSettings(BaseModel):
     lambda_items: float = Field(
         default=1.0,
         ge=0,
+        # Gains are integers in units of 2^-52: what everything together is worth must stay below 2^11.
+        le=1000,
         description="Weight of all target items together, beside 1 for all transitions.",
     )
     max_distance: int = Field(

@@ -14,6 +14,7 @@ from prune_lib.patterns import session_edges
 from prune_lib.popularity import gini, popularity_bands
 from prune_lib.sampling.gains import FULL, GAIN_UNIT, Objective, contributions, sum_by_row
 from prune_lib.sampling.greedy import _compiled, lazy_greedy
+from prune_lib.settings import SamplingSettings
 from tests.core.plain_greedy import plain_lazy_greedy
 from tests.reference import Graph, build_graph, greedy, objective
 
@@ -300,3 +301,13 @@ def test_gini_by_its_definition() -> None:
     values = np.random.default_rng(0).integers(0, 50, 60)
     pairs = np.abs(values[:, None] - values[None, :]).sum()
     assert gini(values) == pytest.approx(pairs / (2 * values.size * values.sum()))
+
+
+def test_the_largest_weight_of_the_items_does_not_overflow_a_gain() -> None:
+    """All target items in one session, at once: it was a negative gain, and the best session came last."""
+    largest = next(m.le for m in SamplingSettings.model_fields["lambda_items"].metadata if hasattr(m, "le"))
+    objective = Objective.empty(np.full(4, largest / 4), np.zeros(4, dtype=bool), 6)
+    saturation = objective.saturation(FULL * 6)
+    patterns, messages = np.arange(4, dtype=np.int32), np.full(4, FULL * 6, dtype=np.int32)
+    gains = contributions(objective.offer(), saturation, patterns, messages)
+    assert (gains > 0).all() and gains.sum() / GAIN_UNIT == pytest.approx(largest, rel=1e-6)
