@@ -77,6 +77,8 @@ def explain_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
         out.append(
             "there is nothing to explain: give the id of a session by --session, or of an item by --item."
         )
+    elif values["length"] is not None and values["session"] is None:
+        out.append(f"{origin('length')} names a sample of a session: give the session's id by --session.")
     return out
 
 

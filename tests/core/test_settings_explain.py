@@ -42,6 +42,8 @@ def test_the_file_of_all_settings_is_the_defaults() -> None:
         (["--sesion", "4711"], "--sesion is not a flag. Did you mean --session?"),
         (["--session", "1", "--output", "a.b.c.d"], "has 4 parts"),
         (["--session", "1", "--lines", "0"], "must be 1 or more; got 0"),
+        (["--item", "1", "--length", "3"], "names a sample of a session: give the session's id"),
+        (["--session", "1", "--length", "1"], "must be 2 or more; got 1"),
     ],
 )
 def test_mistakes(flags: list[str], said: str) -> None:
