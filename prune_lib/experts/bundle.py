@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Bundle", "check_vocabulary"]
 
 #: The format of the folder; raised when an older reader could misread it.
-FORMAT = 1
+FORMAT = 2
 FOLDS = (0, 1)
 _WEIGHTS = tuple(f"{kind}-fold{fold}.safetensors" for fold in FOLDS for kind in ("experts", "gate"))
 #: The order in which the contents enter the hash.

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from prune_lib.experts.models import Expert, Gate, gate_features
 from prune_lib.experts.settings import EXPERTS
@@ -22,6 +23,9 @@ __all__ = ["Mixture", "Normaliser", "SharedNegatives", "standardised_log_popular
 #: cache.
 BLOCK_POSITIONS = 1024
 BLOCK_ITEMS = 4096
+#: Positions are filled up to a multiple of this: a matrix product of very few rows goes another way and
+#: differs in its last bits, and a prediction's loss is not to depend on those beside it.
+POSITION_STEP = 128
 
 
 def standardised_log_popularity(popularity: npt.NDArray[np.int64]) -> Tensor:
@@ -94,25 +98,31 @@ class Normaliser:
         """Return the scores [N] of targets, before they are normalised."""
         return (h * self.table[targets]).sum(dim=1) + self.bias[targets]
 
-    def log_probability(self, h: Tensor, targets: Tensor) -> Tensor:
-        """Return log p(target) [N] for states h [N, d] and item indices [N]."""
+    def z(self, h: Tensor) -> Tensor:
+        """Return Z [N], float64, of states h [N, d]; nothing of the targets is in it."""
+        return _sum(h, self._summed, self._summed_bias)
+
+    def log_probability(self, h: Tensor, targets: Tensor, z: Tensor | None = None) -> Tensor:
+        """Return log p(target) [N] for states h [N, d], item indices [N] and what `z` returns."""
         score = self.score(h, targets)
-        total = _sum(h, self._summed, self._summed_bias)
+        total = self.z(h) if z is None else z
         if self._weight_of is not None:
-            total += score.exp() * (1.0 - self._weight_of[targets])
+            total = total + score.exp() * (1.0 - self._weight_of[targets])
         return score - total.log().float()
 
 
 def _sum(h: Tensor, table: Tensor, bias: Tensor) -> Tensor:
     # Scores are bounded by the scale (at most 50), so that exp stays within float32 without a
     # maximum.
+    n = len(h)
+    h = F.pad(h, (0, 0, 0, -n % POSITION_STEP))
     total = torch.zeros(len(h), dtype=torch.float64, device=h.device)
     for i in range(0, len(h), BLOCK_POSITIONS):
         for j in range(0, len(table), BLOCK_ITEMS):
             block = slice(j, j + BLOCK_ITEMS)
             scores = torch.addmm(bias[block], h[i : i + BLOCK_POSITIONS], table[block].T)
             total[i : i + BLOCK_POSITIONS] += scores.exp_().sum(dim=1)
-    return total
+    return total[:n]
 
 
 class Mixture(nn.Module):
@@ -177,11 +187,10 @@ class Mixture(nn.Module):
 
     @torch.inference_mode()
     def gate_inputs(self, batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-        """Return the gate's features [N, 3 d + 3] and the experts' log p [N, 3] of targets."""
+        """Return the gate's features [N, 6] and the experts' log p [N, 3] of targets."""
         device = self.log_popularity.device
         found = [self._scored(items.to(device))[1:3] for items in batches]
-        width = self.gate.hidden.in_features
-        features = [f for f, _ in found] or [torch.empty(0, width, device=device)]
+        features = [f for f, _ in found] or [torch.empty(0, Gate.INPUTS, device=device)]
         log_p = [p for _, p in found] or [torch.empty(0, len(self.experts), device=device)]
         return torch.cat(features), torch.cat(log_p)
 
@@ -192,11 +201,12 @@ class Mixture(nn.Module):
         states = [expert.states(inputs) for expert in self._experts()]
         wanted = targets[valid]
         own = [h[valid] for h in states]
+        z = [normaliser.z(h) for normaliser, h in zip(self.normalisers(), own, strict=True)]
         log_p = [
-            normaliser.log_probability(h, wanted)
-            for normaliser, h in zip(self.normalisers(), own, strict=True)
+            normaliser.log_probability(h, wanted, of_h)
+            for normaliser, h, of_h in zip(self.normalisers(), own, z, strict=True)
         ]
-        features = gate_features(states, inputs, self.log_popularity)[valid]
+        features = gate_features(inputs, self.log_popularity, valid, [x.log().float() for x in z])
         return valid, features, torch.stack(log_p, dim=1), own, wanted
 
     def to_bytes(self) -> tuple[bytes, bytes]:
@@ -215,7 +225,7 @@ class Mixture(nn.Module):
         with torch.device("meta"):  # no time lost on random tables that the weights replace at once
             mixture = cls(
                 [Expert(kind, n_items, dim, max_length, 0.0) for kind in EXPERTS],
-                Gate(dim),
+                Gate(),
                 torch.empty(n_items + 1),
             )
         mixture.load_state_dict(state, assign=True)

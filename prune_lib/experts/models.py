@@ -226,37 +226,56 @@ def make_expert(
 
 
 class Gate(nn.Module):
-    """MLP from states, popularity statistics and position to a softmax over the experts.
+    """MLP from what is known before the target to a softmax over the experts.
 
-    The last layer starts at zero, so that an untrained gate is the uniform mixture.
+    Its inputs are few, because few predictions teach it (a tenth of a fold): with the experts' states
+    among them, 195 inputs, it hardly beat a uniform mixture (docs/experts.md). The last layer starts at
+    zero, so that an untrained gate is the uniform mixture.
     """
 
-    def __init__(self, dim: int, dropout: float = 0.3) -> None:
-        """Build a gate over `len(EXPERTS)` experts of width `dim`."""
+    #: log popularity of the last item and its mean over the prefix, log position, and log Z of each expert
+    INPUTS = 3 + len(EXPERTS)
+    HIDDEN = 32
+
+    centre: Tensor
+    spread: Tensor
+
+    def __init__(self) -> None:
+        """Build an untrained gate."""
         super().__init__()
-        self.hidden = nn.Linear(len(EXPERTS) * dim + 3, dim)
-        self.drop = Dropout(dropout)
-        self.last = nn.Linear(dim, len(EXPERTS))
+        self.register_buffer("centre", torch.zeros(self.INPUTS))
+        self.register_buffer("spread", torch.ones(self.INPUTS))
+        self.hidden = nn.Linear(self.INPUTS, self.HIDDEN)
+        self.last = nn.Linear(self.HIDDEN, len(EXPERTS))
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
+    def standardise(self, features: Tensor) -> None:
+        """Take centre and spread of the inputs from those [N, INPUTS] that the gate is trained on."""
+        if len(features) > 1:
+            self.centre = features.mean(dim=0)
+            self.spread = features.std(dim=0).clamp(min=1e-3)
+
     def forward(self, features: Tensor) -> Tensor:
-        """Return log g, [N, 3], for features [N, 3 d + 3] as `gate_features` makes them."""
-        return F.log_softmax(self.last(self.drop(torch.relu(self.hidden(features)))), dim=-1)
+        """Return log g, [N, 3], for features [N, INPUTS] as `gate_features` makes them."""
+        inputs = (features - self.centre) / self.spread
+        return F.log_softmax(self.last(torch.relu(self.hidden(inputs))), dim=-1)
 
 
-def gate_features(states: list[Tensor], items: Tensor, log_popularity: Tensor) -> Tensor:
-    """Return the gate's inputs [B, T, 3 d + 3].
+def gate_features(items: Tensor, log_popularity: Tensor, valid: Tensor, log_z: list[Tensor]) -> Tensor:
+    """Return the gate's inputs [N, INPUTS].
 
     Args:
-        states: one [B, T, d] per expert (unit length times scale; brought to unit length here).
-        items: item indices [B, T].
+        items: item indices [B, T], `n_items` where padded or unknown.
         log_popularity: log(1 + sessions) per item, standardised, 0 for the row of unknown, [n_items
             + 1].
+        valid: the N positions that are asked for, bool [B, T].
+        log_z: log of each expert's normaliser there [N]: how many items it deems possible. Nothing of
+            the target may be in it.
     """
     of_last = log_popularity[items]
     counts = torch.arange(1, items.shape[1] + 1, device=items.device, dtype=of_last.dtype)
     mean = of_last.cumsum(dim=1) / counts
     position = counts.log().expand_as(of_last)
-    unit = [F.normalize(h, dim=-1) * h.shape[-1] ** 0.5 for h in states]
-    return torch.cat([*unit, torch.stack([of_last, mean, position], dim=-1)], dim=-1)
+    known = [x[valid] for x in (of_last, mean, position)]
+    return torch.stack([*known, *log_z], dim=1)

@@ -6,6 +6,7 @@ the sessions of the other fold, so that a session's difficulty is never memory o
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import shutil
@@ -44,6 +45,9 @@ FOLDS = (0, 1)
 #: Interactions from which two processes are worth their start (about 4 s each to import torch).
 PARALLEL_FROM = 50_000
 _LIKELIHOOD = "log_likelihood_"
+#: Parts of the gate's cross-validation, and passes without a gain after which it ends.
+_GATE_PARTS = 5
+_GATE_PATIENCE = 5
 
 
 def train_experts(
@@ -229,7 +233,7 @@ def train_fold(
         fitted = time.perf_counter()
         mixture = Mixture(
             experts=[learner.expert for learner in learners],
-            gate=Gate(settings.dim).to(device),
+            gate=Gate().to(device),
             log_popularity=standardised_log_popularity(popularity).to(device),
         ).eval()
         metrics = _fit_gate(mixture, parts, settings, fold, popularity)
@@ -382,33 +386,7 @@ def _fit_gate(
     held_inputs, held_log_p = mixture.gate_inputs(held)
     mixture.forget()  # they hold the weights once more, and where these were trained
     gate = mixture.gate
-    # A tenth of the gate's own positions decides when it stops; the holdout only reports.
-    cut = len(inputs) - len(inputs) // 10
-    best, best_state, stale = float("-inf"), {k: v.clone() for k, v in gate.state_dict().items()}, 0
-    optimiser = torch.optim.AdamW(gate.parameters(), lr=1e-3, weight_decay=0.05)
-    for _ in range(settings.gate_epochs if cut else 0):
-        gate.train()
-        for rows in torch.split(torch.randperm(cut), 512):
-            rows = rows.to(inputs.device)
-            optimiser.zero_grad(set_to_none=True)
-            loss = -torch.logsumexp(gate(inputs[rows]) + log_p[rows], dim=1).mean()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-        gate.eval()
-        with torch.inference_mode():
-            decided = slice(cut, None) if cut < len(inputs) else slice(None)
-            likelihood = float(torch.logsumexp(gate(inputs[decided]) + log_p[decided], dim=1).mean())
-        if likelihood > best + 1e-5:
-            best, best_state, stale = (
-                likelihood,
-                {k: v.clone() for k, v in gate.state_dict().items()},
-                0,
-            )
-        else:
-            stale += 1
-        if stale >= 3:
-            break
-    gate.load_state_dict(best_state)
+    _train_gate(gate, inputs, log_p, settings.gate_epochs)
     gate.eval().requires_grad_(False)
     if not len(held_inputs):
         held, held_inputs, held_log_p = own, inputs, log_p
@@ -418,7 +396,7 @@ def _fit_gate(
     with torch.inference_mode():
         uniform = float(torch.logsumexp(held_log_p - np.log(len(EXPERTS)), dim=1).mean())
         weights = gate(held_inputs)
-        gated = float(torch.logsumexp(weights + held_log_p, dim=1).mean())
+    gated = _gated(gate, held_inputs, held_log_p)
     metrics: dict[str, Any] = {
         "held_out_positions": len(held_inputs),
         "normaliser": "exact" if exact else "estimated",
@@ -434,3 +412,57 @@ def _fit_gate(
             held_log_p.double().cpu().numpy(), weights.double().cpu().numpy(), popularity[targets]
         ),
     }
+
+
+def _train_gate(gate: Gate, inputs: Tensor, log_p: Tensor, epochs: int) -> None:
+    """Train a gate for as many passes as are best for the predictions that it was not trained on.
+
+    Those are found by cross-validation in `_GATE_PARTS` parts: a gate is cheap, its predictions may be few,
+    and a tenth of them would be too few to decide on. Where no pass is better than none, the gate stays the
+    uniform mixture that it starts as.
+
+    Args:
+        gate: untrained.
+        inputs: see `gate_features`, [N, 6].
+        log_p: of the targets under the experts [N, 3].
+        epochs: passes at most.
+    """
+    if len(inputs) < _GATE_PARTS:
+        return
+    gate.standardise(inputs)
+    part = torch.arange(len(inputs), device=inputs.device) * _GATE_PARTS // len(inputs)
+    tried = [(_GateLearner(copy.deepcopy(gate)), part == k) for k in range(_GATE_PARTS)]
+    best, wanted = _gated(gate, inputs, log_p), 0
+    for epoch in range(1, epochs + 1):
+        held = 0.0
+        for learner, out in tried:
+            learner.pass_over(inputs[~out], log_p[~out])
+            held += _gated(learner.gate, inputs[out], log_p[out]) * int(out.sum())
+        if held / len(inputs) > best + 1e-5:
+            best, wanted = held / len(inputs), epoch
+        elif epoch - wanted >= _GATE_PATIENCE:
+            break
+    learner = _GateLearner(gate)
+    for _ in range(wanted):
+        learner.pass_over(inputs, log_p)
+
+
+class _GateLearner:
+    """A gate and its optimiser."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+        self._optimiser = torch.optim.AdamW(gate.parameters(), lr=1e-2, weight_decay=0.01)
+
+    def pass_over(self, inputs: Tensor, log_p: Tensor) -> None:
+        for rows in torch.split(torch.randperm(len(inputs)).to(inputs.device), 512):
+            self._optimiser.zero_grad(set_to_none=True)
+            loss = -torch.logsumexp(self.gate(inputs[rows]) + log_p[rows], dim=1).mean()
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._optimiser.step()
+
+
+@torch.inference_mode()
+def _gated(gate: Gate, inputs: Tensor, log_p: Tensor) -> float:
+    """Mean log-likelihood of the mixture."""
+    return float(torch.logsumexp(gate(inputs) + log_p, dim=1).mean())

@@ -35,7 +35,7 @@ POPULARITY = np.array([4, 3, 2, 1], dtype=np.int64)
 def mixture(seed: int) -> Mixture:
     torch.manual_seed(seed)
     experts = [make_expert(kind, POPULARITY, dim=8, max_length=10, dropout=0.0) for kind in EXPERTS]
-    return Mixture(experts, Gate(8), standardised_log_popularity(POPULARITY)).eval()
+    return Mixture(experts, Gate(), standardised_log_popularity(POPULARITY)).eval()
 
 
 def built() -> Bundle:

@@ -62,9 +62,7 @@ def test_the_graph_expert_sees_neighbours_and_repeats():
 
 def mixture() -> Mixture:
     popularity = np.arange(N_ITEMS, 0, -1, dtype=np.int64)
-    return Mixture(
-        [expert(kind) for kind in EXPERTS], Gate(DIM), standardised_log_popularity(popularity)
-    ).eval()
+    return Mixture([expert(kind) for kind in EXPERTS], Gate(), standardised_log_popularity(popularity)).eval()
 
 
 def test_log_probabilities_are_those_of_the_whole_softmax():

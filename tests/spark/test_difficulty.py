@@ -55,7 +55,7 @@ def encoded(spark):
 def random_mixture(popularity, seed: int) -> Mixture:
     torch.manual_seed(seed)
     experts = [make_expert(kind, popularity, dim=8, max_length=MAX_LENGTH, dropout=0.0) for kind in EXPERTS]
-    gate = Gate(8)
+    gate = Gate()
     torch.nn.init.normal_(gate.last.weight)
     return Mixture(experts, gate, standardised_log_popularity(popularity)).eval()
 
