@@ -27,6 +27,17 @@ import numpy.typing as npt
 
 from prune_lib.experts.bundle import Bundle, check_vocabulary
 from prune_lib.experts.feed import with_bucket
+from prune_lib.experts.scoring import (
+    BLOCK_POSITIONS,
+    BLOCK_SCHEMA,
+    MEANS,
+    MICRO,
+    SAMPLE_SCHEMA,
+    cached_mixture,
+    score_block,
+    task_device,
+    with_windows,
+)
 from prune_lib.experts.settings import EXACT_LIMIT, EXPERTS, NEGATIVES, SPREADS, Score
 from prune_lib.popularity import popularity_band
 
@@ -34,7 +45,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import Column, DataFrame
 
-    from prune_lib.experts.mixture import Mixture
     from prune_lib.sessions.encoding import Encoded
 
 __all__ = [
@@ -46,23 +56,6 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-
-#: Losses enter sums over the input as integers of this unit.
-MICRO = 1_000_000
-#: Padded positions in a block, about: enough batches to be worth a group, few enough to spread over
-#: cores.
-BLOCK_POSITIONS = 16_384
-#: score columns that come out of the UDF as they are (rounded later)
-_MEANS = (
-    *(f"difficulty_{kind}" for kind in EXPERTS),
-    *(f"gate_{kind}" for kind in EXPERTS),
-    "disagreement",
-)
-_DOUBLES = ", ".join(f"{name} DOUBLE" for name in _MEANS)
-#: `spread`: the score, where it is one of SPREADS
-_BLOCK_SCHEMA = f"sid BIGINT, losses ARRAY<BIGINT>, bands ARRAY<INT>, {_DOUBLES}, spread DOUBLE"
-#: of samples, a row a scored position
-_SAMPLE_SCHEMA = f"sid BIGINT, length INT, loss BIGINT, band INT, {_DOUBLES}, spread DOUBLE"
 
 
 @dataclass(frozen=True)
@@ -147,20 +140,17 @@ def score_sessions(
     from pyspark.sql import functions as F
 
     index = _bundle_index(encoded, bundle, max_unknown)
-    bands = popularity_band(encoded.item_sessions)
     positions = max(0, encoded.n_interactions - encoded.n_sessions)
     exact = float(positions) * bundle.n_items * len(EXPERTS) <= exact_limit or negatives >= bundle.n_items
-    # Clicks that do not fit the experts are cut off before the others.
-    cut = F.greatest(F.size("items") - F.lit(bundle.max_length), F.lit(0)).alias("cut")
-    rows = with_bucket(encoded.sessions.select("sid", "items", "fold", "tie", cut), bundle.max_length)
-    schema = _SAMPLE_SCHEMA if by_sample else _BLOCK_SCHEMA
+    sessions = encoded.sessions.select("sid", "items", "n", "fold", "tie")
+    rows = with_bucket(with_windows(sessions, bundle.max_length), bundle.max_length)
+    schema = SAMPLE_SCHEMA if by_sample else BLOCK_SCHEMA
     blocks = _n_blocks(rows)
     if blocks:
         scorer = _block_scorer(
             encoded,
             bundle,
             index,
-            bands,
             batch_size,
             device,
             threads,
@@ -293,7 +283,7 @@ def _scores(losses: DataFrame, expected: dict[int, int], score: Score) -> DataFr
         "sid",
         _chosen(score, (total - base) / n / MICRO, total / n / MICRO).alias("difficulty"),
         F.round(total / n / MICRO, 4).alias("raw_difficulty"),
-        *[F.round(name, 4).alias(name) for name in _MEANS],
+        *[F.round(name, 4).alias(name) for name in MEANS],
     )
 
 
@@ -321,7 +311,7 @@ def _sample_scores(losses: DataFrame, expected: dict[int, int], score: Score) ->
         "length",
         _chosen(score, (F.col("loss") - base) / MICRO, F.col("loss") / MICRO).alias("difficulty"),
         F.round(F.col("loss") / MICRO, 4).alias("raw_difficulty"),
-        *[F.round(name, 4).alias(name) for name in _MEANS],
+        *[F.round(name, 4).alias(name) for name in MEANS],
     )
     return scores
 
@@ -330,7 +320,6 @@ def _block_scorer(
     encoded: Encoded,
     bundle: Bundle,
     index: npt.NDArray[np.int32],
-    bands: npt.NDArray[np.int32],
     batch_size: int,
     device: str,
     threads: int,
@@ -341,6 +330,9 @@ def _block_scorer(
     """Return the grouped-map function over blocks; what it closes over is small or broadcast."""
     context = encoded.sessions.sparkSession.sparkContext
     weights = [context.broadcast(bundle.weights(fold)) for fold in (0, 1)]
+    popularity = bundle.vocabulary.sort_values("idx")["sessions"].to_numpy(np.int64)
+    # What a loss owes to popularity, it owes to that in the data of the experts.
+    bands = popularity_band(np.append(popularity, 0))
     tables = context.broadcast((index, bands))
     version = bundle.hash
 
@@ -348,120 +340,10 @@ def _block_scorer(
         import torch
 
         fold = 1 - int(block["fold"].iloc[0])  # the fold that did not see these sessions
-        where = _task_device(device)
+        where = task_device(device)
         if where == "cpu" and torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
-        mixture = _cached_mixture((version, fold, where, negatives), lambda: weights[fold].value)
-        return _score_block(block, mixture, *tables.value, batch_size, by_sample, spread)
+        mixture = cached_mixture((version, fold, where, negatives), lambda: weights[fold].value)
+        return score_block(block, mixture, *tables.value, batch_size, by_sample, spread)
 
     return score
-
-
-#: One worker keeps the models it used last; a worker serves several tasks of a run.
-_MIXTURES: dict[tuple[str, int, str, int], Mixture] = {}
-
-
-def _cached_mixture(key: tuple[str, int, str, int], load: Callable[[], tuple[bytes, bytes]]) -> Mixture:
-    from prune_lib.experts.mixture import Mixture
-
-    if key not in _MIXTURES:
-        if any(known[0] != key[0] for known in _MIXTURES):
-            _MIXTURES.clear()  # another bundle: the former's weights are not needed again
-        mixture = Mixture.from_bytes(*load()).to(key[2])
-        mixture.prepare(negatives=key[3])
-        _MIXTURES[key] = mixture
-    return _MIXTURES[key]
-
-
-def _task_device(device: str) -> str:
-    """Return the torch device of this task."""
-    if device == "cpu":
-        return "cpu"
-    from pyspark import TaskContext
-
-    task = TaskContext.get()
-    gpus = task.resources().get("gpu") if task is not None else None
-    if gpus is not None and gpus.addresses:
-        return f"cuda:{gpus.addresses[0]}"
-    if device != "cuda":
-        return "cpu"
-    import torch
-
-    if not torch.cuda.is_available():
-        raise RuntimeError("--device cuda was asked for, and torch finds no GPU on this executor")
-    return "cuda"
-
-
-def _score_block(
-    block: pd.DataFrame,
-    mixture: Mixture,
-    index: npt.NDArray[np.int32],
-    bands: npt.NDArray[np.int32],
-    batch_size: int,
-    by_sample: bool,
-    spread: int | None,
-) -> pd.DataFrame:
-    """Score the sessions of one block (equal bucket, one fold), in the order of their sid."""
-    import pandas as pd
-
-    block = block.sort_values("sid")
-    length = int(block["bucket"].iloc[0])
-    sizes = np.array([len(items) for items in block["items"]])
-    inside = np.arange(length) < sizes[:, None]
-    flat = np.concatenate(block["items"].to_numpy())
-    items = np.full(inside.shape, mixture.n_items, dtype=np.int64)
-    items[inside] = index[flat]
-    band = np.zeros(inside.shape, dtype=np.int32)
-    band[inside] = bands[flat]
-    valid, log_p, log_g, spreads = _forward(
-        mixture, items, max(1, batch_size // (length - 1)), spread is not None
-    )
-    chosen = np.full((len(log_p), 1), np.nan) if spread is None else spreads[:, [spread]]
-    micro = np.rint(-np.logaddexp.reduce(log_p + log_g, axis=1) * MICRO).astype(np.int64)
-    counts = valid.sum(axis=1)
-    ends = np.cumsum(counts)[:-1]
-    values = np.concatenate([-log_p, np.exp(log_g), log_p.std(axis=1, keepdims=True), chosen], axis=1)
-    columns = (*_MEANS, "spread")
-    row = np.repeat(np.arange(len(block)), counts)
-    if by_sample:
-        place = np.nonzero(valid)[1] + 2  # the first target is a session's second click
-        of_position: dict[str, npt.NDArray[Any]] = {
-            "sid": block["sid"].to_numpy()[row],
-            "length": (block["cut"].to_numpy()[row] + place).astype(np.int32),
-            "loss": micro,
-            "band": band[:, 1:][valid],
-        }
-        samples: pd.DataFrame = pd.DataFrame({**of_position, **dict(zip(columns, values.T, strict=True))})
-        return samples
-    means = np.full((len(block), values.shape[1]), np.nan)
-    some = counts > 0
-    for column in range(values.shape[1]):
-        total = np.bincount(row, weights=values[:, column], minlength=len(block))
-        means[some, column] = total[some] / counts[some]
-    out = {
-        "sid": block["sid"].to_numpy(),
-        "losses": np.split(micro, ends),
-        "bands": np.split(band[:, 1:][valid], ends),
-    }
-    frame: pd.DataFrame = pd.DataFrame(out)
-    for column, name in enumerate(columns):
-        frame[name] = pd.Series(means[:, column], dtype="Float64")  # missing becomes NULL, not NaN
-    return frame
-
-
-def _forward(
-    mixture: Mixture, items: npt.NDArray[np.int64], size: int, spread: bool
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return valid [B, L - 1]; of the N valid positions log p and log g [N, 3], and SPREADS [N, 3 or 0]."""
-    import torch
-
-    device = mixture.log_popularity.device
-    parts = []
-    for i in range(0, len(items), size):
-        batch = torch.from_numpy(items[i : i + size]).to(device)
-        found = mixture.with_spread(batch) if spread else mixture(batch)
-        parts.append([x.cpu() for x in found])
-    valid, log_p, log_g, *spreads = (torch.cat(x) for x in zip(*parts, strict=True))
-    n = len(log_p)
-    of_items = spreads[0].numpy() if spreads else np.empty((n, 0))
-    return valid.numpy(), log_p.double().numpy(), log_g.double().numpy(), of_items

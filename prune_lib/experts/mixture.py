@@ -11,7 +11,6 @@ import numpy.typing as npt
 import safetensors.torch
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from prune_lib.experts.models import Expert, Gate, gate_features
 from prune_lib.experts.settings import EXPERTS
@@ -114,8 +113,7 @@ class Normaliser:
 def _sum(h: Tensor, table: Tensor, bias: Tensor) -> Tensor:
     # Scores are bounded by the scale (at most 50), so that exp stays within float32 without a
     # maximum.
-    n = len(h)
-    h = F.pad(h, (0, 0, 0, -n % POSITION_STEP))
+    n, h = len(h), h[_filled(len(h), h.device)]
     total = torch.zeros(len(h), dtype=torch.float64, device=h.device)
     for i in range(0, len(h), BLOCK_POSITIONS):
         for j in range(0, len(table), BLOCK_ITEMS):
@@ -123,6 +121,11 @@ def _sum(h: Tensor, table: Tensor, bias: Tensor) -> Tensor:
             scores = torch.addmm(bias[block], h[i : i + BLOCK_POSITIONS], table[block].T)
             total[i : i + BLOCK_POSITIONS] += scores.exp_().sum(dim=1)
     return total[:n]
+
+
+def _filled(n: int, device: torch.device) -> Tensor:
+    """Return the rows 0 ... n - 1 and the last again, up to a multiple of POSITION_STEP."""
+    return torch.arange(n + -n % POSITION_STEP, device=device).clamp(max=n - 1)
 
 
 class Mixture(nn.Module):
@@ -176,14 +179,21 @@ class Mixture(nn.Module):
             log_g: log of the gate [N, 3].
         """
         valid, features, log_p, _, _ = self._scored(items)
-        return valid, log_p, self.gate(features)
+        return valid, log_p, self._gated(features)
 
     @torch.inference_mode()
     def with_spread(self, items: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return what `forward` does, and `spread.spread_of` the targets [N, 3]."""
         valid, features, log_p, states, targets = self._scored(items)
-        log_g = self.gate(features)
-        return valid, log_p, log_g, spread_of(self.normalisers(), states, log_p, log_g, targets)
+        log_g = self._gated(features)
+        n, rows = len(targets), _filled(len(targets), targets.device)
+        states = [h[rows] for h in states]
+        spread = spread_of(self.normalisers(), states, log_p[rows], log_g[rows], targets[rows])
+        return valid, log_p, log_g, spread[:n]
+
+    def _gated(self, features: Tensor) -> Tensor:
+        log_g: Tensor = self.gate(features[_filled(len(features), features.device)])
+        return log_g[: len(features)]
 
     @torch.inference_mode()
     def gate_inputs(self, batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:

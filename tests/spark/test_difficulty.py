@@ -13,9 +13,9 @@ pytest.importorskip("pyspark")
 import pandas as pd  # noqa: E402
 from pyspark.sql import functions as F  # noqa: E402
 
-from prune_lib import difficulty  # noqa: E402
 from prune_lib.difficulty import percentile_rank, score_sessions  # noqa: E402
 from prune_lib.errors import BundleError, InputError  # noqa: E402
+from prune_lib.experts import scoring  # noqa: E402
 from prune_lib.experts.bundle import Bundle  # noqa: E402
 from prune_lib.experts.feed import Feed, write_feed  # noqa: E402
 from prune_lib.experts.mixture import Mixture, standardised_log_popularity  # noqa: E402
@@ -41,7 +41,7 @@ def random_sessions(n: int) -> pd.DataFrame:
     popularity = 1 / np.arange(1, 41)
     items = [
         random.choice(40, size=length, p=popularity / popularity.sum()).tolist()
-        for length in random.integers(1, 13, n)
+        for length in random.integers(1, 15, n)
     ]
     return pd.DataFrame({"session_id": [f"s{i:04d}" for i in range(n)], "items": items})
 
@@ -50,6 +50,14 @@ def random_sessions(n: int) -> pd.DataFrame:
 def encoded(spark):
     frame = spark.createDataFrame(random_sessions(400), "session_id STRING, items ARRAY<BIGINT>")
     return encode(frame, seed=1)
+
+
+def window_starts(n: int) -> list[int]:
+    """Where the first window that holds each of n clicks starts."""
+    ends = [MAX_LENGTH]
+    while ends[-1] < n:
+        ends.append(min(ends[-1] + MAX_LENGTH // 2, n))
+    return [max(0, next(end for end in ends if end > c) - MAX_LENGTH) for c in range(n)]
 
 
 def random_mixture(popularity, seed: int) -> Mixture:
@@ -98,15 +106,21 @@ def test_scores_are_the_formulas_by_the_experts_of_the_other_fold(encoded, bundl
     bands = popularity_band(encoded.item_sessions)
     raw: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = {}
     for sid, items, fold in sessions.itertuples():
-        items = np.asarray(items)[-MAX_LENGTH:]
+        items = np.asarray(items)
         if len(items) < 2:
             continue
-        _, log_p, log_g = mixtures[1 - fold](torch.from_numpy(items.astype(np.int64))[None])
-        log_p, log_g = log_p.double().numpy(), log_g.double().numpy()
+        # each click by itself, behind what the first window that holds it shows of the clicks before
+        found = [
+            mixtures[1 - fold](torch.from_numpy(items[start : c + 1].astype(np.int64))[None])
+            for c, start in enumerate(window_starts(len(items)))
+            if c > 0
+        ]
+        log_p, log_g = (np.concatenate([x[k][-1:].double().numpy() for x in found]) for k in (1, 2))
         raw[sid] = (-np.log(np.exp(log_p + log_g).sum(1)), bands[items[1:]], log_p, log_g)
     losses = np.concatenate([x[0] for x in raw.values()])
     band = np.concatenate([x[1] for x in raw.values()])
     expected = np.array([losses[band == b].mean() if (band == b).any() else 0 for b in range(20)])
+    assert max(len(x[0]) for x in raw.values()) >= 1.5 * MAX_LENGTH - 1, "three windows"
     for row in scores.itertuples():
         if row.sid not in raw:
             assert all(pd.isna(getattr(row, column)) for column in COLUMNS)
@@ -220,11 +234,11 @@ def test_train_and_score_end_to_end(encoded, tmp_path):
 
 def test_a_worker_keeps_one_bundle(encoded):
     one = random_mixture(encoded.item_sessions, 0).to_bytes()
-    difficulty._MIXTURES.clear()
-    first = difficulty._cached_mixture(("x", 0, "cpu", 0), lambda: one)
-    assert difficulty._cached_mixture(("x", 0, "cpu", 0), lambda: one) is first
-    difficulty._cached_mixture(("y", 0, "cpu", 0), lambda: one)
-    assert list(difficulty._MIXTURES) == [("y", 0, "cpu", 0)]
+    scoring._MIXTURES.clear()
+    first = scoring.cached_mixture(("x", 0, "cpu", 0), lambda: one)
+    assert scoring.cached_mixture(("x", 0, "cpu", 0), lambda: one) is first
+    scoring.cached_mixture(("y", 0, "cpu", 0), lambda: one)
+    assert list(scoring._MIXTURES) == [("y", 0, "cpu", 0)]
 
 
 def test_a_sample_is_scored_as_the_last_click_of_its_prefix(encoded, bundle, scores):
@@ -233,9 +247,9 @@ def test_a_sample_is_scored_as_the_last_click_of_its_prefix(encoded, bundle, sco
     sessions = encoded.sessions.select("sid", "n").toPandas().set_index("sid")["n"]
     longest = samples.groupby("sid")["length"].max()
     assert (longest == sessions[longest.index]).all()
-    assert (
-        samples.groupby("sid")["length"].min() == (sessions - MAX_LENGTH).clip(lower=0)[longest.index] + 2
-    ).all()
+    counted = samples.groupby("sid")["length"].nunique()
+    assert (counted == sessions[counted.index] - 1).all(), "those of long sessions, too, and each once"
+    assert len(samples) == counted.sum() and sessions.max() > MAX_LENGTH
     means = samples.groupby("sid")[
         ["raw_difficulty", "difficulty", "difficulty_rnn", "gate_gnn", "disagreement"]
     ].mean()
