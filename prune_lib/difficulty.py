@@ -40,10 +40,11 @@ from prune_lib.experts.scoring import (
 )
 from prune_lib.experts.settings import EXACT_LIMIT, EXPERTS, NEGATIVES, SPREADS, Score
 from prune_lib.popularity import popularity_band
+from prune_lib.score_store import KEYS, ScoreStore
 
 if TYPE_CHECKING:
     import pandas as pd
-    from pyspark.sql import Column, DataFrame
+    from pyspark.sql import Column, DataFrame, SparkSession
 
     from prune_lib.sessions.encoding import Encoded
 
@@ -67,6 +68,7 @@ class ScoringInfo:
     normaliser: str
     negatives: int
     scored_sessions: int
+    reused_sessions: int
     scored_positions: int
     mean_loss: float
 
@@ -110,6 +112,7 @@ def score_sessions(
     max_unknown: float = 0.05,
     by_sample: bool = False,
     score: Score = "nll",
+    workspace: str | None = None,
 ) -> Scored:
     """Score every session of an input by the experts of the fold that did not see it.
 
@@ -129,6 +132,9 @@ def score_sessions(
         max_unknown: share of interactions, at most, whose item the bundle may lack.
         by_sample: score every click after the first by itself, not their mean by session.
         score: what difficulty is; el2n, margin and entropy ask for a second pass over the items.
+        workspace: where scores are kept (`score_store`): sessions that were scored before by the same
+            experts are not scored again, the others are added. Samples are scored every time. None:
+            nothing is kept.
 
     Returns:
         Scores and how they were made.
@@ -139,36 +145,27 @@ def score_sessions(
     from pyspark import StorageLevel
     from pyspark.sql import functions as F
 
-    index = _bundle_index(encoded, bundle, max_unknown)
     positions = max(0, encoded.n_interactions - encoded.n_sessions)
     exact = float(positions) * bundle.n_items * len(EXPERTS) <= exact_limit or negatives >= bundle.n_items
-    sessions = encoded.sessions.select("sid", "items", "n", "fold", "tie")
-    rows = with_bucket(with_windows(sessions, bundle.max_length), bundle.max_length)
-    schema = SAMPLE_SCHEMA if by_sample else BLOCK_SCHEMA
-    blocks = _n_blocks(rows)
-    if blocks:
-        scorer = _block_scorer(
-            encoded,
-            bundle,
-            index,
-            batch_size,
-            device,
-            threads,
-            0 if exact else negatives,
-            by_sample,
-            SPREADS.index(score) if score in SPREADS else None,
+    negatives = 0 if exact else negatives
+    how = _How(batch_size, device, threads, negatives, by_sample, score if score in SPREADS else None)
+    sessions = encoded.sessions.withColumn("session_id", F.col("session_id").cast("string"))
+    store, known = None, None
+    if workspace is not None and not by_sample:
+        store = ScoreStore.of(
+            encoded.sessions.sparkSession,
+            workspace,
+            experts=bundle.version,
+            bundle_hash=bundle.hash,
+            normaliser=negatives,
+            kind=how.spread or "",
         )
-        losses = (
-            rows.withColumn("block", _block_column(blocks))
-            # By number: adaptive execution would merge these small rows into too few tasks for
-            # their work.
-            .repartition(min(sum(blocks.values()), 2000), "block")
-            .groupBy("block")
-            .applyInPandas(scorer, schema)
-        )
-    else:
-        losses = encoded.sessions.sparkSession.createDataFrame([], schema)
-    losses = losses.persist(StorageLevel.MEMORY_AND_DISK)
+        known = store.known(sessions)
+        if known is not None:
+            sessions = sessions.join(known.select("sid"), "sid", "left_anti")
+    index = _bundle_index(encoded, bundle, max_unknown)
+    computed = _computed_losses(sessions, bundle, index, how).persist(StorageLevel.MEMORY_AND_DISK)
+    losses = computed if known is None else computed.drop(*KEYS).unionByName(known)
     by_position = (
         losses.select("loss", "band")
         if by_sample
@@ -184,25 +181,29 @@ def score_sessions(
     info = ScoringInfo(
         experts=bundle.version,
         score=score,
+        reused_sessions=0 if known is None else known.count(),
         normaliser="exact" if exact else "estimated",
-        negatives=0 if exact else negatives,
+        negatives=negatives,
         scored_sessions=scored.count(),
         scored_positions=sum(row["n"] for row in sums),
         mean_loss=round(sum(row["total"] for row in sums) / MICRO / max(1, sum(row["n"] for row in sums)), 4),
     )
     log.info(
-        "scored %s positions of %s sessions: mean loss %.3f nats, %s normaliser%s",
+        "scored %s positions of %s sessions%s: mean loss %.3f nats, %s normaliser%s",
         f"{info.scored_positions:,}",
         f"{info.scored_sessions:,}",
+        f" ({info.reused_sessions:,} of them in earlier runs)" if info.reused_sessions else "",
         info.mean_loss,
         info.normaliser,
         "" if exact else f" ({negatives:,} shared items)",
     )
     if by_sample:
-        return Scored(_sample_scores(losses, expected, score), info, losses)
+        return Scored(_sample_scores(losses, expected, score), info, computed)
+    if store is not None and not computed.isEmpty():
+        store.add(computed)
     short = encoded.sessions.where(F.size("items") < 2).select("sid")
     scores = _scores(losses, expected, score).unionByName(short, allowMissingColumns=True)
-    return Scored(scores, info, losses)
+    return Scored(scores, info, computed)
 
 
 def percentile_rank(scores: DataFrame, column: str, *, output: str = "q", digits: int = 4) -> DataFrame:
@@ -316,34 +317,62 @@ def _sample_scores(losses: DataFrame, expected: dict[int, int], score: Score) ->
     return scores
 
 
+@dataclass(frozen=True)
+class _How:
+    """How losses are computed: see `score_sessions`; negatives are 0 for the exact normaliser."""
+
+    batch_size: int
+    device: str
+    threads: int
+    negatives: int
+    by_sample: bool
+    spread: str | None
+
+
+def _computed_losses(
+    sessions: DataFrame, bundle: Bundle, index: npt.NDArray[np.int32], how: _How
+) -> DataFrame:
+    """Return the losses of sessions in blocks: SAMPLE_SCHEMA, or BLOCK_SCHEMA and KEYS; lazily."""
+    columns = (
+        ["sid", "items", "n", "fold", "tie"] if how.by_sample else ["sid", "items", "n", "fold", "tie", *KEYS]
+    )
+    rows = with_bucket(with_windows(sessions.select(*columns), bundle.max_length), bundle.max_length)
+    schema = SAMPLE_SCHEMA if how.by_sample else f"{BLOCK_SCHEMA}, session_id STRING, content BIGINT"
+    blocks = _n_blocks(rows)
+    if not blocks:
+        return sessions.sparkSession.createDataFrame([], schema)
+    return (
+        rows.withColumn("block", _block_column(blocks))
+        # By number: adaptive execution would merge these small rows into too few tasks for
+        # their work.
+        .repartition(min(sum(blocks.values()), 2000), "block")
+        .groupBy("block")
+        .applyInPandas(_block_scorer(sessions.sparkSession, bundle, index, how), schema)
+    )
+
+
 def _block_scorer(
-    encoded: Encoded,
-    bundle: Bundle,
-    index: npt.NDArray[np.int32],
-    batch_size: int,
-    device: str,
-    threads: int,
-    negatives: int,
-    by_sample: bool,
-    spread: int | None,
+    spark: SparkSession, bundle: Bundle, index: npt.NDArray[np.int32], how: _How
 ) -> Callable[[pd.DataFrame], pd.DataFrame]:
     """Return the grouped-map function over blocks; what it closes over is small or broadcast."""
-    context = encoded.sessions.sparkSession.sparkContext
+    context = spark.sparkContext
     weights = [context.broadcast(bundle.weights(fold)) for fold in (0, 1)]
     popularity = bundle.vocabulary.sort_values("idx")["sessions"].to_numpy(np.int64)
     # What a loss owes to popularity, it owes to that in the data of the experts.
     bands = popularity_band(np.append(popularity, 0))
     tables = context.broadcast((index, bands))
     version = bundle.hash
+    spread = None if how.spread is None else SPREADS.index(how.spread)
+    carried = () if how.by_sample else KEYS
 
     def score(block: pd.DataFrame) -> pd.DataFrame:
         import torch
 
         fold = 1 - int(block["fold"].iloc[0])  # the fold that did not see these sessions
-        where = task_device(device)
-        if where == "cpu" and torch.get_num_threads() != threads:
-            torch.set_num_threads(threads)
-        mixture = cached_mixture((version, fold, where, negatives), lambda: weights[fold].value)
-        return score_block(block, mixture, *tables.value, batch_size, by_sample, spread)
+        where = task_device(how.device)
+        if where == "cpu" and torch.get_num_threads() != how.threads:
+            torch.set_num_threads(how.threads)
+        mixture = cached_mixture((version, fold, where, how.negatives), lambda: weights[fold].value)
+        return score_block(block, mixture, *tables.value, how.batch_size, how.by_sample, spread, carried)
 
     return score

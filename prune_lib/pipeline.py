@@ -245,6 +245,7 @@ def _difficulty(settings: PruneSettings, table: InputTable, encoded: Encoded, st
             device=settings.device,
             by_sample=by_sample,
             score=settings.score,
+            workspace=settings.workspace if settings.reuse_scores else None,
         )
         found = scored.scores
         if by_sample:

@@ -23,10 +23,12 @@ class Summary:
     Attributes:
         text: what is printed.
         run: the run's row of the runs table; empty after a dry run.
+        scoring: how sessions were scored, see `difficulty.ScoringInfo`; empty where they were not.
     """
 
     text: str
     run: Mapping[str, Any] = field(default_factory=dict)
+    scoring: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """The text for people."""
@@ -62,6 +64,8 @@ class Summary:
                 f"  difficulty   {scoring['score']} by experts {scoring['experts']}, mean loss "
                 f"{scoring['mean_loss']:.3f} nats, {scoring['normaliser']} normaliser"
             )
+            if scoring["reused_sessions"]:
+                lines.append(f"               {scoring['reused_sessions']:,} sessions were scored before")
         lines.append("  why")
         for name, meaning in REASONS.items():
             if run["reasons"].get(name):
@@ -69,7 +73,7 @@ class Summary:
         lines.append("  seconds      " + ", ".join(f"{s.name} {s.seconds:.1f}" for s in stages.done))
         lines += [f"  warning      {w}" for w in stages.warnings]
         lines += ["", "Look at it, in spark-sql or a notebook:", "", *_queries(output, settings)]
-        return cls("\n".join(lines), run)
+        return cls("\n".join(lines), run, scoring)
 
 
 def _sql_name(name: str) -> str:

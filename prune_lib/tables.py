@@ -29,6 +29,7 @@ from prune_lib.sessions.opening import has_commit
 __all__ = [
     "check_columns",
     "check_output",
+    "identifier",
     "pruned_frame",
     "read_table",
     "replace_table",
@@ -110,7 +111,7 @@ def table_version(spark: SparkSession, name: str) -> int | None:
     if not _is_delta(spark, name):
         return None
     # In SQL: DeltaTable.forName takes no name of three parts.
-    last = spark.sql(f"DESCRIBE HISTORY {_identifier(spark, name)} LIMIT 1").select("version").first()
+    last = spark.sql(f"DESCRIBE HISTORY {identifier(spark, name)} LIMIT 1").select("version").first()
     return None if last is None else int(last["version"])
 
 
@@ -275,7 +276,7 @@ def replace_table(spark: SparkSession, frame: DataFrame, name: str, comment: str
         name: a name or a location.
         comment: of the table.
     """
-    writer = frame.writeTo(_identifier(spark, name)).using("delta").tableProperty("comment", comment)
+    writer = frame.writeTo(identifier(spark, name)).using("delta").tableProperty("comment", comment)
     for key, value in _PROPERTIES.items():
         writer = writer.tableProperty(key, value)
     writer.createOrReplace()
@@ -299,7 +300,7 @@ def _former(spark: SparkSession, target: str) -> _Former:
 
 
 def _commit(spark: SparkSession, frame: DataFrame, table: Table, former: _Former, note: str) -> None:
-    writer = frame.writeTo(_identifier(spark, former.target)).option("userMetadata", note)
+    writer = frame.writeTo(identifier(spark, former.target)).option("userMetadata", note)
     if table == "runs" and former.version is not None:
         writer.option("mergeSchema", "true").append()
         return
@@ -353,7 +354,7 @@ def _undo(spark: SparkSession, former: _Former) -> None:
     try:
         if former.version is not None:
             if table_version(spark, former.target) != former.version:
-                place = _identifier(spark, former.target)
+                place = identifier(spark, former.target)
                 spark.sql(f"RESTORE TABLE {place} TO VERSION AS OF {former.version}")
                 _LOG.warning("restored %s to version %d", former.target, former.version)
         elif is_location(former.target):
@@ -471,7 +472,7 @@ def _target(output: str, table: Table) -> str:
     return output if table == "pruned" else companion(output, table)
 
 
-def _identifier(spark: SparkSession, name: str) -> str:
+def identifier(spark: SparkSession, name: str) -> str:
     """The table as an SQL identifier; a location is absolute in it."""
     if is_location(name):
         return f"delta.{_quoted(_path(spark, name)[1].toString())}"

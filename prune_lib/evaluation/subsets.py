@@ -12,7 +12,7 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -44,8 +44,8 @@ def prune_once(
         ratio: the least share that is to be kept.
 
     Returns:
-        The pruned table, and seconds by stage: those of training the experts, too, where an earlier run had
-        trained them.
+        The pruned table, and seconds by stage: those of training the experts and of scoring, too, where an
+        earlier run had done so.
     """
     from prune_lib.pipeline import prune
 
@@ -69,7 +69,8 @@ def prune_once(
     seconds: dict[str, float] = {name: value for name, value, _ in summary.run["stages"]}
     # Writing, and what lies between the stages.
     seconds["rest"] = max(0.0, time.perf_counter() - started - sum(seconds.values()))
-    _add_training(seconds, Path(settings.workspace), summary.run["experts_version"])
+    if summary.scoring:
+        _add_earlier(seconds, Path(settings.workspace) / "seconds.json", summary.scoring)
     note.write_text(json.dumps({"key": _key(settings, split), "seconds": seconds}) + "\n")
     return settings.resolved_output, seconds
 
@@ -88,16 +89,18 @@ def _noted(settings: PruneSettings, split: Split) -> dict[str, float] | None:
     return seconds if done["key"] == _key(settings, split) else None
 
 
-def _add_training(seconds: dict[str, float], workspace: Path, version: str | None) -> None:
-    """Keep what training experts took beside them; take it from there for a run that found them trained."""
-    if version is None:
-        return
-    file = workspace / "training_seconds.json"
+def _add_earlier(seconds: dict[str, float], file: Path, scoring: Mapping[str, Any]) -> None:
+    """Keep what training experts and scoring took; take it from there for a run that found it done."""
+    version = scoring["experts"]
+    done = {"training": (version, "training" in seconds)}
+    done["difficulty"] = (f"{version} {scoring['score']}", not scoring["reused_sessions"])
     known = json.loads(file.read_text()) if file.is_file() else {}
-    if "training" in seconds:
-        file.write_text(json.dumps({**known, version: seconds["training"]}) + "\n")
-    elif version in known:
-        seconds["training"] = known[version]
+    for stage, (key, anew) in done.items():
+        if anew:
+            known[key] = seconds[stage]
+        elif key in known:
+            seconds[stage] = known[key]
+    file.write_text(json.dumps(known) + "\n")
 
 
 def experts_folder(split: Split) -> str:

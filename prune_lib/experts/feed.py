@@ -3,14 +3,14 @@
 This is the one module that knows Petastorm. Petastorm wants lists of equal length, so sessions are
 padded to the length of their bucket and each bucket has files of its own:
 
-    <path>/fold=K/part={train|gate|holdout}/bucket=L/chunk=J/part-*.parquet      items list<int32>,
+    <path>/fold=K/part={train|gate|holdout|recent}/bucket=L/chunk=J/part-*.parquet      items list<int32>,
     L long
 
 `train`: the sessions that the experts of fold K learn from (slice != 0). `gate`: four fifths of
-slice 0, for early stopping and for the gate. `holdout`: the rest of slice 0, on which likelihoods
-are reported. A session's chunk and its place in it come from hashes of its id, and the number of
-chunks from counts: the files hold the same rows in the same order whatever the number of
-partitions. Sessions of length 1 have no target and are left out.
+slice 0, for the gate. `recent`: the newest of these once more, for early stopping. `holdout`: the
+rest of slice 0, on which likelihoods are reported. A session's chunk and its place in it come from
+hashes of its id, and the number of chunks from counts: the files hold the same rows in the same
+order whatever the number of partitions. Sessions of length 1 have no target and are left out.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from prune_lib.errors import EnvironmentProblem, PruneError
 
 if TYPE_CHECKING:
     import torch
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, Row
 
 __all__ = ["Feed", "Reader", "bucket_lengths", "with_bucket", "write_feed"]
 
@@ -87,6 +87,7 @@ def write_feed(
     *,
     n_items: int,
     max_length: int,
+    recent: int = 0,
     rows_per_file: int = ROWS_PER_FILE,
 ) -> int:
     """Write the feed of both folds to an empty or absent folder.
@@ -94,14 +95,17 @@ def write_feed(
     Cost: two jobs (counts, and one shuffle to write).
 
     Args:
-        sessions: the `encoded` frame: `session_id`, `sid`, `items` ARRAY<INT>, `fold`, `slice`.
+        sessions: the `encoded` frame: `session_id`, `sid`, `items` ARRAY<INT>, `fold`, `slice`, and
+            `age` where `recent` is asked for.
         path: folder that the driver and the executors share.
         n_items: number of items; its value pads.
         max_length: longer sessions are cut to their last items.
+        recent: the part `recent` of a fold holds about so many positions, those of its newest sessions in
+            `gate`; it is empty where sessions have no age.
         rows_per_file: sessions in a file on average.
 
     Returns:
-        The number of sessions written.
+        The number of sessions written, those that are there twice counted once.
     """
     from pyspark.sql import functions as F
 
@@ -109,12 +113,21 @@ def write_feed(
     held_out = F.pmod(F.xxhash64(F.lit("holdout"), session), F.lit(5)) == 0
     part = F.when(F.col("slice") != 0, "train").when(held_out, "holdout").otherwise("gate")
     rows = (
-        with_bucket(sessions.select("session_id", "sid", "items", "fold", "slice"), max_length)
+        with_bucket(
+            sessions.select("session_id", "sid", "items", "fold", "slice", *(["age"] if recent else [])),
+            max_length,
+        )
         .withColumn("part", part)
         .withColumn("place", F.xxhash64(F.lit("feed"), session))
     )
     group = ["fold", "part", "bucket"]
-    counts = rows.groupBy(*group).count().collect()
+    counting = (F.count(F.lit(1)).alias("count"), F.sum(F.size("items") - 1).alias("positions"))
+    counts = rows.groupBy(*group).agg(*counting).collect()
+    written = sum(int(row["count"]) for row in counts)
+    if recent:
+        again = _newest(rows, counts, recent)
+        counts += again.groupBy(*group).agg(*counting).collect()
+        rows = rows.unionByName(again)
     chunks = {
         f"{row['fold']}/{row['part']}/{row['bucket']}": -(-row["count"] // rows_per_file) for row in counts
     }
@@ -134,7 +147,18 @@ def write_feed(
         .partitionBy(*group, "chunk")
         .parquet(_uri(path))
     )
-    return sum(int(row["count"]) for row in counts)
+    return written
+
+
+def _newest(rows: DataFrame, counts: list[Row], positions: int) -> DataFrame:
+    """Return the newest sessions of `gate`, of each fold so many that they hold about so many positions."""
+    from pyspark.sql import functions as F
+
+    youngest = F.lit(False)
+    for fold in sorted({row["fold"] for row in counts}):
+        there = sum(row["positions"] for row in counts if (row["fold"], row["part"]) == (fold, "gate"))
+        youngest |= (F.col("fold") == fold) & (F.col("age") <= positions / max(1, there))
+    return rows.where((F.col("part") == "gate") & youngest).withColumn("part", F.lit("recent"))
 
 
 def _uri(path: str | Path) -> str:
@@ -149,7 +173,7 @@ class Feed:
     Attributes:
         path: the folder that `write_feed` wrote.
         fold: 0 or 1.
-        part: train, gate or holdout.
+        part: train, gate, holdout or recent.
         reader: petastorm, pyarrow, or auto (petastorm where it is installed).
     """
 

@@ -69,7 +69,8 @@ class TrainSettings(BaseModel):
         default=50,
         ge=2,
         le=1000,
-        description="A longer session is cut to its last `max_length` items.",
+        description="The experts' window. Of a longer session they learn the last `max_length` items; it is "
+        "scored on several windows, all of its items.",
     )
     patience: int = Field(
         default=1,
@@ -79,7 +80,8 @@ class TrainSettings(BaseModel):
     validation_positions: int = Field(
         default=2048,
         ge=1,
-        description="Held-out positions, at most, on which early stopping is decided.",
+        description="Held-out positions, about, on which early stopping is decided: those of the newest "
+        "sessions where sessions have an order.",
     )
     gate_epochs: int = Field(default=30, ge=1, le=1000, description="Passes over the gate's slice at most.")
     gate_positions: int = Field(

@@ -95,7 +95,11 @@ def train_experts(
                 "Give sessions of two interactions or more, or check the session column."
             )
         written = write_feed(
-            encoded.sessions, feed / "feed", n_items=encoded.n_items, max_length=settings.max_length
+            encoded.sessions,
+            feed / "feed",
+            n_items=encoded.n_items,
+            max_length=settings.max_length,
+            recent=settings.validation_positions,
         )
         _check_feed(feed / "feed", written, reader)
         log.info(
@@ -226,7 +230,7 @@ def train_fold(
     """
     started = time.perf_counter()
     device = pick_device(settings.device)
-    parts = {part: Feed(Path(feed), fold, part, reader) for part in ("train", "gate", "holdout")}
+    parts = {part: Feed(Path(feed), fold, part, reader) for part in ("train", "gate", "holdout", "recent")}
     with torch_state(settings.seed * 2 + fold, settings.threads):
         learners = [_learner(kind, popularity, settings, device) for kind in EXPERTS]
         epochs = _fit_experts(learners, parts, popularity, settings, fold, progress, device)
@@ -297,7 +301,8 @@ def _fit_experts(
     """One pass over the feed per epoch steps all three experts; returns the epochs passed."""
     n_items = len(popularity)
     sampler = NegativeSampler(popularity, settings.negative_power, settings.seed * 2 + fold)
-    validation = list(_first_positions(parts["gate"], settings.validation_positions, n_items))
+    held_out = parts["recent"] if parts["recent"].files() else parts["gate"]
+    validation = list(_first_positions(held_out, settings.validation_positions, n_items))
     sessions = parts["train"].sessions()
     passes = 0
     for epoch in range(settings.epochs):

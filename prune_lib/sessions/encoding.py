@@ -26,7 +26,8 @@ class Encoded:
         sessions: a row a session, settled: sid BIGINT (dense, 0 = oldest), session_id (as in the
             input), items ARRAY<INT> (item indices in time order), n INT (interactions), age DOUBLE
             (0 newest, 1 oldest; null where the input has no order), fold INT (0 or 1), slice INT
-            (0..9), tie BIGINT (seeded hash of the id).
+            (0..9), tie BIGINT (seeded hash of the id), content BIGINT (hash of the items as they are in
+            the input: the same whatever other sessions there are).
         items: a row an item, settled: item (as in the input), idx INT (dense, 0 = in most sessions),
             sessions BIGINT, interactions BIGINT.
         n_sessions: number of sessions.
@@ -95,7 +96,7 @@ def encode(sessions: DataFrame, seed: int) -> Encoded:
         else F.lit(None).cast("double")
     )
     encoded = settle(
-        ordered.select("sid", "session_id")
+        ordered.select("sid", "session_id", F.xxhash64(F.lit("content"), "items").alias("content"))
         .join(indexed, "sid")
         .select(
             "sid",
@@ -108,6 +109,7 @@ def encode(sessions: DataFrame, seed: int) -> Encoded:
             F.pmod(F.xxhash64(F.lit("fold"), key), F.lit(FOLDS)).cast("int").alias("fold"),
             F.pmod(F.xxhash64(F.lit("slice"), key), F.lit(SLICES)).cast("int").alias("slice"),
             F.xxhash64(F.lit(seed), key).alias("tie"),
+            "content",
         )
     )
     return Encoded(

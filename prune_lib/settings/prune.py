@@ -34,10 +34,8 @@ from prune_lib.settings.rules import prune_rules
 __all__ = ["PruneSettings", "load_settings", "settings_hash"]
 
 # Do not decide what comes out: where things lie, how the job is run.
-_NOT_HASHED: Any = {
-    **dict.fromkeys(("output", "workspace", "config", "device", "checkpoints", "dry_run", "verbose"), True),
-    "training": {"device"},
-}
+_RUNNING = ("output", "workspace", "config", "device", "checkpoints", "reuse_scores", "dry_run", "verbose")
+_NOT_HASHED: Any = {**dict.fromkeys(_RUNNING, True), "training": {"device"}}
 
 
 class PruneSettings(PipelineSettings):
@@ -130,6 +128,12 @@ class PruneSettings(PipelineSettings):
         "log-likelihood, adjusted for the target's popularity (nll) or not (nll-raw); EL2N, margin or "
         "entropy of its prediction; or the experts' disagreement. Higher is harder in all of them.",
     )
+    reuse_scores: bool = Field(
+        default=True,
+        description="Sessions that the same experts scored before are not scored again: their scores are "
+        "taken from the workspace's table `scores`, and new ones kept there. It changes nothing else "
+        "(--no-reuse-scores: score all, keep none). Samples (unit prefix) are scored every time.",
+    )
     device: Device = "auto"
     batch_size: BatchSize = 2048
 
@@ -177,8 +181,8 @@ class PruneSettings(PipelineSettings):
 def settings_hash(settings: PruneSettings) -> str:
     """SHA-256 of the canonical JSON of the settings that decide the result.
 
-    Where things lie and how the job is run (output, workspace, config, device, checkpoints, dry_run,
-    verbose) is left out. 64 hexadecimal digits.
+    Where things lie and how the job is run (output, workspace, config, device, checkpoints, reuse_scores,
+    dry_run, verbose) is left out. 64 hexadecimal digits.
     """
     decide = settings.model_dump(mode="json", exclude=_NOT_HASHED)
     text = json.dumps(decide, sort_keys=True, separators=(",", ":"))

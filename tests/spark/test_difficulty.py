@@ -18,15 +18,20 @@ from prune_lib.errors import BundleError, InputError  # noqa: E402
 from prune_lib.experts import scoring  # noqa: E402
 from prune_lib.experts.bundle import Bundle  # noqa: E402
 from prune_lib.experts.feed import Feed, write_feed  # noqa: E402
-from prune_lib.experts.mixture import Mixture, standardised_log_popularity  # noqa: E402
-from prune_lib.experts.models import Gate, make_expert  # noqa: E402
 from prune_lib.experts.settings import EXPERTS, SPREADS, Score, TrainSettings  # noqa: E402
 from prune_lib.experts.training import train_experts  # noqa: E402
 from prune_lib.popularity import popularity_band  # noqa: E402
 from prune_lib.sessions.encoding import encode  # noqa: E402
+from tests.spark.experts import (  # noqa: E402
+    MAX_LENGTH,
+    SCHEMA,
+    SETTINGS,
+    collected,
+    random_bundle,
+    random_mixture,
+    random_sessions,
+)
 
-MAX_LENGTH = 8
-SETTINGS = TrainSettings(dim=8, max_length=MAX_LENGTH, epochs=1, negatives=16, device="cpu", gate_epochs=2)
 COLUMNS = [
     "difficulty",
     "raw_difficulty",
@@ -36,19 +41,9 @@ COLUMNS = [
 ]
 
 
-def random_sessions(n: int) -> pd.DataFrame:
-    random = np.random.default_rng(0)
-    popularity = 1 / np.arange(1, 41)
-    items = [
-        random.choice(40, size=length, p=popularity / popularity.sum()).tolist()
-        for length in random.integers(1, 15, n)
-    ]
-    return pd.DataFrame({"session_id": [f"s{i:04d}" for i in range(n)], "items": items})
-
-
 @pytest.fixture(scope="module")
 def encoded(spark):
-    frame = spark.createDataFrame(random_sessions(400), "session_id STRING, items ARRAY<BIGINT>")
+    frame = spark.createDataFrame(random_sessions(400), SCHEMA)
     return encode(frame, seed=1)
 
 
@@ -60,33 +55,13 @@ def window_starts(n: int) -> list[int]:
     return [max(0, next(end for end in ends if end > c) - MAX_LENGTH) for c in range(n)]
 
 
-def random_mixture(popularity, seed: int) -> Mixture:
-    torch.manual_seed(seed)
-    experts = [make_expert(kind, popularity, dim=8, max_length=MAX_LENGTH, dropout=0.0) for kind in EXPERTS]
-    gate = Gate()
-    torch.nn.init.normal_(gate.last.weight)
-    return Mixture(experts, gate, standardised_log_popularity(popularity)).eval()
-
-
 @pytest.fixture(scope="module")
 def bundle(encoded):
-    return Bundle.build(
-        mixtures=[random_mixture(encoded.item_sessions, fold) for fold in (0, 1)],
-        settings=SETTINGS,
-        vocabulary=encoded.items.select("item", "idx", "sessions").toPandas(),
-        metrics={},
-        described={},
-    )
+    return random_bundle(encoded)
 
 
 def with_sessions(encoded, sessions):
     return SimpleNamespace(**{**vars(encoded), "sessions": sessions})
-
-
-def collected(scored):
-    frame = scored.scores.orderBy("sid").toPandas()
-    scored.unpersist()
-    return frame
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +142,7 @@ def test_the_estimate_ranks_as_the_exact_normaliser(encoded, bundle, scores):
 
 def test_unknown_items_are_no_targets_and_too_many_are_refused(spark, encoded, bundle):
     sessions = [("a", [1, 2, 3]), ("b", [1, 999]), ("c", [999, 1]), ("d", [2])]
-    frame = spark.createDataFrame(sessions, "session_id STRING, items ARRAY<BIGINT>")
+    frame = spark.createDataFrame(sessions, SCHEMA)
     small = encode(frame, seed=1)
     with pytest.raises(BundleError, match="another vocabulary.*999"):
         score_sessions(small, bundle)
@@ -176,7 +151,7 @@ def test_unknown_items_are_no_targets_and_too_many_are_refused(spark, encoded, b
 
 
 def test_sessions_of_length_one_only(spark, encoded, bundle):
-    frame = spark.createDataFrame([("a", [1]), ("b", [2])], "session_id STRING, items ARRAY<BIGINT>")
+    frame = spark.createDataFrame([("a", [1]), ("b", [2])], SCHEMA)
     ones = encode(frame, seed=1)
     assert collected(score_sessions(ones, bundle))["difficulty"].isna().all()
     with pytest.raises(InputError, match="length 1"):
@@ -219,6 +194,33 @@ def test_the_feed_is_the_same_whatever_the_partitions(encoded, tmp_path):
     ends = {tuple(x for x in row if x != encoded.n_items) for row in rows}
     sessions = encoded.sessions.where("n >= 2").select(F.slice("items", -2, 2).alias("i")).collect()
     assert {row[-2:] for row in ends} == {tuple(row["i"]) for row in sessions}
+
+
+def test_early_stopping_is_decided_by_the_newest_sessions_that_nothing_is_trained_on(spark, tmp_path):
+    sessions = random_sessions(900).assign(ordering=range(900))
+    made = encode(spark.createDataFrame(sessions, f"{SCHEMA}, ordering BIGINT"), seed=0)
+    lengths = {"n_items": made.n_items, "max_length": MAX_LENGTH}
+    written = write_feed(made.sessions, tmp_path / "feed", recent=60, **lengths)
+    assert written == made.sessions.where("n > 1").count(), "those of `recent` are in `gate`, too"
+    in_order = made.sessions.where("n > 1").orderBy(F.desc("sid"))
+    for fold in (0, 1):
+        parts = {
+            part: [
+                tuple(x for x in row if x != made.n_items)
+                for batch in Feed(tmp_path / "feed", fold, part, "pyarrow").batches(64)
+                for row in batch.tolist()
+            ]
+            for part in ("gate", "recent")
+        }
+        assert set(parts["recent"]) <= set(parts["gate"])
+        gate = [
+            tuple(row["items"][-MAX_LENGTH:])
+            for row in in_order.where((F.col("fold") == fold) & (F.col("slice") == 0)).collect()
+        ]
+        gate = [items for items in gate if items in set(parts["gate"])]
+        newest = gate[: len(parts["recent"])]
+        assert sorted(newest) == sorted(parts["recent"]), "from the newest on"
+        assert 30 <= sum(len(items) - 1 for items in newest) <= 120
 
 
 def test_train_and_score_end_to_end(encoded, tmp_path):
@@ -300,7 +302,7 @@ def test_noise_is_hard_and_repeated_patterns_are_easy_by_every_score(spark, tmp_
     walks = [random.permutation(120)[:6].tolist() for _ in range(20)]
     sessions = [walks[k % 20] for k in range(800)] + random.integers(0, 120, (200, 6)).tolist()
     frame = pd.DataFrame({"session_id": [f"s{k:04d}" for k in range(1000)], "items": sessions})
-    made = encode(spark.createDataFrame(frame, "session_id STRING, items ARRAY<BIGINT>"), seed=0)
+    made = encode(spark.createDataFrame(frame, SCHEMA), seed=0)
     settings = TrainSettings(dim=16, epochs=6, batch_size=64, max_length=8)
     trained = train_experts(made, settings, tmp_path / "experts", progress=False)
     for score in get_args(Score):

@@ -169,7 +169,7 @@ def test_a_cut_by_rank_is_what_pruning_at_that_ratio_keeps(
     def pruned(ratio: float) -> str:
         table, seconds = prune_once(spark, at, split, ratio)
         assert table == at(ratio).resolved_output
-        took.append(seconds.get("training"))
+        took.append((seconds.get("training"), seconds.get("difficulty")))
         return table
 
     small_ones = {ratio: pruned(ratio) for ratio in (0.1, 0.3)}
@@ -183,8 +183,10 @@ def test_a_cut_by_rank_is_what_pruning_at_that_ratio_keeps(
     # What is kept of less is a part of what is kept of more: no run for it.
     prune_once(spark, at, split, 0.2)
     assert not (tmp_path / f"{method}-0-0.2").exists()
-    # Experts are trained once, and count as a part of every run that uses them.
-    assert len(set(took)) == 1 and (took[0] is not None) == (method == "graph")
+    # Experts are trained once, and score once, and both count as a part of every run that uses them.
+    trained, scored = zip(*took, strict=True)
+    assert len(set(trained)) == 1 and (trained[0] is not None) == (method == "graph")
+    assert len(set(scored)) == 1
 
 
 def test_a_subset_on_disk_is_what_was_kept(spark: SparkSession, split: Split, tmp_path: Path) -> None:
