@@ -12,6 +12,7 @@ from typing import Any
 from prune_lib.errors import BundleError, SettingsError
 from prune_lib.experts.bundle import Bundle, check_vocabulary
 from prune_lib.experts.card import overall
+from prune_lib.experts.settings import WHERE
 from prune_lib.locations import is_location
 from prune_lib.sessions.encoding import Encoded
 from prune_lib.sessions.reading import InputTable
@@ -23,9 +24,6 @@ from prune_lib.tracking import RegistryError, download_model, register_model, tr
 __all__ = ["ensure_bundle", "find_bundle", "local_folder", "new_folder", "track_training"]
 
 _LOG = logging.getLogger(__name__)
-
-# Settings that say where training ran, not what came out.
-_WHERE = {"device", "threads"}
 
 
 def find_bundle(settings: PruneSettings, source: str) -> Bundle | None:
@@ -46,7 +44,7 @@ def find_bundle(settings: PruneSettings, source: str) -> Bundle | None:
         return Bundle.load(local_folder(settings.experts))
     if not is_location(settings.workspace):
         return None
-    wanted = settings.training.model_dump(mode="json", exclude=_WHERE)
+    wanted = settings.training.model_dump(mode="json", exclude=set(WHERE))
     for folder in sorted(_store(settings.workspace).glob("*/config.json"), reverse=True):
         try:
             bundle = Bundle.load(folder.parent)
@@ -54,7 +52,7 @@ def find_bundle(settings: PruneSettings, source: str) -> Bundle | None:
             _LOG.warning("left out: %s", error)
             continue
         # As plain values: a bundle of another version of this project may know other settings.
-        made = {k: v for k, v in dict(bundle.config.get("settings", {})).items() if k not in _WHERE}
+        made = {k: v for k, v in dict(bundle.config.get("settings", {})).items() if k not in WHERE}
         if dict(bundle.config.get("input", {})).get("source") == source and made == wanted:
             return bundle
     return None

@@ -117,7 +117,7 @@ def check_device(spark: SparkSession, settings: PruneSettings) -> None:
         EnvironmentProblem: there is none.
     """
     if settings.device == "cuda" and str(spark.sparkContext.master).startswith("local"):
-        from prune_lib.experts.training import pick_device
+        from prune_lib.experts.devices import pick_device
 
         pick_device(settings.device)
 

@@ -14,16 +14,15 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import dataclass
-from functools import cache, cached_property
-from pathlib import Path
+from functools import cached_property
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-import prune_lib.experts
 from prune_lib.errors import UserError
+from prune_lib.experts.code import code_hash
 from prune_lib.experts.scoring import MEANS
 from prune_lib.locations import table_in_workspace
 from prune_lib.settle import settle
@@ -89,7 +88,7 @@ class ScoreStore:
             normaliser: number of shared negatives, 0 for the exact one.
             kind: the score, where it takes numbers of its own; else empty.
         """
-        text = "/".join([bundle_hash, str(normaliser), kind, _code_hash()])
+        text = "/".join([bundle_hash, str(normaliser), kind, code_hash()])
         basis = hashlib.sha256(text.encode()).hexdigest()[:32]
         return cls(spark, table_in_workspace(workspace, "scores"), experts, basis)
 
@@ -179,15 +178,3 @@ class ScoreStore:
 
 def _first_line(problem: BaseException) -> str:
     return str(problem).strip().partition("\n")[0]
-
-
-@cache
-def _code_hash() -> str:
-    """A hash of the code that computes losses, and of what it stands on."""
-    import numpy
-    import torch
-
-    content = hashlib.sha256(f"{torch.__version__}/{numpy.__version__}".encode())
-    for file in sorted(Path(prune_lib.experts.__file__).parent.glob("*.py")):
-        content.update(file.read_bytes())
-    return content.hexdigest()

@@ -65,7 +65,8 @@ def train(settings: ExpertsSettings, spark: SparkSession | None = None) -> Train
         UserError: the settings, the input or the output cannot be used as they are; nothing was written.
         RegistryError: the bundle was written, and MLflow's registry did not take it.
     """
-    from prune_lib.experts.training import pick_device, train_experts
+    from prune_lib.experts.devices import pick_device
+    from prune_lib.experts.training import train_experts
 
     spark = spark or get_spark("train")
     check_runtime(spark)

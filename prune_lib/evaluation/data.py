@@ -11,7 +11,6 @@ settings are chosen on it, and the test is only reported.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Callable
@@ -20,19 +19,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from prune_lib.errors import InputError
 from prune_lib.evaluation.cases import Cases
 from prune_lib.evaluation.files import Split
+from prune_lib.fingerprint import fingerprint
 from prune_lib.sessions.columns import ColumnNames, InputTable, with_columns
 from prune_lib.sessions.encoding import encode
 from prune_lib.sessions.opening import load_table
 from prune_lib.sessions.reading import check_sessions, to_sessions
 from prune_lib.settle import settle
 
-__all__ = ["fingerprint", "make_split", "read_test"]
+__all__ = ["make_split", "read_test"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -123,16 +123,6 @@ def make_split(
         ),
     )
     return split
-
-
-def fingerprint(df: DataFrame, *columns: Column) -> str:
-    """A hash of a frame's rows, whatever their order or partitions; 16 hexadecimal digits."""
-    # As decimals: a sum of BIGINT hashes overflows, and under ANSI mode that is an error.
-    row = df.agg(
-        F.sum(F.xxhash64(*columns).cast("decimal(38,0)")).alias("sum"), F.count("*").alias("n")
-    ).first()
-    assert row is not None
-    return hashlib.sha256(f"{row['sum']}/{row['n']}".encode()).hexdigest()[:16]
 
 
 def _hold_out(raw: DataFrame, share: float, table: InputTable) -> tuple[DataFrame, DataFrame]:

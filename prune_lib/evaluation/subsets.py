@@ -21,9 +21,9 @@ import numpy as np
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from prune_lib.evaluation.data import fingerprint
 from prune_lib.evaluation.files import Split, Subset, budget_of, code_hash
 from prune_lib.experts.feed import Feed, write_feed
+from prune_lib.fingerprint import fingerprint
 from prune_lib.ordering import with_running_total
 from prune_lib.settings import PruneSettings, settings_hash
 

@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from prune_lib.errors import BundleError
 from prune_lib.experts.card import card_of
-from prune_lib.experts.settings import EXPERTS, TrainSettings
+from prune_lib.experts.settings import EXPERTS, WHERE, TrainSettings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +87,7 @@ class Bundle:
             "dim": settings.dim,
             "max_length": settings.max_length,
             "n_items": len(vocabulary),
-            "settings": settings.model_dump(mode="json"),
+            "settings": settings.model_dump(mode="json", exclude=set(WHERE)),
             "input": dict(described),
             "versions": {"torch": torch.__version__, "numpy": np.__version__},
         }
@@ -182,7 +182,7 @@ class Bundle:
 
     @property
     def settings(self) -> TrainSettings:
-        """The settings it was trained with."""
+        """The settings it was trained with; where it was trained is not among them."""
         return TrainSettings.model_validate(self.config["settings"])
 
     @property

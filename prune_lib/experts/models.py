@@ -49,12 +49,15 @@ class Dropout(nn.Module):
         """Take the probability that an element is dropped, in [0, 1)."""
         super().__init__()
         self.p = p
+        #: draws the uniform numbers; None: torch's own
+        self.generator: torch.Generator | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x, in training with elements dropped and the others divided by 1 - p."""
         if not self.training or self.p == 0.0:
             return x
-        return x * (torch.rand_like(x) >= self.p).to(x.dtype).mul_(1.0 / (1.0 - self.p))
+        uniform = torch.rand(x.shape, dtype=x.dtype, device=x.device, generator=self.generator)
+        return x * (uniform >= self.p).to(x.dtype).mul_(1.0 / (1.0 - self.p))
 
 
 class RnnEncoder(nn.Module):
@@ -186,6 +189,8 @@ class Expert(nn.Module):
         self.n_items = n_items
         self.encoder = _ENCODERS[kind](dim, max_length, dropout) if encoder is None else encoder
         self.drop = Dropout(dropout)
+        #: the encoder computes in bfloat16 where that is precise enough
+        self.mixed = False
         self.log_scale = nn.Parameter(torch.tensor(float(np.log(INITIAL_SCALE))))
         table = torch.randn(n_items + 1, dim) / dim**0.5
         table[n_items] = 0.0
@@ -201,8 +206,17 @@ class Expert(nn.Module):
         """
         if x is None:
             x = self.weight[items]
-        h = self.drop(self.encoder(self.drop(x), items))
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed):
+            h = self.encoder(self.drop(x), items)
+        h = self.drop(h.float())
         return F.normalize(h, dim=-1) * self.log_scale.clamp(0.0, 3.9).exp()
+
+    def seed_dropout(self, seed: int) -> None:
+        """Let dropout draw from a generator of its own, which starts at the seed."""
+        generator = torch.Generator(self.weight.device).manual_seed(seed)
+        for module in self.modules():
+            if isinstance(module, Dropout):
+                module.generator = generator
 
     def output_table(self) -> Tensor:
         """Return the unit-length item vectors [n_items, d] that states are multiplied with."""

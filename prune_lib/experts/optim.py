@@ -27,19 +27,19 @@ class RowAdam:
         self.learning_rate = learning_rate
         self.betas = betas
         self.eps = eps
-        self._mean = torch.zeros_like(table)
-        self._square = torch.zeros_like(table)
-        self._step = 0
+        self.mean = torch.zeros_like(table)
+        self.square = torch.zeros_like(table)
+        self.steps = 0
 
     @torch.no_grad()
     def step(self, rows: Tensor, gradient: Tensor) -> None:
         """Move `table[rows]` (unique row indices [R]) against its gradient [R, ...]."""
-        self._step += 1
+        self.steps += 1
         first, second = self.betas
-        mean = self._mean[rows].mul_(first).add_(gradient, alpha=1 - first)
-        square = self._square[rows].mul_(second).addcmul_(gradient, gradient, value=1 - second)
-        self._mean[rows] = mean
-        self._square[rows] = square
-        correction = (1 - second**self._step) ** 0.5 / (1 - first**self._step)
+        mean = self.mean[rows].mul_(first).add_(gradient, alpha=1 - first)
+        square = self.square[rows].mul_(second).addcmul_(gradient, gradient, value=1 - second)
+        self.mean[rows] = mean
+        self.square[rows] = square
+        correction = (1 - second**self.steps) ** 0.5 / (1 - first**self.steps)
         update = mean.div_(square.sqrt_().add_(self.eps))
         self.table.index_add_(0, rows, update, alpha=-self.learning_rate * correction)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["EXACT_LIMIT", "EXPERTS", "NEGATIVES", "SPREADS", "Score", "TrainSettings"]
+__all__ = ["EXACT_LIMIT", "EXPERTS", "NEGATIVES", "SPREADS", "WHERE", "Score", "TrainSettings"]
 
 #: The experts, in the order of every array, column and file that holds one entry per expert.
 EXPERTS: tuple[str, ...] = ("gnn", "rnn", "transformer")
@@ -16,6 +16,8 @@ EXACT_LIMIT = 6e9
 NEGATIVES = 8192
 #: Scores of a prediction that need the probabilities of all items, see spread.py.
 SPREADS: tuple[str, ...] = ("el2n", "margin", "entropy")
+#: Settings that say where training runs, not what comes out.
+WHERE = frozenset({"device", "threads", "processes", "distributor"})
 #: What difficulty can be, see difficulty.py.
 Score = Literal["nll", "nll-raw", "el2n", "margin", "entropy", "disagreement"]
 
@@ -92,6 +94,23 @@ class TrainSettings(BaseModel):
     seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of every random choice of the training.")
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Where training runs; auto: the GPU where there is one."
+    )
+    precision: Literal["auto", "float32", "mixed"] = Field(
+        default="auto",
+        description="mixed: the encoders' products in bfloat16 while they are trained (scores are float32 "
+        "always). auto: mixed on a GPU that has it.",
+    )
+    processes: int = Field(
+        default=0,
+        ge=0,
+        le=6,
+        description="Trainings that run side by side, of six (three experts, two folds). 0: two on a CPU "
+        "(one for a small input), one on each GPU.",
+    )
+    distributor: Literal["driver", "spark"] = Field(
+        default="driver",
+        description="Who runs them: processes of the driver's machine, or tasks of Spark's executors "
+        "(TorchDistributor; the workspace is a folder that they share).",
     )
     threads: int = Field(
         default=1,

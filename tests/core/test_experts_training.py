@@ -11,10 +11,13 @@ pa = pytest.importorskip("pyarrow")
 import pyarrow.parquet as pq  # noqa: E402
 
 from prune_lib.errors import EnvironmentProblem  # noqa: E402
+from prune_lib.experts import fitting, gating  # noqa: E402
+from prune_lib.experts.checkpoint import expert_file  # noqa: E402
+from prune_lib.experts.devices import pick_device  # noqa: E402
 from prune_lib.experts.feed import Feed  # noqa: E402
-from prune_lib.experts.fold_worker import train_folds_in_processes  # noqa: E402
-from prune_lib.experts.settings import TrainSettings  # noqa: E402
-from prune_lib.experts.training import _check_feed, pick_device, train_fold  # noqa: E402
+from prune_lib.experts.settings import EXPERTS, TrainSettings  # noqa: E402
+from prune_lib.experts.training import _check_feed  # noqa: E402
+from prune_lib.experts.workers import TrainedFold, Work, results, rounds, run_job, run_rounds  # noqa: E402
 
 CYCLE, NOISE, LENGTH = 20, 20, 5
 SETTINGS = TrainSettings(dim=16, epochs=6, batch_size=128, negatives=32, max_length=LENGTH, device="cpu")
@@ -45,9 +48,21 @@ def folder(tmp_path_factory):
 POPULARITY = np.full(CYCLE + NOISE, 200, dtype=np.int64)
 
 
+def work_on(feed, folder, settings=SETTINGS, popularity=POPULARITY) -> Work:
+    work = Work(feed, folder, settings, "pyarrow", progress=False)
+    work.keep_popularity(popularity)
+    return work
+
+
+def train_first_fold(*args, **kwargs) -> TrainedFold:
+    work = work_on(*args, **kwargs)
+    run_job(work, rounds(1)[0][0], rank=0)
+    return results(work.folder)[0]
+
+
 @pytest.fixture(scope="module")
-def trained(folder):
-    return train_fold(folder, 0, POPULARITY, SETTINGS, reader="pyarrow", progress=False)
+def trained(folder, tmp_path_factory):
+    return train_first_fold(folder, tmp_path_factory.mktemp("work"))
 
 
 def losses(mixture, items):
@@ -78,23 +93,81 @@ def test_metrics_are_of_the_holdout(trained):
     assert trained.metrics["log_likelihood_gate"] > -np.log(CYCLE + NOISE)
 
 
-def test_training_repeats_bit_for_bit_also_in_processes(trained, folder, tmp_path):
-    torch.manual_seed(123)  # the caller's generator plays no part, and is left as it was
+def test_training_repeats_bit_for_bit_and_leaves_torch_as_it_was(trained, folder, tmp_path):
+    torch.manual_seed(123)  # the caller's generator plays no part
     state = torch.get_rng_state()
-    again = train_fold(folder, 0, POPULARITY, SETTINGS, reader="pyarrow", progress=False)
+    again = train_first_fold(folder, tmp_path)
     assert torch.equal(state, torch.get_rng_state())
     assert again.mixture.to_bytes() == trained.mixture.to_bytes()
     assert again.metrics == trained.metrics
-    side_by_side = train_folds_in_processes(
-        folder, tmp_path, POPULARITY, SETTINGS, reader="pyarrow", progress=False
+    other = train_first_fold(folder, tmp_path / "other", SETTINGS.model_copy(update={"seed": 1}))
+    assert other.mixture.to_bytes() != trained.mixture.to_bytes()
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_side_by_side_come_to_the_same_weights(trained, folder, tmp_path, processes):
+    """By fold, and by expert and fold with the gates afterwards."""
+    work = work_on(folder, tmp_path)
+    run_rounds(work, processes)
+    first, second = results(tmp_path)
+    assert first.mixture.to_bytes() == trained.mixture.to_bytes()
+    assert first.metrics == trained.metrics
+    assert second.mixture.to_bytes() != trained.mixture.to_bytes()
+
+
+class Killed(Exception):
+    """As if the process had ended."""
+
+
+@pytest.mark.parametrize("epochs", [1, 4])
+def test_a_killed_training_goes_on_from_its_last_epoch(trained, folder, tmp_path, monkeypatch, epochs):
+    """Bit for bit, also where the kill came between the checkpoints of two experts."""
+    saved, whole = [], fitting.checkpoint.save
+
+    def save(learner, file):
+        if len(saved) == 3 * epochs + 1:
+            raise Killed
+        saved.append(file)
+        whole(learner, file)
+
+    monkeypatch.setattr(fitting.checkpoint, "save", save)
+    with pytest.raises(Killed):
+        train_first_fold(folder, tmp_path)
+    monkeypatch.undo()
+    passes = []
+    one_pass = fitting._pass
+    monkeypatch.setattr(
+        fitting, "_pass", lambda active, *rest: passes.append(len(active)) or one_pass(active, *rest)
     )
-    assert side_by_side[0].mixture.to_bytes() == trained.mixture.to_bytes()
-    assert side_by_side[1].mixture.to_bytes() != trained.mixture.to_bytes()
+    again = train_first_fold(folder, tmp_path)
+    assert passes[0] == 2, "one of the three was an epoch ahead"
+    assert len(passes) == trained.metrics["epochs"] - epochs
+    assert again.mixture.to_bytes() == trained.mixture.to_bytes()
+    assert again.metrics == trained.metrics
+
+
+def test_experts_that_are_trained_are_not_trained_again_and_the_gate_leaves_them_alone(
+    trained, folder, tmp_path, monkeypatch
+):
+    """A kill after the experts: only the gate is left."""
+    monkeypatch.setattr("prune_lib.experts.workers.fit_gate", lambda *args: (_ for _ in ()).throw(Killed()))
+    with pytest.raises(Killed):
+        train_first_fold(folder, tmp_path)
+    monkeypatch.undo()
+    monkeypatch.setattr(fitting, "_pass", lambda *args: pytest.fail("a pass over the feed"))
+    before = {kind: expert_file(tmp_path, 0, kind).read_bytes() for kind in EXPERTS}
+    again = train_first_fold(folder, tmp_path)
+    assert again.mixture.to_bytes() == trained.mixture.to_bytes()
+    assert before == {kind: expert_file(tmp_path, 0, kind).read_bytes() for kind in EXPERTS}
+    for kind, expert in zip(EXPERTS, again.mixture.experts, strict=True):
+        best, _ = fitting.checkpoint.read_best(expert_file(tmp_path, 0, kind))
+        assert all(torch.equal(best[name], value) for name, value in expert.state_dict().items())
+    train_first_fold(folder, tmp_path)  # and a third has nothing to do at all
 
 
 def test_an_empty_fold_stays_at_popularity(tmp_path):
     popularity = np.array([30, 20, 10], dtype=np.int64)
-    empty = train_fold(tmp_path, 0, popularity, SETTINGS, reader="pyarrow", progress=False)
+    empty = train_first_fold(tmp_path / "feed", tmp_path, popularity=popularity)
     _, log_p, log_g = empty.mixture(torch.tensor([[0, 1]]))
     assert torch.isfinite(log_p).all() and torch.allclose(log_g, torch.full((1, 3), -np.log(3)))
 
@@ -120,12 +193,22 @@ def test_a_feed_that_the_executors_wrote_elsewhere_is_told(folder, tmp_path):
             _check_feed(place, written + 1, "pyarrow")
 
 
-def test_a_large_vocabulary_trains_its_gate_with_an_estimated_normaliser(folder, monkeypatch):
-    from prune_lib.experts import training
+def test_mixed_precision_learns_the_same_but_for_roundings(trained, folder, tmp_path):
+    """On the CPU here; a GPU takes the same way."""
+    settings = SETTINGS.model_copy(update={"precision": "mixed"})
+    mixed = train_first_fold(folder, tmp_path, settings)
+    assert mixed.mixture.to_bytes() != trained.mixture.to_bytes()
+    for kind in (*EXPERTS, "gate"):
+        name = f"log_likelihood_{kind}"
+        assert mixed.metrics[name] == pytest.approx(trained.metrics[name], abs=0.1)
+    assert all(value.dtype == torch.float32 for value in mixed.mixture.experts.state_dict().values())
+    assert not any(expert.mixed for expert in mixed.mixture.experts), "scores are not mixed"
 
-    monkeypatch.setattr(training, "EXACT_LIMIT", 10.0)
-    monkeypatch.setattr(training, "NEGATIVES", 20)
+
+def test_a_large_vocabulary_trains_its_gate_with_an_estimated_normaliser(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(gating, "EXACT_LIMIT", 10.0)
+    monkeypatch.setattr(gating, "NEGATIVES", 20)
     settings = SETTINGS.model_copy(update={"epochs": 1})
-    estimated = train_fold(folder, 0, POPULARITY, settings, reader="pyarrow", progress=False)
+    estimated = train_first_fold(folder, tmp_path, settings)
     assert estimated.metrics["normaliser"] == "estimated"
     assert estimated.mixture._normalisers is None

@@ -14,7 +14,7 @@ import pandas as pd  # noqa: E402
 from pyspark.sql import functions as F  # noqa: E402
 
 from prune_lib.difficulty import percentile_rank, score_sessions  # noqa: E402
-from prune_lib.errors import BundleError, InputError  # noqa: E402
+from prune_lib.errors import BundleError, EnvironmentProblem, InputError  # noqa: E402
 from prune_lib.experts import scoring  # noqa: E402
 from prune_lib.experts.bundle import Bundle  # noqa: E402
 from prune_lib.experts.feed import Feed, write_feed  # noqa: E402
@@ -232,6 +232,19 @@ def test_train_and_score_end_to_end(encoded, tmp_path):
     assert scored.info.experts == trained.version
     assert scored.info.scored_sessions == encoded.sessions.where("n >= 2").count()
     scored.unpersist()
+
+
+def test_training_on_sparks_tasks_is_training_on_the_driver(encoded, tmp_path):
+    bundles = [
+        train_experts(
+            encoded, SETTINGS.model_copy(update=where), tmp_path / str(k) / "experts", progress=False
+        )
+        for k, where in enumerate([{}, {"distributor": "spark", "processes": 2}])
+    ]
+    assert bundles[0].hash == bundles[1].hash
+    too_many = SETTINGS.model_copy(update={"distributor": "spark", "processes": 6})
+    with pytest.raises(EnvironmentProblem, match="room for 2 tasks"):
+        train_experts(encoded, too_many, tmp_path / "experts", progress=False)
 
 
 def test_a_worker_keeps_one_bundle(encoded):

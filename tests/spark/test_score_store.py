@@ -75,7 +75,7 @@ def test_scores_of_others_are_not_taken(spark, encoded, bundle, tmp_path, monkey
     other = score_sessions(encoded, random_bundle(encoded, (2, 3)), **where)
     by_entropy = score_sessions(encoded, bundle, score="entropy", **where)
     estimated = score_sessions(encoded, bundle, exact_limit=0, negatives=32, **where)
-    monkeypatch.setattr(score_store, "_code_hash", lambda: "other code")
+    monkeypatch.setattr(score_store, "code_hash", lambda: "other code")
     recoded = score_sessions(encoded, bundle, **where)
     assert [x.info.reused_sessions for x in (other, by_entropy, estimated, recoded)] == [0, 0, 0, 0]
     assert kept(spark, tmp_path)["basis"].nunique() == 5

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from prune_lib.evaluation.stopwatch import Stopwatch
 from prune_lib.evaluation.targets.encoders import make_encoder
+from prune_lib.experts.devices import pick_device, torch_state
 from prune_lib.experts.feed import Feed
 from prune_lib.experts.learner import Batch, Learner
 from prune_lib.experts.loss import NegativeSampler
 from prune_lib.experts.models import Expert, make_expert
-from prune_lib.experts.training import pick_device, torch_state
 
 __all__ = ["Fitted", "NeuralTarget", "Recipe", "fit_neural"]
 
