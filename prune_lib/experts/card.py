@@ -22,6 +22,7 @@ _COLUMNS = (
     "disagreement",
     *(f"gate_{kind}" for kind in EXPERTS),
 )
+_AGREEMENT = "estimated_normaliser_spearman_adjusted"
 _SIZES = ("sessions", "interactions", "items")
 _WHAT = {"gnn": "SR-GNN", "rnn": "GRU4Rec", "transformer": "SASRec"}
 
@@ -68,8 +69,9 @@ def card_of(bundle: Bundle) -> str:
         "",
         f"Trained on {about.get('source') or 'an input without a name'}: "
         + ", ".join(f"{about[what]:,} {what}" for what in _SIZES if what in about)
-        + f". The last {config['max_length']} clicks of a longer session count. An item that is not among "
-        "these is unknown, and no target.",
+        + f". Of a longer session they learned the last {config['max_length']} clicks; they score it on "
+        f"windows of {config['max_length']}, every click after its first. An item that is not among these is "
+        "unknown, and no target.",
         "",
         "## How good",
         "",
@@ -86,6 +88,13 @@ def card_of(bundle: Bundle) -> str:
             cells = [f"{fold[key]:.3f}" if key in fold else "–" for fold in folds]
             label = {"uniform": "uniform mixture", "gate": "gated mixture"}.get(name, name)
             lines.append(f"| {label} | {' | '.join(cells)} | {found[key]:.3f} |")
+    agreement = [fold[_AGREEMENT] for fold in folds if _AGREEMENT in fold]
+    if agreement:
+        lines += [
+            "",
+            "Large inputs are scored by an estimated normaliser. Spearman of the adjusted loss of a held-out "
+            f"prediction with that by the exact one: {', '.join(f'{value:.3f}' for value in agreement)}.",
+        ]
     if "spearman" in found:
         lines += [
             "",

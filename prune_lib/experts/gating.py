@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from prune_lib.experts.fitting import first_positions
 from prune_lib.experts.mixture import Mixture
 from prune_lib.experts.models import Gate
 from prune_lib.experts.settings import EXACT_LIMIT, EXPERTS, NEGATIVES, TrainSettings
+from prune_lib.popularity import popularity_band
 
 __all__ = ["LIKELIHOOD", "fit_gate"]
 
@@ -27,6 +29,8 @@ LIKELIHOOD = "log_likelihood_"
 #: Parts of the gate's cross-validation, and passes without a gain after which it ends.
 _GATE_PARTS = 5
 _GATE_PATIENCE = 5
+#: Held-out predictions, about, on which the estimated normaliser is compared with the exact one.
+_AGREEMENT_POSITIONS = 2000
 
 
 def fit_gate(
@@ -46,10 +50,11 @@ def fit_gate(
     mixture.prepare(negatives=0 if exact else NEGATIVES)
     inputs, log_p = mixture.gate_inputs(own)
     held_inputs, held_log_p = mixture.gate_inputs(held)
-    mixture.forget()  # they hold the weights once more, and where these were trained
     gate = mixture.gate
     _train_gate(gate, inputs, log_p, settings.gate_epochs)
     gate.eval().requires_grad_(False)
+    agreement = _agreement(mixture, held or own, popularity) if n_items > NEGATIVES else {}
+    mixture.forget()  # they hold the weights once more, and where these were trained
     if not len(held_inputs):
         held, held_inputs, held_log_p = own, inputs, log_p
     if not len(held_inputs):
@@ -73,6 +78,40 @@ def fit_gate(
         "fairness": fairness(
             held_log_p.double().cpu().numpy(), weights.double().cpu().numpy(), popularity[targets]
         ),
+        **agreement,
+    }
+
+
+def _agreement(
+    mixture: Mixture, batches: list[Tensor], popularity: npt.NDArray[np.int64]
+) -> dict[str, float]:
+    """Spearman of losses by the estimated normaliser with those by the exact one, raw and adjusted.
+
+    Of predictions, `_AGREEMENT_POSITIONS` about; means over a session's predictions agree better.
+    """
+    some, count = [], 0
+    for items in batches:
+        if count < _AGREEMENT_POSITIONS:
+            some.append(items[:_AGREEMENT_POSITIONS])
+            count += int((some[-1][:, 1:] != mixture.n_items).sum())
+    targets = torch.cat([items[:, 1:][items[:, 1:] != mixture.n_items] for items in some]).numpy()
+    if len(targets) < 2:
+        return {}
+    bands = popularity_band(popularity[targets])
+    losses = []
+    for negatives in (0, NEGATIVES):
+        mixture.prepare(negatives=negatives)
+        inputs, log_p = mixture.gate_inputs(some)
+        with torch.inference_mode():
+            loss = -torch.logsumexp(mixture.gate(inputs) + log_p, dim=1).double().cpu().numpy()
+        of_band = np.bincount(bands, weights=loss) / np.maximum(np.bincount(bands), 1)
+        losses.append(pd.DataFrame({"raw": loss, "adjusted": loss - of_band[bands]}))
+    exact, estimated = losses
+    return {
+        f"estimated_normaliser_spearman_{name}": round(
+            float(exact[name].corr(estimated[name], method="spearman")), 4
+        )
+        for name in exact
     }
 
 

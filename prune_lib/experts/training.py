@@ -150,8 +150,8 @@ def _processes(settings: TrainSettings, encoded: Encoded) -> int:
         if asked > places:  # Spark would wait for them, for ten minutes
             raise EnvironmentProblem(
                 f"{asked} trainings are to run side by side on Spark's tasks, and Spark has room for "
-                f"{places} tasks. Ask for fewer (--training-processes), for larger executors, or let the driver train "
-                "(--training-distributor driver)."
+                f"{places} tasks. Ask for fewer (--training-processes), for larger executors, or let the "
+                "driver train (--training-distributor driver)."
             )
         return asked
     on_gpus = pick_device(settings.device).type == "cuda"

@@ -288,8 +288,9 @@ def _run_on_spark(work: Work, jobs: Sequence[Job], n: int) -> None:
         )
     except Exception as problem:  # of Spark, of torchrun, or of the training, all as they come
         raise PruneError(
-            f"Training on Spark's tasks failed: {str(problem).strip().splitlines()[-1]} (more stands above, "
-            "and in the executors' logs). No bundle was written; the next run goes on from the last whole epoch."
+            f"Training on Spark's tasks failed: {str(problem).strip().splitlines()[-1]} (more stands "
+            "above, and in the executors' logs). No bundle was written; the next run goes on from the last "
+            "whole epoch."
         ) from problem
 
 

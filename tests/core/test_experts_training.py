@@ -211,4 +211,9 @@ def test_a_large_vocabulary_trains_its_gate_with_an_estimated_normaliser(folder,
     settings = SETTINGS.model_copy(update={"epochs": 1})
     estimated = train_first_fold(folder, tmp_path, settings)
     assert estimated.metrics["normaliser"] == "estimated"
+    for name in ("raw", "adjusted"):
+        assert 0.5 < estimated.metrics[f"estimated_normaliser_spearman_{name}"] < 1
+    monkeypatch.setattr(gating, "NEGATIVES", CYCLE + NOISE - 1)  # all items but one in a stratum
+    near = train_first_fold(folder, tmp_path / "near", settings)
+    assert near.metrics["estimated_normaliser_spearman_raw"] > 0.99
     assert estimated.mixture._normalisers is None
