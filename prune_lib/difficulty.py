@@ -5,6 +5,7 @@ With l_t = -log p_mix(item t+1 | items 0..t), a session's difficulty is the mean
     nll            l_t - E[l | popularity band of item t+1], so that a cold target is not hard for being cold
     nll-raw        l_t
     el2n, margin, entropy    of the mixture's prediction, see experts/spread.py
+    forgetting, variability  over the epochs of the experts' training, see experts/dynamics.py
     disagreement   the standard deviation of the experts' losses
 
 A session of fold K is scored by the experts and the gate of the other fold.
@@ -38,7 +39,7 @@ from prune_lib.experts.scoring import (
     task_device,
     with_windows,
 )
-from prune_lib.experts.settings import EXACT_LIMIT, EXPERTS, NEGATIVES, SPREADS, Score
+from prune_lib.experts.settings import DYNAMICS, EXACT_LIMIT, EXPERTS, NEGATIVES, SPREADS, Score
 from prune_lib.popularity import popularity_band
 from prune_lib.score_store import KEYS, ScoreStore
 
@@ -131,7 +132,8 @@ def score_sessions(
         negatives: items of the estimated normaliser (see `mixture.SharedNegatives`).
         max_unknown: share of interactions, at most, whose item the bundle may lack.
         by_sample: score every click after the first by itself, not their mean by session.
-        score: what difficulty is; el2n, margin and entropy ask for a second pass over the items.
+        score: what difficulty is; el2n, margin and entropy ask for a second pass over the items, forgetting
+            and variability for one for each epoch of the training.
         workspace: where scores are kept (`score_store`): sessions that were scored before by the same
             experts are not scored again, the others are added. Samples are scored every time. None:
             nothing is kept.
@@ -140,7 +142,7 @@ def score_sessions(
         Scores and how they were made.
 
     Raises:
-        BundleError: the bundle was made for another vocabulary.
+        BundleError: the bundle was made for another vocabulary, or does not hold what the score needs.
     """
     from pyspark import StorageLevel
     from pyspark.sql import functions as F
@@ -148,7 +150,9 @@ def score_sessions(
     positions = max(0, encoded.n_interactions - encoded.n_sessions)
     exact = float(positions) * bundle.n_items * len(EXPERTS) <= exact_limit or negatives >= bundle.n_items
     negatives = 0 if exact else negatives
-    how = _How(batch_size, device, threads, negatives, by_sample, score if score in SPREADS else None)
+    how = _How(
+        batch_size, device, threads, negatives, by_sample, score if score in (*SPREADS, *DYNAMICS) else None
+    )
     sessions = encoded.sessions.withColumn("session_id", F.col("session_id").cast("string"))
     store, known = None, None
     if workspace is not None and not by_sample:
@@ -158,7 +162,7 @@ def score_sessions(
             experts=bundle.version,
             bundle_hash=bundle.hash,
             normaliser=negatives,
-            kind=how.spread or "",
+            kind=how.extra or "",
         )
         known = store.known(sessions)
         if known is not None:
@@ -293,7 +297,7 @@ def _chosen(score: Score, adjusted: Column, raw: Column) -> Column:
     from pyspark.sql import functions as F
 
     columns = {"nll": adjusted, "nll-raw": raw, "disagreement": F.col("disagreement")}
-    return F.round(columns.get(score, F.col("spread")), score_digits(score))
+    return F.round(columns.get(score, F.col("extra")), score_digits(score))
 
 
 def score_digits(score: Score) -> int:
@@ -326,7 +330,7 @@ class _How:
     threads: int
     negatives: int
     by_sample: bool
-    spread: str | None
+    extra: str | None
 
 
 def _computed_losses(
@@ -356,13 +360,16 @@ def _block_scorer(
 ) -> Callable[[pd.DataFrame], pd.DataFrame]:
     """Return the grouped-map function over blocks; what it closes over is small or broadcast."""
     context = spark.sparkContext
-    weights = [context.broadcast(bundle.weights(fold)) for fold in (0, 1)]
+    over_epochs = how.extra in DYNAMICS
+    weights = [
+        context.broadcast((*bundle.weights(fold), bundle.snapshots(fold) if over_epochs else None))
+        for fold in (0, 1)
+    ]
     popularity = bundle.vocabulary.sort_values("idx")["sessions"].to_numpy(np.int64)
     # What a loss owes to popularity, it owes to that in the data of the experts.
     bands = popularity_band(np.append(popularity, 0))
     tables = context.broadcast((index, bands))
     version = bundle.hash
-    spread = None if how.spread is None else SPREADS.index(how.spread)
     carried = () if how.by_sample else KEYS
 
     def score(block: pd.DataFrame) -> pd.DataFrame:
@@ -372,7 +379,8 @@ def _block_scorer(
         where = task_device(how.device)
         if where == "cpu" and torch.get_num_threads() != how.threads:
             torch.set_num_threads(how.threads)
-        mixture = cached_mixture((version, fold, where, how.negatives), lambda: weights[fold].value)
-        return score_block(block, mixture, *tables.value, how.batch_size, how.by_sample, spread, carried)
+        key = (version, fold, where, how.negatives, over_epochs)
+        mixture = cached_mixture(key, lambda: weights[fold].value)
+        return score_block(block, mixture, *tables.value, how.batch_size, how.by_sample, how.extra, carried)
 
     return score

@@ -12,7 +12,7 @@ from typing import Any
 from prune_lib.errors import BundleError, SettingsError
 from prune_lib.experts.bundle import Bundle, check_vocabulary
 from prune_lib.experts.card import overall
-from prune_lib.experts.settings import WHERE
+from prune_lib.experts.settings import DYNAMICS, WHERE
 from prune_lib.locations import is_location
 from prune_lib.sessions.encoding import Encoded
 from prune_lib.sessions.reading import InputTable
@@ -35,16 +35,18 @@ def find_bundle(settings: PruneSettings, source: str) -> Bundle | None:
         source: the input's location.
 
     Raises:
-        BundleError: the bundle asked for is missing or damaged.
+        BundleError: the bundle asked for is missing or damaged, or lacks what the score needs.
         EnvironmentProblem: a registered model was asked for, and MLflow is not installed.
     """
     if settings.experts is not None:
-        if settings.experts.startswith("models:/"):
-            return _registered(settings)
-        return Bundle.load(local_folder(settings.experts))
+        named = settings.experts.startswith("models:/")
+        bundle = _registered(settings) if named else Bundle.load(local_folder(settings.experts))
+        if settings.score in DYNAMICS:
+            bundle.snapshots(0)
+        return bundle
     if not is_location(settings.workspace):
         return None
-    wanted = settings.training.model_dump(mode="json", exclude=set(WHERE))
+    wanted = settings.wanted_training.model_dump(mode="json", exclude=set(WHERE))
     for folder in sorted(_store(settings.workspace).glob("*/config.json"), reverse=True):
         try:
             bundle = Bundle.load(folder.parent)
@@ -87,7 +89,7 @@ def ensure_bundle(settings: PruneSettings, table: InputTable, encoded: Encoded, 
     folder = new_folder(settings.workspace)
     with stages.stage("training") as stage:
         _LOG.info("no trained experts for this input: training them into %s", folder)
-        bundle = train_experts(encoded, settings.training, folder, source=table.location)
+        bundle = train_experts(encoded, settings.wanted_training, folder, source=table.location)
         stage.rows = encoded.n_interactions
     track_training(settings, table, bundle, stages)
     return bundle

@@ -34,7 +34,7 @@ _LOG = logging.getLogger(__name__)
 
 #: What a session is found by within a basis: its id, and a hash of its items in their order.
 KEYS = ("session_id", "content")
-_SCORES = ("losses", "bands", *MEANS, "spread")
+_SCORES = ("losses", "bands", *MEANS, "extra")
 _SCHEMA = (
     "basis STRING COMMENT 'hash of the experts, the normaliser, the score and the code', "
     "experts STRING COMMENT 'version of the experts', "
@@ -43,7 +43,7 @@ _SCHEMA = (
     "losses ARRAY<BIGINT> COMMENT 'loss of each click that can be scored, in millionths of a nat', "
     "bands ARRAY<INT> COMMENT 'popularity band of each of them', "
     + "".join(f"{name} DOUBLE COMMENT 'mean over them', " for name in MEANS)
-    + "spread DOUBLE COMMENT 'el2n, margin or entropy, where it was asked for', "
+    + "extra DOUBLE COMMENT 'the score, where it is one of el2n, margin, entropy, forgetting, variability', "
     "scored_at TIMESTAMP COMMENT 'when'"
 )
 #: Bases that are kept, the newest: the others' scores are deleted when one comes in.

@@ -2,6 +2,7 @@
 
     experts-fold{0,1}.safetensors   the three experts' networks and item tables
     gate-fold{0,1}.safetensors      the gate, and the popularity statistics it reads
+    snapshots-fold{0,1}.safetensors the experts of every epoch, where they were to be kept
     config.json                     architecture, settings, versions, what it was trained on
     vocabulary.parquet              item STRING, idx INT, sessions BIGINT
     metrics.json                    held-out log-likelihoods and fairness by fold
@@ -44,6 +45,8 @@ FOLDS = (0, 1)
 _WEIGHTS = tuple(f"{kind}-fold{fold}.safetensors" for fold in FOLDS for kind in ("experts", "gate"))
 #: The order in which the contents enter the hash.
 FILES = ("config.json", "metrics.json", "vocabulary.parquet", *_WEIGHTS)
+#: Files that come behind them where there are any.
+OPTIONAL = tuple(f"snapshots-fold{fold}.safetensors" for fold in FOLDS)
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Bundle:
     """A bundle in memory.
 
     Attributes:
-        files: content of every file of FILES by its name.
+        files: content of every file of FILES by its name, and of OPTIONAL.
         path: the folder that it was read from or saved to last.
     """
 
@@ -67,6 +70,7 @@ class Bundle:
         vocabulary: pd.DataFrame,
         metrics: Mapping[str, Any],
         described: Mapping[str, Any],
+        snapshots: Sequence[bytes | None] = (),
     ) -> Bundle:
         """Make a bundle from what training returns.
 
@@ -77,6 +81,7 @@ class Bundle:
             metrics: by fold; nothing that differs from run to run (such as seconds), as it enters
                 the hash.
             described: what it was trained on.
+            snapshots: see `dynamics.snapshots_to_bytes`, by fold; none, or None, where they were not kept.
         """
         import torch
 
@@ -100,6 +105,9 @@ class Bundle:
             files[f"experts-fold{fold}.safetensors"], files[f"gate-fold{fold}.safetensors"] = (
                 mixture.to_bytes()
             )
+        for name, content in zip(OPTIONAL, snapshots, strict=False):
+            if content is not None:
+                files[name] = content
         return cls(files)
 
     def save(self, path: str | Path) -> Bundle:
@@ -108,7 +116,7 @@ class Bundle:
         target.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
-            for name in FILES:
+            for name in self._names:
                 (made / name).write_bytes(self.files[name])
             (made / "hash").write_text(self.hash + "\n")
             (made / "README.md").write_text(card_of(self), encoding="utf-8")
@@ -138,7 +146,8 @@ class Bundle:
                 f"{folder} is not a bundle of experts: {', '.join(missing)} missing. Give the folder that "
                 "training wrote (--experts), or leave --experts out to use or train the workspace's own."
             )
-        bundle = cls({name: (folder / name).read_bytes() for name in FILES}, folder)
+        there = (*FILES, *(name for name in OPTIONAL if (folder / name).is_file()))
+        bundle = cls({name: (folder / name).read_bytes() for name in there}, folder)
         stated = (folder / "hash").read_text().strip()
         if bundle.hash != stated:
             raise BundleError(
@@ -155,13 +164,17 @@ class Bundle:
 
     @cached_property
     def hash(self) -> str:
-        """Sha256 over the contents of FILES, each with its name and length, in that order."""
+        """Sha256 over the contents of the files, each with its name and length, in their order."""
         digest = hashlib.sha256()
-        for name in FILES:
+        for name in self._names:
             content = self.files[name]
             digest.update(f"{name}:{len(content)}\n".encode())
             digest.update(content)
         return digest.hexdigest()
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return (*FILES, *(name for name in OPTIONAL if name in self.files))
 
     @property
     def version(self) -> str:
@@ -221,6 +234,21 @@ class Bundle:
     def weights(self, fold: int) -> tuple[bytes, bytes]:
         """Return the safetensors contents of a fold's experts and gate, to ship to executors."""
         return self.files[f"experts-fold{fold}.safetensors"], self.files[f"gate-fold{fold}.safetensors"]
+
+    def snapshots(self, fold: int) -> bytes:
+        """Return the safetensors content of a fold's experts of every epoch.
+
+        Raises:
+            BundleError: they were not kept.
+        """
+        content = self.files.get(OPTIONAL[fold])
+        if content is None:
+            raise BundleError(
+                f"The bundle of experts {self.path or self.version} does not hold the experts of every "
+                "epoch, which scores over epochs (forgetting, variability) need. Train experts that are kept "
+                "so (jobs/train.py --training-snapshots), or leave --experts out."
+            )
+        return content
 
 
 def check_vocabulary(

@@ -18,7 +18,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from prune_lib.experts.fitting import FittedExpert
 
-__all__ = ["expert_file", "read_best", "restore", "save"]
+__all__ = ["expert_file", "read_best", "restore", "save", "save_snapshot", "snapshot_file"]
 
 _STATE, _BEST, _ADAM = "state.", "best.", "adam."
 
@@ -26,6 +26,16 @@ _STATE, _BEST, _ADAM = "state.", "best.", "adam."
 def expert_file(folder: Path, fold: int, kind: str) -> Path:
     """Where the checkpoint of an expert of a fold lies."""
     return folder / f"expert-{fold}-{kind}.safetensors"
+
+
+def snapshot_file(folder: Path, fold: int, kind: str, epoch: int) -> Path:
+    """Where the weights of an expert after an epoch lie, counted from 0."""
+    return folder / f"snapshot-{fold}-{kind}-{epoch}.safetensors"
+
+
+def save_snapshot(learner: FittedExpert, file: Path) -> None:
+    """Write an expert's weights as they are."""
+    _write(dict(learner.expert.state_dict()), file)
 
 
 def save(learner: FittedExpert, file: Path) -> None:
@@ -47,13 +57,14 @@ def save(learner: FittedExpert, file: Path) -> None:
         "done": learner.done,
         "steps": learner.rows.steps,
     }
+    _write(tensors, file, {"training": json.dumps(about)})
+
+
+def _write(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str] | None = None) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     made = file.with_suffix(f".{os.getpid()}")
-    safetensors.torch.save_file(
-        {name: value.detach().cpu().contiguous() for name, value in tensors.items()},
-        made,
-        metadata={"training": json.dumps(about)},
-    )
+    content = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    safetensors.torch.save_file(content, made, metadata=metadata)
     made.replace(file)
 
 

@@ -141,6 +141,9 @@ def fit_experts(fold: Fold, kinds: Sequence[str], checkpoints: Path) -> None:
             named(likelihoods),
         )
         for learner in active:
+            if settings.snapshots:
+                kept = checkpoint.snapshot_file(checkpoints, fold.number, learner.expert.kind, epoch)
+                checkpoint.save_snapshot(learner, kept)
             checkpoint.save(learner, checkpoint.expert_file(checkpoints, fold.number, learner.expert.kind))
     for learner, file in zip(learners, files, strict=True):
         if not file.is_file():

@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from prune_lib.experts.dynamics import dynamics_of, snapshots_from_bytes
 from prune_lib.experts.models import Expert, Gate, gate_features
 from prune_lib.experts.settings import EXPERTS
 from prune_lib.experts.spread import spread_of
@@ -140,6 +141,7 @@ class Mixture(nn.Module):
         self.gate = gate
         self.register_buffer("log_popularity", log_popularity)
         self._normalisers: list[Normaliser] | None = None
+        self._epochs: list[tuple[list[Expert], list[Normaliser]]] = []
 
     @property
     def n_items(self) -> int:
@@ -158,6 +160,21 @@ class Mixture(nn.Module):
         negatives = 0 if negatives >= self.n_items else negatives
         shared = SharedNegatives.of(self.n_items, negatives) if negatives else None
         self._normalisers = [Normaliser(expert, shared) for expert in self._experts()]
+
+    def take_snapshots(self, content: bytes, *, negatives: int = 0) -> None:
+        """Take the experts of every epoch, for `with_dynamics`.
+
+        Args:
+            content: what `snapshots_to_bytes` returned.
+            negatives: as for `prepare`.
+        """
+        device = self.log_popularity.device
+        negatives = 0 if negatives >= self.n_items else negatives
+        shared = SharedNegatives.of(self.n_items, negatives) if negatives else None
+        self._epochs = []
+        for experts in snapshots_from_bytes(content, self._experts()):
+            there = [expert.to(device) for expert in experts]
+            self._epochs.append((there, [Normaliser(expert, shared) for expert in there]))
 
     def forget(self) -> None:
         """Drop the normalisers; they are made anew when they are needed."""
@@ -190,6 +207,17 @@ class Mixture(nn.Module):
         states = [h[rows] for h in states]
         spread = spread_of(self.normalisers(), states, log_p[rows], log_g[rows], targets[rows])
         return valid, log_p, log_g, spread[:n]
+
+    @torch.inference_mode()
+    def with_dynamics(self, items: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return what `forward` does, and `dynamics.dynamics_of` the targets [N, 2]."""
+        valid, features, log_p, _, targets = self._scored(items)
+        by_epoch = []
+        for experts, normalisers in self._epochs:
+            own = [expert.states(items[:, :-1])[valid] for expert in experts]
+            of_experts = [n.log_probability(h, targets) for n, h in zip(normalisers, own, strict=True)]
+            by_epoch.append(torch.stack(of_experts, dim=1).logsumexp(dim=1))
+        return valid, log_p, self._gated(features), dynamics_of(torch.stack(by_epoch, dim=1))
 
     def _gated(self, features: Tensor) -> Tensor:
         log_g: Tensor = self.gate(features[_filled(len(features), features.device)])

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from prune_lib.experts.settings import EXPERTS
+from prune_lib.experts.settings import DYNAMICS, EXPERTS, SPREADS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,10 +49,10 @@ MEANS = (
     "disagreement",
 )
 _DOUBLES = ", ".join(f"{name} DOUBLE" for name in MEANS)
-#: `spread`: the score, where it is one of SPREADS
-BLOCK_SCHEMA = f"sid BIGINT, losses ARRAY<BIGINT>, bands ARRAY<INT>, {_DOUBLES}, spread DOUBLE"
+#: `extra`: the score, where it is one of SPREADS or DYNAMICS
+BLOCK_SCHEMA = f"sid BIGINT, losses ARRAY<BIGINT>, bands ARRAY<INT>, {_DOUBLES}, extra DOUBLE"
 #: of samples, a row a scored position
-SAMPLE_SCHEMA = f"sid BIGINT, length INT, loss BIGINT, band INT, {_DOUBLES}, spread DOUBLE"
+SAMPLE_SCHEMA = f"sid BIGINT, length INT, loss BIGINT, band INT, {_DOUBLES}, extra DOUBLE"
 
 
 def with_windows(sessions: DataFrame, max_length: int) -> DataFrame:
@@ -93,7 +93,7 @@ def score_block(
     bands: npt.NDArray[np.int32],
     batch_size: int,
     by_sample: bool,
-    spread: int | None,
+    extra: str | None,
     carried: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Score the sessions of one block, in the order of their sid.
@@ -106,7 +106,7 @@ def score_block(
         bands: popularity band of the bundle's items [n_items + 1].
         batch_size: padded positions of a batch.
         by_sample: a row a scored click (`SAMPLE_SCHEMA`); else a row a session (`BLOCK_SCHEMA`).
-        spread: which of SPREADS is asked for; None for none.
+        extra: one of SPREADS or DYNAMICS, where it is asked for.
         carried: columns of the sessions that are passed on behind the others.
     """
     import pandas as pd
@@ -118,17 +118,14 @@ def score_block(
     inside = np.arange(length + (length - 1) % 2) < sizes[:, None]
     items = np.full(inside.shape, mixture.n_items, dtype=np.int64)
     items[inside] = index[np.concatenate(block["items"].to_numpy())]
-    valid, log_p, log_g, spreads = _forward(
-        mixture, items, max(1, batch_size // (length - 1)), spread is not None
-    )
+    valid, log_p, log_g, extras = _forward(mixture, items, max(1, batch_size // (length - 1)), extra)
     # The first window that holds a click scores it.
     scored = valid & (np.arange(2, items.shape[1] + 1) > block["seen"].to_numpy()[:, None])
-    log_p, log_g, spreads = (x[scored[valid]] for x in (log_p, log_g, spreads))
-    chosen = np.full((len(log_p), 1), np.nan) if spread is None else spreads[:, [spread]]
+    log_p, log_g, extras = (x[scored[valid]] for x in (log_p, log_g, extras))
     micro = np.rint(-np.logaddexp.reduce(log_p + log_g, axis=1) * MICRO).astype(np.int64)
     band = bands[items[:, 1:][scored]]
-    values = np.concatenate([-log_p, np.exp(log_g), log_p.std(axis=1, keepdims=True), chosen], axis=1)
-    columns = (*MEANS, "spread")
+    values = np.concatenate([-log_p, np.exp(log_g), log_p.std(axis=1, keepdims=True), extras], axis=1)
+    columns = (*MEANS, "extra")
     row, column = np.nonzero(scored)
     if by_sample:
         of_position: dict[str, npt.NDArray[Any]] = {
@@ -158,42 +155,55 @@ def score_block(
 
 
 def _forward(
-    mixture: Mixture, items: npt.NDArray[np.int64], size: int, spread: bool
+    mixture: Mixture, items: npt.NDArray[np.int64], size: int, extra: str | None
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return valid [B, L - 1]; of the N valid positions log p and log g [N, 3], and SPREADS [N, 3 or 0]."""
+    """Return valid [B, L - 1]; of the N valid positions log p, log g [N, 3] and the extra score [N, 1]."""
     import torch
 
     device = mixture.log_popularity.device
+    names: tuple[str, ...] = ()
+    run: Callable[[torch.Tensor], tuple[torch.Tensor, ...]] = mixture
+    if extra in SPREADS:
+        names, run = SPREADS, mixture.with_spread
+    elif extra in DYNAMICS:
+        names, run = DYNAMICS, mixture.with_dynamics
     parts = []
     n = len(items)
     items = np.pad(items, ((0, -n % size), (0, 0)), constant_values=mixture.n_items)
     for i in range(0, len(items), size):
         batch = torch.from_numpy(items[i : i + size]).to(device)
-        found = mixture.with_spread(batch) if spread else mixture(batch)
-        parts.append([x.cpu() for x in found])
-    valid, log_p, log_g, *spreads = (torch.cat(x) for x in zip(*parts, strict=True))
-    of_items = spreads[0].numpy() if spreads else np.empty((len(log_p), 0))
-    return valid[:n].numpy(), log_p.double().numpy(), log_g.double().numpy(), of_items
+        parts.append([x.cpu() for x in run(batch)])
+    valid, log_p, log_g, *extras = (torch.cat(x) for x in zip(*parts, strict=True))
+    chosen = np.full((len(log_p), 1), np.nan)
+    if extra in names:
+        chosen = extras[0][:, [names.index(extra)]].numpy()
+    return valid[:n].numpy(), log_p.double().numpy(), log_g.double().numpy(), chosen
 
 
 #: One worker keeps the models it used last; a worker serves several tasks of a run.
-_MIXTURES: dict[tuple[str, int, str, int], Mixture] = {}
+_MIXTURES: dict[tuple[str, int, str, int, bool], Mixture] = {}
 
 
-def cached_mixture(key: tuple[str, int, str, int], load: Callable[[], tuple[bytes, bytes]]) -> Mixture:
+def cached_mixture(
+    key: tuple[str, int, str, int, bool], load: Callable[[], tuple[bytes, bytes, bytes | None]]
+) -> Mixture:
     """Return a worker's mixture, made where it has none yet.
 
     Args:
-        key: the bundle's hash, the fold, the device, the number of shared negatives (0: exact).
-        load: returns the mixture's bytes.
+        key: the bundle's hash, the fold, the device, the number of shared negatives (0: exact), and whether
+            the experts of every epoch are wanted.
+        load: returns the contents of experts and gate, and of the experts of every epoch.
     """
     from prune_lib.experts.mixture import Mixture
 
     if key not in _MIXTURES:
         if any(known[0] != key[0] for known in _MIXTURES):
             _MIXTURES.clear()  # another bundle: the former's weights are not needed again
-        mixture = Mixture.from_bytes(*load()).to(key[2])
+        experts, gate, snapshots = load()
+        mixture = Mixture.from_bytes(experts, gate).to(key[2])
         mixture.prepare(negatives=key[3])
+        if snapshots is not None:
+            mixture.take_snapshots(snapshots, negatives=key[3])
         _MIXTURES[key] = mixture
     return _MIXTURES[key]
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["EXACT_LIMIT", "EXPERTS", "NEGATIVES", "SPREADS", "WHERE", "Score", "TrainSettings"]
+__all__ = ["DYNAMICS", "EXACT_LIMIT", "EXPERTS", "NEGATIVES", "SPREADS", "WHERE", "Score", "TrainSettings"]
 
 #: The experts, in the order of every array, column and file that holds one entry per expert.
 EXPERTS: tuple[str, ...] = ("gnn", "rnn", "transformer")
@@ -18,8 +18,10 @@ NEGATIVES = 8192
 SPREADS: tuple[str, ...] = ("el2n", "margin", "entropy")
 #: Settings that say where training runs, not what comes out.
 WHERE = frozenset({"device", "threads", "processes", "distributor"})
+#: Scores of a prediction over the epochs of the training, see dynamics.py.
+DYNAMICS: tuple[str, ...] = ("forgetting", "variability")
 #: What difficulty can be, see difficulty.py.
-Score = Literal["nll", "nll-raw", "el2n", "margin", "entropy", "disagreement"]
+Score = Literal["nll", "nll-raw", "el2n", "margin", "entropy", "disagreement", "forgetting", "variability"]
 
 
 class TrainSettings(BaseModel):
@@ -84,6 +86,11 @@ class TrainSettings(BaseModel):
         ge=1,
         description="Held-out positions, about, on which early stopping is decided: those of the newest "
         "sessions where sessions have an order.",
+    )
+    snapshots: bool = Field(
+        default=False,
+        description="Keep the experts of every epoch: what the scores over epochs need (forgetting, "
+        "variability). The bundle is that many times as large.",
     )
     gate_epochs: int = Field(default=30, ge=1, le=1000, description="Passes over the gate's slice at most.")
     gate_positions: int = Field(

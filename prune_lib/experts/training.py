@@ -106,6 +106,7 @@ def train_experts(
         shutil.rmtree(feed, ignore_errors=True)
     bundle = Bundle.build(
         mixtures=[fold.mixture for fold in trained],
+        snapshots=[fold.snapshots for fold in trained],
         settings=settings,
         vocabulary=encoded.items.select("item", "idx", "sessions").toPandas(),
         metrics={f"fold{k}": fold.metrics for k, fold in enumerate(trained)},

@@ -24,10 +24,13 @@ from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
+import safetensors.torch
+import torch
 
 from prune_lib.errors import PruneError
 from prune_lib.experts import checkpoint
 from prune_lib.experts.devices import pick_device, torch_state
+from prune_lib.experts.dynamics import snapshots_to_bytes
 from prune_lib.experts.feed import Feed, Reader
 from prune_lib.experts.fitting import Fold, fit_experts
 from prune_lib.experts.gating import LIKELIHOOD, fit_gate
@@ -104,10 +107,11 @@ class Work:
 
 @dataclass
 class TrainedFold:
-    """The frozen mixture of a fold, and its held-out metrics."""
+    """The frozen mixture of a fold, its held-out metrics, and its experts of every epoch if they are kept."""
 
     mixture: Mixture
     metrics: dict[str, Any]
+    snapshots: bytes | None = None
 
 
 def rounds(processes: int) -> list[list[Job]]:
@@ -150,10 +154,15 @@ def results(folder: Path) -> list[TrainedFold]:
                 (folder / f"gate-{fold}.safetensors").read_bytes(),
             ),
             json.loads((folder / f"metrics-{fold}.json").read_text()),
+            _content(folder / f"snapshots-{fold}.safetensors"),
         )
         for fold in FOLDS
         if (folder / f"metrics-{fold}.json").is_file()
     ]
+
+
+def _content(file: Path) -> bytes | None:
+    return file.read_bytes() if file.is_file() else None
 
 
 def run_job(work: Work, job: Job, *, rank: int) -> None:
@@ -190,6 +199,8 @@ def run_job(work: Work, job: Job, *, rank: int) -> None:
         time.perf_counter() - fitted,
         named({k.removeprefix(LIKELIHOOD): v for k, v in metrics.items() if k.startswith(LIKELIHOOD)}),
     )
+    if settings.snapshots:
+        (folder / f"snapshots-{fold}.safetensors").write_bytes(_snapshots(folder, fold, epochs))
     experts, gate = mixture.to_bytes()
     (folder / f"experts-{fold}.safetensors").write_bytes(experts)
     (folder / f"gate-{fold}.safetensors").write_bytes(gate)
@@ -206,6 +217,15 @@ def _mixture_of(work: Work, fold: int, popularity: npt.NDArray[np.int64]) -> tup
         experts.append(expert.eval().requires_grad_(False))
         epochs = max(epochs, took)
     return Mixture(experts, Gate(), standardised_log_popularity(popularity)).eval(), epochs
+
+
+def _snapshots(folder: Path, fold: int, epochs: int) -> bytes:
+    """The experts of every epoch; one that stopped has none from then on."""
+    found: list[dict[str, dict[str, torch.Tensor]]] = []
+    for epoch in range(epochs):
+        files = {kind: checkpoint.snapshot_file(folder, fold, kind, epoch) for kind in EXPERTS}
+        found.append({kind: safetensors.torch.load_file(f) for kind, f in files.items() if f.is_file()})
+    return snapshots_to_bytes(found)
 
 
 # -------------------------------------------------------------------------------- processes and tasks

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from prune_lib.experts.settings import Score
+from prune_lib.experts.settings import DYNAMICS, Score, TrainSettings
 from prune_lib.locations import is_location, table_in_workspace
 from prune_lib.settings.fields import (
     BatchSize,
@@ -126,7 +126,8 @@ class PruneSettings(PipelineSettings):
         default="nll",
         description="What difficulty is, a mean over a session's positions: the mixture's negative "
         "log-likelihood, adjusted for the target's popularity (nll) or not (nll-raw); EL2N, margin or "
-        "entropy of its prediction; or the experts' disagreement. Higher is harder in all of them.",
+        "entropy of its prediction; the experts' disagreement; or forgetting or variability over the epochs "
+        "of their training. Higher is harder in all of them.",
     )
     reuse_scores: bool = Field(
         default=True,
@@ -159,6 +160,12 @@ class PruneSettings(PipelineSettings):
     def resolved_output(self) -> str:
         """The output: what was given, or the workspace's `pruned`."""
         return self.output or table_in_workspace(self.workspace, "pruned")
+
+    @property
+    def wanted_training(self) -> TrainSettings:
+        """The training of the experts, with what the score needs of it."""
+        needs = self.score in DYNAMICS
+        return self.training.model_copy(update={"snapshots": True}) if needs else self.training
 
     @property
     def counted(self) -> Literal["interactions", "sessions", "samples"]:

@@ -205,3 +205,20 @@ def test_another_vocabulary_is_refused(saved):
 def test_the_configuration_reads_as_json(saved):
     config = json.loads((saved.path / "config.json").read_text())
     assert config["experts"] == list(EXPERTS) and config["input"] == {"sessions": 5}
+
+
+def test_the_experts_of_every_epoch_are_a_part_of_the_bundle(tmp_path):
+    plain = built()
+    with pytest.raises(BundleError, match="experts of every epoch.*--training-snapshots"):
+        plain.snapshots(0)
+    name = "snapshots-fold1.safetensors"
+    made = Bundle({**plain.files, name: b"weights"})
+    assert made.hash != plain.hash
+    saved = made.save(tmp_path / "made")
+    assert Bundle.load(saved.path).hash == made.hash and Bundle.load(saved.path).snapshots(1) == b"weights"
+    (tmp_path / "made" / name).write_bytes(b"others")
+    with pytest.raises(BundleError, match="damaged"):
+        Bundle.load(tmp_path / "made")
+    (tmp_path / "made" / name).unlink()
+    with pytest.raises(BundleError, match="damaged"):
+        Bundle.load(tmp_path / "made")

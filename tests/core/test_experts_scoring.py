@@ -37,9 +37,9 @@ def sessions(length: int, shorter: int, n: int) -> pd.DataFrame:
     return pd.DataFrame({"sid": np.arange(n), "items": items, "cut": 0, "seen": 1, "bucket": length})
 
 
-def scored(block: pd.DataFrame, mixture: Mixture, spread: int | None = None) -> pd.DataFrame:
+def scored(block: pd.DataFrame, mixture: Mixture, extra: str | None = None) -> pd.DataFrame:
     index = np.arange(N_ITEMS, dtype=np.int32)
-    return score_block(block, mixture, index, BANDS, 2048, False, spread).set_index("sid")
+    return score_block(block, mixture, index, BANDS, 2048, False, extra).set_index("sid")
 
 
 @pytest.mark.parametrize("bucket", range(len(bucket_lengths(MAX_LENGTH))))
@@ -56,11 +56,11 @@ def test_a_loss_is_the_same_bit_for_bit_whatever_it_is_computed_beside(mixture, 
             assert row[list(MEANS)].tolist() == together.loc[sid, list(MEANS)].tolist()
 
 
-@pytest.mark.parametrize("spread", range(len(SPREADS)))
-def test_the_other_scores_neither(mixture, spread):
+@pytest.mark.parametrize("extra", SPREADS)
+def test_the_other_scores_neither(mixture, extra):
     block = sessions(9, 5, 300)
-    together, alone = scored(block, mixture, spread), scored(block.iloc[7:8], mixture, spread)
-    assert alone["spread"].tolist() == together["spread"].iloc[7:8].tolist()
+    together, alone = scored(block, mixture, extra), scored(block.iloc[7:8], mixture, extra)
+    assert alone["extra"].tolist() == together["extra"].iloc[7:8].tolist()
 
 
 def test_what_is_carried_is_that_of_the_session(mixture):

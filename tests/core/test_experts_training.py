@@ -14,6 +14,7 @@ from prune_lib.errors import EnvironmentProblem  # noqa: E402
 from prune_lib.experts import fitting, gating  # noqa: E402
 from prune_lib.experts.checkpoint import expert_file  # noqa: E402
 from prune_lib.experts.devices import pick_device  # noqa: E402
+from prune_lib.experts.dynamics import snapshots_from_bytes  # noqa: E402
 from prune_lib.experts.feed import Feed  # noqa: E402
 from prune_lib.experts.settings import EXPERTS, TrainSettings  # noqa: E402
 from prune_lib.experts.training import _check_feed  # noqa: E402
@@ -163,6 +164,19 @@ def test_experts_that_are_trained_are_not_trained_again_and_the_gate_leaves_them
         best, _ = fitting.checkpoint.read_best(expert_file(tmp_path, 0, kind))
         assert all(torch.equal(best[name], value) for name, value in expert.state_dict().items())
     train_first_fold(folder, tmp_path)  # and a third has nothing to do at all
+
+
+def test_the_experts_of_every_epoch_are_kept_where_they_are_wanted(trained, folder, tmp_path):
+    kept = train_first_fold(folder, tmp_path, SETTINGS.model_copy(update={"snapshots": True}))
+    assert trained.snapshots is None and kept.snapshots is not None
+    assert kept.mixture.to_bytes() == trained.mixture.to_bytes()
+    by_epoch = snapshots_from_bytes(kept.snapshots, list(kept.mixture.experts))
+    assert len(by_epoch) == kept.metrics["epochs"]
+    best = [expert.state_dict()["weight"] for expert in kept.mixture.experts]
+    for e, weight in enumerate(best):
+        assert any(torch.equal(of_epoch[e].weight, weight) for of_epoch in by_epoch), (
+            "the best is one of them"
+        )
 
 
 def test_an_empty_fold_stays_at_popularity(tmp_path):

@@ -250,10 +250,10 @@ def test_training_on_sparks_tasks_is_training_on_the_driver(encoded, tmp_path):
 def test_a_worker_keeps_one_bundle(encoded):
     one = random_mixture(encoded.item_sessions, 0).to_bytes()
     scoring._MIXTURES.clear()
-    first = scoring.cached_mixture(("x", 0, "cpu", 0), lambda: one)
-    assert scoring.cached_mixture(("x", 0, "cpu", 0), lambda: one) is first
-    scoring.cached_mixture(("y", 0, "cpu", 0), lambda: one)
-    assert list(scoring._MIXTURES) == [("y", 0, "cpu", 0)]
+    first = scoring.cached_mixture(("x", 0, "cpu", 0, False), lambda: (*one, None))
+    assert scoring.cached_mixture(("x", 0, "cpu", 0, False), lambda: (*one, None)) is first
+    scoring.cached_mixture(("y", 0, "cpu", 0, False), lambda: (*one, None))
+    assert list(scoring._MIXTURES) == [("y", 0, "cpu", 0, False)]
 
 
 def test_a_sample_is_scored_as_the_last_click_of_its_prefix(encoded, bundle, scores):
@@ -316,7 +316,7 @@ def test_noise_is_hard_and_repeated_patterns_are_easy_by_every_score(spark, tmp_
     sessions = [walks[k % 20] for k in range(800)] + random.integers(0, 120, (200, 6)).tolist()
     frame = pd.DataFrame({"session_id": [f"s{k:04d}" for k in range(1000)], "items": sessions})
     made = encode(spark.createDataFrame(frame, SCHEMA), seed=0)
-    settings = TrainSettings(dim=16, epochs=6, batch_size=64, max_length=8)
+    settings = TrainSettings(dim=16, epochs=6, batch_size=64, max_length=8, snapshots=True)
     trained = train_experts(made, settings, tmp_path / "experts", progress=False)
     for score in get_args(Score):
         scored = score_sessions(made, trained, score=score)
