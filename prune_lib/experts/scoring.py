@@ -11,6 +11,7 @@ and end in other last bits. (Another kind of processor may differ in them all th
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,8 @@ __all__ = [
     "task_device",
     "with_windows",
 ]
+
+log = logging.getLogger(__name__)
 
 #: Losses enter sums over the input as integers of this unit.
 MICRO = 1_000_000
@@ -167,12 +170,19 @@ def _forward(
         names, run = SPREADS, mixture.with_spread
     elif extra in DYNAMICS:
         names, run = DYNAMICS, mixture.with_dynamics
-    parts = []
     n = len(items)
-    items = np.pad(items, ((0, -n % size), (0, 0)), constant_values=mixture.n_items)
-    for i in range(0, len(items), size):
-        batch = torch.from_numpy(items[i : i + size]).to(device)
-        parts.append([x.cpu() for x in run(batch)])
+    while True:
+        filled = np.pad(items, ((0, -n % size), (0, 0)), constant_values=mixture.n_items)
+        try:
+            batches = (torch.from_numpy(filled[i : i + size]).to(device) for i in range(0, len(filled), size))
+            parts = [[x.cpu() for x in run(batch)] for batch in batches]
+            break
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+            size //= 2
+            log.warning("the GPU's memory was too small for a batch; on with %d sessions at a time", size)
+            torch.cuda.empty_cache()
     valid, log_p, log_g, *extras = (torch.cat(x) for x in zip(*parts, strict=True))
     chosen = np.full((len(log_p), 1), np.nan)
     if extra in names:

@@ -68,3 +68,24 @@ def test_what_is_carried_is_that_of_the_session(mixture):
     index = np.arange(N_ITEMS, dtype=np.int32)
     out = score_block(block, mixture, index, BANDS, 64, False, None, ["content"])
     assert out["content"].tolist() == (out["sid"] * 7).tolist()
+
+
+def test_a_batch_that_does_not_fit_a_gpu_is_halved_and_that_is_said(mixture, monkeypatch, caplog):
+    block = sessions(9, 5, 300)
+    whole, sizes = scored(block, mixture), []
+    forward = Mixture.forward
+
+    def small(self, items):
+        sizes.append(len(items))
+        if len(items) > 100:
+            raise torch.OutOfMemoryError
+        return forward(self, items)
+
+    monkeypatch.setattr(Mixture, "forward", small)
+    halved = scored(block, mixture)
+    assert sizes[:3] == [256, 128, 64] and set(sizes[2:]) == {64}
+    assert "on with 64 sessions at a time" in caplog.text
+    assert halved["losses"].map(list).tolist() == whole["losses"].map(list).tolist()
+    monkeypatch.setattr(Mixture, "forward", lambda self, items: (_ for _ in ()).throw(torch.OutOfMemoryError))
+    with pytest.raises(torch.OutOfMemoryError):
+        scored(block, mixture)
