@@ -169,7 +169,7 @@ def _learner(kind: str, fold: Fold) -> FittedExpert:
 def _pass(active: list[FittedExpert], fold: Fold, sessions: int, epoch: int) -> dict[str, float]:
     """One pass over the feed steps all active experts; returns their mean losses by name."""
     settings, seed = fold.settings, fold.seed(epoch)
-    sampler = NegativeSampler(fold.popularity, settings.negative_power, seed)
+    sampler = NegativeSampler(fold.popularity, settings.negative_power, seed + _KINDS - 1)
     # Decays to a tenth: the last passes settle what the first ones found.
     rate = 1.0 - 0.9 * epoch / max(1, settings.epochs - 1)
     for learner in active:
