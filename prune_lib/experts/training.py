@@ -165,7 +165,7 @@ def _processes(settings: TrainSettings, encoded: Encoded) -> int:
 
 def _checkpoints(encoded: Encoded, settings: TrainSettings, store: Path) -> Path:
     """Where this training, of this input by this code, keeps how far it came; old ones are removed."""
-    for old in store.glob(".training-*"):
+    for old in (*store.glob(".training-*"), *store.glob(".feed-*")):
         if time.time() - old.stat().st_mtime > _STALE:
             shutil.rmtree(old, ignore_errors=True)
     known = ("sid", "session_id", "items", "fold", "slice", "age")
