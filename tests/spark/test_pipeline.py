@@ -238,17 +238,11 @@ def test_settings_of_the_scoring_reach_it(
 
     prune(settings(workspace, output=str(workspace / "any")), spark)
     monkeypatch.setattr("prune_lib.difficulty.score_sessions", scoring)
-    with pytest.raises(Seen) as caught:
-        prune(
-            settings(workspace, output=str(workspace / "any"), batch_size=333, device="cpu", score="margin"),
-            spark,
-        )
-    assert caught.value.args[0] == {
-        "batch_size": 333,
-        "device": "cpu",
-        "by_sample": False,
-        "score": "margin",
-    }
+    given = {"batch_size": 333, "device": "cpu", "score": "margin"}
+    for reuse, kept_in in ((True, str(workspace)), (False, None)):
+        with pytest.raises(Seen) as caught:
+            prune(settings(workspace, output=str(workspace / "any"), reuse_scores=reuse, **given), spark)
+        assert caught.value.args[0] == {**given, "by_sample": False, "workspace": kept_in}
 
 
 def test_a_dry_run_says_the_plan_and_writes_nothing(spark: SparkSession, tmp_path: Path) -> None:
