@@ -11,7 +11,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -32,6 +31,7 @@ from prune_lib.evaluation.ranking import Target, rank_cases
 from prune_lib.evaluation.stopwatch import Stopwatch
 from prune_lib.evaluation.targets.settings import COUNTED
 from prune_lib.popularity import gini
+from prune_lib.processes import end_with_parent
 
 __all__ = ["Job", "run_cell", "run_cells"]
 
@@ -126,14 +126,7 @@ def _one_thread() -> None:
         os.environ[name] = "1"
     # A terminal's Ctrl-C reaches this process too; the parent says what happened.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    """End this process where its parent was killed: else it would go on with cells nobody waits for."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(1)
+    end_with_parent()
 
 
 def run_cell(job: Job, folder: Path, device: str) -> tuple[float, float]:

@@ -38,6 +38,7 @@ from prune_lib.experts.mixture import Mixture, standardised_log_popularity
 from prune_lib.experts.models import Gate, make_expert
 from prune_lib.experts.progress import named
 from prune_lib.experts.settings import EXPERTS, TrainSettings
+from prune_lib.processes import end_with_parent
 
 __all__ = ["FOLDS", "Job", "TrainedFold", "Work", "main", "results", "rounds", "run_job", "run_rounds"]
 
@@ -285,6 +286,7 @@ class _JsonLines(logging.Handler):
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the jobs that a file describes (see `_run_in_processes`)."""
+    end_with_parent()
     described = json.loads(Path((arguments or sys.argv[1:])[0]).read_text())
     logging.getLogger("prune_lib").addHandler(_JsonLines())
     logging.getLogger("prune_lib").setLevel(logging.INFO)
