@@ -76,7 +76,7 @@ def batches_of(encoded: Encoded, max_length: int) -> list[tuple[int, np.ndarray[
 
 def spark_stage(encoded: Encoded, bundle: Bundle, negatives: int) -> float:
     """Seconds of the models' pass in Spark."""
-    how = difficulty._How(_BATCH, "cpu", 1, negatives, by_sample=False, spread=None)
+    how = difficulty._How(_BATCH, "cpu", 1, negatives, by_sample=False, extra=None)
     index = difficulty._bundle_index(encoded, bundle, 0.05)
     losses = difficulty._computed_losses(encoded.sessions, bundle, index, how)
     started = time.perf_counter()
