@@ -162,7 +162,7 @@ def score_sessions(
             experts=bundle.version,
             bundle_hash=bundle.hash,
             normaliser=negatives,
-            kind=how.extra or "",
+            kind=f"{how.extra}/{how.device}/{how.threads}/{how.batch_size}",
         )
         known = store.known(sessions)
         if known is not None:

@@ -86,7 +86,8 @@ class ScoreStore:
             experts: version of the experts, for people.
             bundle_hash: hash of their bundle.
             normaliser: number of shared negatives, 0 for the exact one.
-            kind: the score, where it takes numbers of its own; else empty.
+            kind: the score, where it takes numbers of its own, and how batches are computed: what else may
+                show in a loss, if only in its last bits.
         """
         text = "/".join([bundle_hash, str(normaliser), kind, code_hash()])
         basis = hashlib.sha256(text.encode()).hexdigest()[:32]
