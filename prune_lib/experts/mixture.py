@@ -217,6 +217,8 @@ class Mixture(nn.Module):
             own = [expert.states(items[:, :-1])[valid] for expert in experts]
             of_experts = [n.log_probability(h, targets) for n, h in zip(normalisers, own, strict=True)]
             by_epoch.append(torch.stack(of_experts, dim=1).logsumexp(dim=1))
+        if not by_epoch:  # a fold without a session to train on: nothing varies
+            by_epoch = [log_p.logsumexp(dim=1)]
         return valid, log_p, self._gated(features), dynamics_of(torch.stack(by_epoch, dim=1))
 
     def _gated(self, features: Tensor) -> Tensor:

@@ -53,3 +53,10 @@ def test_an_expert_that_stopped_stands_as_it_stopped():
         one = Mixture(of_epoch, Gate(), standardised_log_popularity(POPULARITY)).eval()
         expected.append(one(items)[1].logsumexp(dim=1))
     torch.testing.assert_close(found, dynamics_of(torch.stack(expected, dim=1)), atol=1e-5, rtol=1e-4)
+
+
+def test_experts_that_were_never_trained_forget_nothing():
+    mixture = Mixture(experts(0), Gate(), standardised_log_popularity(POPULARITY)).eval()
+    mixture.take_snapshots(snapshots_to_bytes([]))
+    found = mixture.with_dynamics(torch.randint(0, 30, (2, 4)))[3]
+    assert found.tolist() == [[0.0, 0.0]] * 6
