@@ -126,6 +126,25 @@ def explain_main(argv: Sequence[str] | None = None) -> None:
     _exit(run_job(ExplainSettings, job, argv))
 
 
+def report_main(argv: Sequence[str] | None = None) -> None:
+    """Write a report: what `jobs/report.py` and the console command `report-pruning` run.
+
+    Args:
+        argv: arguments without the program's name; None for this process's own.
+
+    Raises:
+        SystemExit: with the exit code, where it is not 0.
+    """
+    from prune_lib.settings.report import ReportSettings
+
+    def job(settings: ReportSettings) -> object:
+        from prune_lib.report.job import report
+
+        return report(settings)
+
+    _exit(run_job(ReportSettings, job, argv))
+
+
 def train_main(argv: Sequence[str] | None = None) -> None:
     """Train experts: what `jobs/train.py` and the console command `train-experts` run.
 

@@ -52,11 +52,12 @@ class SessionGraph:
             messages ARRAY<INT> (units of 1/unit); both arrays empty where a session has no pattern.
             Settled.
         patterns: a row a pattern: pattern INT (dense 0..V-1), item INT, next_item INT (-1 for a target
-            item), sessions BIGINT, weight DOUBLE. Settled.
+            item), sessions, evidence BIGINT, weight DOUBLE. Settled.
         weight: weights by pattern, shape (V,); the two families sum to 1 and `lambda_items`.
         first_item: by pattern, index of the target item or of a transition's first, shape (V,).
         second_item: of a transition's second, -1 for a target item, shape (V,).
         unit: the unit of the messages (6 for a largest distance of 3).
+        evidence: messages of all sessions by pattern, units of 1/unit, shape (V,).
         n_edges: number of session-pattern edges.
         mass: sum of all messages: what bounds every sum of them.
     """
@@ -67,6 +68,7 @@ class SessionGraph:
     first_item: npt.NDArray[np.int32]
     second_item: npt.NDArray[np.int32]
     unit: int
+    evidence: npt.NDArray[np.int64]
     n_edges: int
     mass: int
 
@@ -101,30 +103,33 @@ class _Shape:
 
 
 def _counts(sessions: DataFrame, shape: _Shape) -> DataFrame:
-    """Patterns with the sessions that hold them and the sum of their recency: code, sessions, recency BIGINT.
+    """Patterns: code, sessions that hold them, the sums of their recency and messages; all BIGINT.
 
     Cost: a pass over the edges, a shuffle of a row a pattern and block of sessions.
     """
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
         for batch in batches:
-            code, _, lengths = shape.edges(batch)
+            code, message, lengths = shape.edges(batch)
             recency = np.repeat(batch.column("recency").to_numpy(), lengths)
             order = np.argsort(code, kind="stable")
-            code, recency = code[order], recency[order]
+            code = code[order]
             first = np.flatnonzero(np.r_[True, code[1:] != code[:-1]][: code.size])
             count = np.diff(np.r_[first, code.size])
-            summed = np.add.reduceat(recency, first) if first.size else recency
+            sums = [
+                np.add.reduceat(values[order], first) if first.size else values
+                for values in (recency, message.astype(np.int64))
+            ]
             yield pa.RecordBatch.from_arrays(
-                [pa.array(code[first]), pa.array(count), pa.array(summed)],
-                names=["code", "sessions", "recency"],
+                [pa.array(values) for values in (code[first], count, *sums)],
+                names=["code", "sessions", "recency", "evidence"],
             )
 
     return (
         sessions.select("items", "recency")
-        .mapInArrow(run, "code bigint, sessions bigint, recency bigint")
+        .mapInArrow(run, "code bigint, sessions bigint, recency bigint, evidence bigint")
         .groupBy("code")
-        .agg(F.sum("sessions").alias("sessions"), F.sum("recency").alias("recency"))
+        .agg(*(F.sum(name).alias(name) for name in ("sessions", "recency", "evidence")))
     )
 
 
@@ -234,10 +239,11 @@ def build_graph(encoded: Encoded, settings: SamplingSettings, *, last_only: bool
             F.when(F.col("is_item"), code).otherwise(F.floor(pair / n_items)).cast("int").alias("item"),
             F.when(F.col("is_item"), F.lit(-1)).otherwise(pair % n_items).cast("int").alias("next_item"),
             "sessions",
+            "evidence",
             (F.col("raw") * F.when(F.col("is_item"), share[True]).otherwise(share[False])).alias("weight"),
         )
     )
-    table = patterns.select("code", "pattern", "weight", "item", "next_item").toPandas()
+    table = patterns.select("code", "pattern", "weight", "item", "next_item", "evidence").toPandas()
     table = table.sort_values("pattern")
     weight = table["weight"].to_numpy(np.float64)
     # Patterns are numbered in the order of their codes.
@@ -252,5 +258,6 @@ def build_graph(encoded: Encoded, settings: SamplingSettings, *, last_only: bool
         table["item"].to_numpy(np.int32),
         table["next_item"].to_numpy(np.int32),
         message_unit(settings.max_distance),
+        table["evidence"].to_numpy(np.int64),
         *(int(x or 0) for x in size),
     )

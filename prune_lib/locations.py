@@ -19,11 +19,14 @@ __all__ = [
     "local_path",
     "name_problem",
     "normalised",
+    "sql_name",
     "table_in_workspace",
     "workspace_folder",
 ]
 
 Companion = Literal["decisions", "items", "runs"]
+# What lies beside another table of ours: an evaluation has a `summary`.
+Beside = Literal["decisions", "items", "runs", "summary"]
 COMPANIONS: tuple[Companion, ...] = ("decisions", "items", "runs")
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):")
@@ -97,7 +100,7 @@ def table_in_workspace(workspace: str, name: str) -> str:
     return f"{workspace}.{name}"
 
 
-def companion(output: str, kind: Companion) -> str:
+def companion(output: str, kind: Beside) -> str:
     """The table that an output's companion is written to.
 
     >>> companion("/data/pruned/", "decisions"), companion("main.shop.pruned", "runs")
@@ -129,6 +132,17 @@ def local_path(location: str) -> Path | None:
 def workspace_folder(workspace: str) -> Path | None:
     """The workspace's folder on this machine; None where it is a schema or lies in a store."""
     return local_path(workspace)
+
+
+def sql_name(name: str) -> str:
+    """A table's name in SQL; a relative folder in full, so that the query runs from anywhere.
+
+    >>> sql_name("main.shop.pruned"), sql_name("s3://bucket/pruned")
+    ('main.shop.pruned', 'delta.`s3://bucket/pruned`')
+    """
+    if not is_location(name):
+        return name
+    return f"delta.`{name if ':' in name else Path(name).resolve()}`"
 
 
 def normalised(table: str) -> str:

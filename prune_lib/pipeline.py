@@ -185,7 +185,7 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
             method=settings.method != "graph",
         )
         stage.rows = decided.sessions.count()
-    counts = {**counts_of(points, decided, selection), "bot_limits": astuple(suspects.limits)}
+    counts = {**counts_of(points, graph, decided, selection), "bot_limits": astuple(suspects.limits)}
     with stages.stage("write") as stage:
         frames = _frames(settings, table, raw, points, decided, bands, run_id)
         run = run_of(

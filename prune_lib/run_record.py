@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from prune_lib.decisions import Decided
+from prune_lib.graph import SessionGraph
 from prune_lib.popularity import gini
 from prune_lib.sampling.rounds import RoundRecord
 from prune_lib.sampling.select import Selection
@@ -32,8 +33,10 @@ __all__ = ["IN_COMMITS", "counts_of", "run_of", "run_row", "track"]
 IN_COMMITS = ("run_id", "settings_hash", "input_version", "experts_version")
 
 
-def counts_of(encoded: Encoded, decided: Decided, selection: Selection) -> dict[str, Any]:
-    """What a run kept: sessions, interactions, items, duplicates, reasons, the objective's value.
+def counts_of(
+    encoded: Encoded, graph: SessionGraph, decided: Decided, selection: Selection
+) -> dict[str, Any]:
+    """What a run kept: sessions, interactions, items, duplicates, reasons, its share of the objective.
 
     Returns:
         By column of the runs table. Cost: one pass over the sessions, one over the kept clicks.
@@ -73,7 +76,7 @@ def counts_of(encoded: Encoded, decided: Decided, selection: Selection) -> dict[
         "gini_after": gini(clicks_after),
         "duplicates_before": int(groups["duplicates_before"]),
         "duplicates_after": int(groups["duplicates_after"]),
-        "objective": selection.objective.value(),
+        "objective": selection.objective.share(graph.evidence),
         "weight_error": decided.weight_error,
         "reasons": {str(r["reason"]): int(r["n"]) for r in by_reason},
     }

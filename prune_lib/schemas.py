@@ -246,7 +246,12 @@ RUNS = (
     ),
     OutColumn("duplicates_before", "bigint", "Sessions of the input whose sequence an earlier one has"),
     OutColumn("duplicates_after", "bigint", "Kept sessions whose sequence another kept one has"),
-    OutColumn("objective", "double", "Share of the largest objective reached, in [0, 1]"),
+    OutColumn(
+        "objective",
+        "double",
+        "Evidence of items and transitions, weighed and with falling returns, that the kept sessions hold: the "
+        "share of what all sessions hold, in [0, 1]",
+    ),
     OutColumn(
         "weight_error",
         "double",

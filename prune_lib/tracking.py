@@ -20,7 +20,14 @@ from typing import Any
 from prune_lib.errors import EnvironmentProblem
 from prune_lib.locations import workspace_folder
 
-__all__ = ["RegistryError", "Tracker", "download_model", "register_model", "tracked_run"]
+__all__ = [
+    "RegistryError",
+    "Tracker",
+    "add_artifact",
+    "download_model",
+    "register_model",
+    "tracked_run",
+]
 
 _LOG = logging.getLogger(__name__)
 
@@ -72,6 +79,38 @@ def download_model(workspace: str, uri: str, folder: Path) -> Path:
         raise
     except Exception as problem:
         raise RegistryError(_first_line(problem)) from problem
+
+
+def add_artifact(workspace: str, experiment: str, run_name: str, path: Path) -> list[str]:
+    """Add a file to a run that has ended; to one of its own where MLflow does not know that run.
+
+    Args:
+        workspace: as for `tracked_run`.
+        experiment: the run's.
+        run_name: its name.
+        path: the file.
+
+    Returns:
+        What MLflow did not take, for the user; nothing where it is not installed.
+    """
+    try:
+        from mlflow.tracking import MlflowClient
+    except ImportError:
+        return []
+    _quieten()
+    try:
+        client = MlflowClient(tracking_uri=_store(workspace)[0])
+        found = client.get_experiment_by_name(experiment)
+        where = f"attributes.run_name = '{run_name}'"
+        runs = client.search_runs([found.experiment_id], where, max_results=1) if found else []
+        if runs:
+            client.log_artifact(runs[0].info.run_id, str(path))
+            return []
+    except Exception as problem:
+        return [f"MLflow did not take {path.name}: {_first_line(problem)}"]
+    with tracked_run(workspace, experiment, run_name, {}) as tracker:
+        tracker.artifact(path)
+    return tracker.warnings
 
 
 def register_model(workspace: str, run_id: str | None, folder: Path, name: str, alias: str | None) -> str:

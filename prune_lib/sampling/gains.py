@@ -98,6 +98,11 @@ class Objective:
         table: Floats = -np.expm1(np.arange(largest + 1) / -self.unit)
         return table
 
+    def share(self, of: Ints) -> float:
+        """F of what is kept over F of other evidence, such as that of all sessions, by pattern; 1 where it is 0."""
+        whole = Objective(self.weight, self.cold, self.unit, self.cap, of).value()
+        return self.value() / whole if whole > 0 else 1.0
+
     def value(self) -> float:
         """F of what is kept, in [0, sum of weights]."""
         if self.cap is not None:

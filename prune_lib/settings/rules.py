@@ -20,7 +20,7 @@ from prune_lib.locations import (
 )
 from prune_lib.settings.fields import Method
 
-__all__ = ["evaluate_rules", "explain_rules", "prune_rules", "train_rules"]
+__all__ = ["evaluate_rules", "explain_rules", "prune_rules", "report_rules", "train_rules"]
 
 _Origin = Callable[[str], str]
 
@@ -79,6 +79,25 @@ def explain_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
         )
     elif values["length"] is not None and values["session"] is None:
         out.append(f"{origin('length')} names a sample of a session: give the session's id by --session.")
+    return out
+
+
+def report_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
+    """What is wrong with the tables and the file of a report.
+
+    Args:
+        values: by field, defaults filled in.
+        origin: how a message names a field: where its value came from.
+    """
+    out = _broken_names(values, origin, ("output", "evaluation"))
+    path = values["path"]
+    if path and path.startswith("~"):
+        out.append(_tilde(origin("path"), path))
+    elif path and is_location(path) and local_path(path) is None:
+        out.append(
+            f"{origin('path')} '{path}' is not a file on this machine, and a report is one: give a path, and "
+            "copy the file afterwards."
+        )
     return out
 
 

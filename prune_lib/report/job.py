@@ -1,0 +1,285 @@
+"""`report`: from the tables of a run to one HTML file."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import prune_lib
+from prune_lib.errors import OutputError, UserError
+from prune_lib.experts.settings import EXPERTS
+from prune_lib.locations import companion, sql_name
+from prune_lib.report import sections
+from prune_lib.report.facts import Facts, gather
+from prune_lib.report.neighbours import Neighbourhood, example_session, look_around
+from prune_lib.report.page import MAP_LIMIT, MapPoints, render
+from prune_lib.report.parts import Section
+from prune_lib.report.results import measured
+from prune_lib.report.sample import Sample, drawn, examples
+from prune_lib.session import get_spark
+from prune_lib.settings import PruneSettings
+from prune_lib.settings.report import ReportSettings
+from prune_lib.stages import Stages
+from prune_lib.tracking import add_artifact
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from prune_lib.experts.bundle import Bundle
+
+__all__ = ["Report", "check_place", "report", "write_report"]
+
+#: Examples by reason.
+_EACH = 4
+
+
+@dataclass(frozen=True)
+class Report:
+    """A page that was written.
+
+    Attributes:
+        path: its file; None after a dry run.
+        run_id: the run that it shows.
+        points: of the map; 0 where there is none.
+        warnings: what it lacks, and why.
+        text: what is printed.
+    """
+
+    path: Path | None
+    run_id: str
+    points: int
+    warnings: tuple[str, ...]
+    text: str
+
+    def __str__(self) -> str:
+        """The text for people."""
+        return self.text
+
+
+def write_report(
+    spark: SparkSession,
+    output: str,
+    *,
+    path: str | os.PathLike[str] | None = None,
+    workspace: str = "./workspace",
+    session: str | int | None = None,
+    map_points: int = 50_000,
+) -> Report:
+    """Write the report of a pruned table.
+
+    Args:
+        spark: the session.
+        output: the pruned table, as it was given to prune.
+        path: the page's file; by default beside the table (see `settings.report.report_place`).
+        workspace: where experts, MLflow's store and an evaluation are looked for.
+        session: id of the session whose neighbourhood is drawn; by default a covered one.
+        map_points: points of the map, at most; 0 for none.
+
+    Returns:
+        Where it lies, and what it lacks.
+
+    Raises:
+        UserError: there is no such table or session, or the file cannot be written.
+    """
+    settings = ReportSettings(
+        output=output,
+        path=None if path is None else os.fspath(path),
+        workspace=workspace,
+        session=None if session is None else str(session),
+        map_points=map_points,
+    )
+    return report(settings, spark)
+
+
+def report(settings: ReportSettings, spark: SparkSession | None = None) -> Report:
+    """`write_report` by settings.
+
+    Cost: some ten aggregates over the decisions, two passes over the input for the clicks of a sample, and,
+    most of it, the layout of the map: about a millisecond a point.
+    """
+    place = settings.resolved_path.absolute()
+    check_place(place)
+    spark = spark or get_spark("report")
+    output = settings.resolved_output
+    if settings.dry_run:
+        found = gather(spark, output)
+        text = f"Dry run: the report of run {found.run['run_id']} of {output} would be written to {place}."
+        return Report(None, found.run["run_id"], 0, (), text)
+    stages = Stages()
+    with stages.stage("tables"):
+        facts = gather(spark, output)
+    parts, points = _contents(spark, settings, facts, stages)
+    text = render(
+        f"What was kept of {facts.run['input']}",
+        f"Run {facts.run['run_id']}, {facts.run['started_at']:%d %B %Y, %H:%M}, written to {output}",
+        parts,
+        points,
+        prune_lib.__version__,
+    )
+    _write(place, text)
+    stages.warnings += add_artifact(settings.workspace, "prune", facts.run["run_id"], place)
+    return _told(settings, facts, place, text, len(points.x) if points else 0, stages)
+
+
+def check_place(place: Path) -> None:
+    """See, before anything is computed, that a page can be written.
+
+    Raises:
+        OutputError: there is a folder in its place, or its own folder cannot be written to.
+    """
+    if place.is_dir():
+        raise OutputError(
+            f"--path {place} is a folder: name the file of the page, such as {place}/report.html."
+        )
+    there = next(parent for parent in place.parents if parent.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise OutputError(
+            f"The report cannot be written to {place}: {there} cannot be written to. See --path."
+        )
+
+
+def _contents(
+    spark: SparkSession, settings: ReportSettings, facts: Facts, stages: Stages
+) -> tuple[list[Section], MapPoints | None]:
+    """The sections in order, and the points of the map."""
+    bundle = _bundle(facts, stages)
+    with stages.stage("sessions"):
+        around = _neighbours(spark, settings, facts, stages)
+        shown = examples(spark, facts, _EACH)
+        sample = drawn(spark, facts, settings.map_points) if settings.map_points else None
+    points = None
+    if sample is not None and bundle is not None:
+        with stages.stage("map") as stage:
+            points = _points(facts, sample, bundle, stages)
+            stage.rows = len(points.x) if points else 0
+    fairness = bundle.metrics.get("fold0", {}).get("fairness") if bundle else None
+    found = measured(spark, facts, settings.resolved_evaluation)
+    parts = [
+        sections.what_was_kept(facts),
+        sections.reasons(facts),
+        sections.budgets(facts),
+        sections.items(facts),
+        sections.performances(found) if found else None,
+        sections.difficulty(facts, fairness),
+        sections.map_of(facts, len(points.x), sample.of) if points and sample else None,
+        sections.examples_of(facts, shown),
+        sections.around(around) if around else None,
+        sections.the_run(facts, _commands(facts)),
+    ]
+    return [part for part in parts if part is not None], points
+
+
+def _bundle(facts: Facts, stages: Stages) -> Bundle | None:
+    """The experts of the run; None where it had none, or they are gone."""
+    version = facts.run["experts_version"]
+    if version is None:
+        return None
+    from prune_lib.model_store import find_bundle
+
+    try:
+        bundle = find_bundle(PruneSettings.model_validate(facts.settings), str(facts.run["input"]))
+    except UserError as error:
+        stages.warn(f"no map, and no gate by popularity: {error}")
+        return None
+    if bundle is None or bundle.version != version:
+        stages.warn(
+            f"no map, and no gate by popularity: the experts {version} of the run are not in its workspace any "
+            "more"
+        )
+        return None
+    return bundle
+
+
+def _neighbours(
+    spark: SparkSession, settings: ReportSettings, facts: Facts, stages: Stages
+) -> Neighbourhood | None:
+    wanted = settings.session or example_session(spark, facts)
+    found = None if wanted is None else look_around(spark, facts, wanted)
+    if wanted is not None and found is None:
+        stages.warn(
+            f"no clicks, no map and no neighbours: the input {facts.run['input']} as the run read it cannot be "
+            "read any more"
+        )
+    return found
+
+
+def _points(facts: Facts, sample: Sample, bundle: Bundle, stages: Stages) -> MapPoints | None:
+    """The map's points; None where the clicks cannot be read, or are too few."""
+    from prune_lib.report.datamap import lay_out, session_states
+
+    rows = sample.rows[sample.rows["clicks"].notna()].reset_index(drop=True)
+    clicks: list[list[Any]] = list(rows["clicks"])
+    # A sample is where the experts stand before its target.
+    seen = [c[:-1] for c in clicks] if facts.samples else clicks
+    gates = rows[[f"gate_{kind}" for kind in EXPERTS]].to_numpy(np.float64)
+    layout = lay_out(session_states(bundle, seen, gates), clicks)
+    if layout is None:
+        stages.warn(f"no map: {len(rows)} sessions are too few for one")
+        return None
+    names = rows["session_id"].astype(str)
+    if facts.samples:
+        names = names + ", first " + rows["length"].astype(str)
+    points = MapPoints(
+        x=layout.x,
+        y=layout.y,
+        session=list(names),
+        clicks=clicks,
+        difficulty=rows["difficulty"].to_numpy(np.float64),
+        cluster=layout.cluster,
+        reason=list(rows["reason"]),
+        rank=rows["rank"].to_numpy(np.float64),
+        clusters=layout.names,
+        unit="samples" if facts.samples else "sessions",
+    )
+    fitting = points.fitting(MAP_LIMIT)
+    if len(fitting.x) < len(points.x):
+        stages.warn(f"the map shows {len(fitting.x):,} points, so that the page stays small")
+    return fitting
+
+
+def _commands(facts: Facts) -> list[tuple[str, str]]:
+    """What to paste to look further."""
+    decisions = sql_name(companion(facts.output, "decisions"))
+    output = shlex.quote(facts.output)
+    return [
+        (
+            "Who stands for a dropped session",
+            f"SELECT session_id, reason, covered_by, shared_items\nFROM {decisions} WHERE NOT kept;",
+        ),
+        ("One session in words", f"spark-submit jobs/explain.py --output {output} --session ID"),
+    ]
+
+
+def _write(place: Path, text: str) -> None:
+    """The file, all of it or none."""
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=place.parent, prefix=f".{place.name}-", delete=False
+        ) as scratch:
+            scratch.write(text)
+        # A temporary file is its owner's alone; a report is as readable as any other file.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(scratch.name, 0o666 & ~umask)
+        os.replace(scratch.name, place)
+    except OSError as error:
+        raise OutputError(f"The report cannot be written to {place}: {error.strerror or error}.") from error
+
+
+def _told(
+    settings: ReportSettings, facts: Facts, place: Path, text: str, points: int, stages: Stages
+) -> Report:
+    size, seconds = len(text.encode()) / 1e6, sum(stage.seconds for stage in stages.done)
+    lines = [
+        f"Report of {facts.output}, run {facts.run['run_id']}: {place}",
+        f"  {size:.1f} MB, {points:,} points on the map, {seconds:.0f} s; open it in any browser",
+        *(f"  warning: {warning}" for warning in stages.warnings),
+    ]
+    return Report(place, facts.run["run_id"], points, tuple(stages.warnings), "\n".join(lines))

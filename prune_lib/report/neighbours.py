@@ -1,0 +1,160 @@
+"""One session among its neighbours: its items, and the kept sessions that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from prune_lib.lookup import SamplesFacts, companion_table, opened_as, session_facts
+from prune_lib.report.facts import Facts
+from prune_lib.sessions.reading import to_sessions
+
+__all__ = ["Entry", "Neighbourhood", "example_session", "look_around"]
+
+#: Items and kept sessions drawn, at most.
+_MOST = 12
+#: Clicks of the session that is drawn where none is named: enough to show something, and room for it.
+_FEW, _MANY = 4, 10
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An item or a kept session in the picture.
+
+    Attributes:
+        id: as text.
+        label: what stands beside it.
+        tells: what it says when it is pointed at.
+        items: ids of the items of the picture that a kept session holds.
+        is_cover: whether it is the kept session that stands for the one in the middle.
+    """
+
+    id: str
+    label: str
+    tells: str
+    items: tuple[str, ...] = ()
+    is_cover: bool = False
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """The picture of one session.
+
+    Attributes:
+        session: its id.
+        reason: why it was kept or pruned.
+        clicks: its items in order of time.
+        items: its distinct items, the first ones.
+        kept: kept sessions that hold them, the one that stands for it first.
+        left_out: distinct items that are not drawn.
+    """
+
+    session: str
+    reason: str
+    clicks: list[str]
+    items: list[Entry]
+    kept: list[Entry]
+    left_out: int
+
+
+def example_session(spark: SparkSession, facts: Facts) -> str | None:
+    """A session worth a picture: a covered one that shares much with the session that stands for it.
+
+    Args:
+        spark: the session.
+        facts: the run.
+
+    Returns:
+        Its id as text; None where none was pruned for another. Cost: one pass over the decisions.
+    """
+    decisions = companion_table(spark, facts.output, "decisions")
+    row = (
+        decisions.filter(F.col("covered_by").isNotNull() & F.col("interactions").between(_FEW, _MANY))
+        .orderBy(
+            (F.col("reason") == "COVERED").desc(),
+            F.size("shared_items").desc(),
+            F.xxhash64(F.col("session_id").cast("string")),
+        )
+        .select("session_id")
+        .first()
+    )
+    return None if row is None else str(row["session_id"])
+
+
+def look_around(spark: SparkSession, facts: Facts, session: str) -> Neighbourhood | None:
+    """The neighbourhood of a session.
+
+    Args:
+        spark: the session.
+        facts: the run.
+        session: its id as text.
+
+    Returns:
+        The picture; None where its clicks cannot be read any more. Cost: a pass over the kept sessions.
+
+    Raises:
+        InputError: there is no such session.
+    """
+    found = session_facts(spark, facts.output, session)
+    if isinstance(found, SamplesFacts):  # the longest sample is the whole session
+        found = session_facts(spark, facts.output, session, int(found.decisions[-1]["length"]))
+        assert not isinstance(found, SamplesFacts)
+    if found.clicks is None:
+        return None
+    distinct = list(dict.fromkeys(found.clicks))
+    drawn = distinct[:_MOST]
+    items = companion_table(spark, facts.output, "items").filter(F.col("item").isin(drawn)).collect()
+    by_item = {row["item"]: row for row in items}
+    return Neighbourhood(
+        session=str(found.decision["session_id"]),
+        reason=str(found.decision["reason"]),
+        clicks=[str(item) for item in found.clicks],
+        items=[
+            Entry(
+                str(item),
+                str(item),
+                f"item {item}: in {by_item[item]['sessions_before']:,} sessions before, in "
+                f"{by_item[item]['sessions_after']:,} of the kept ({by_item[item]['band']})",
+            )
+            for item in drawn
+            if item in by_item
+        ],
+        kept=_kept(spark, facts, found.decision, drawn),
+        left_out=len(distinct) - len(drawn),
+    )
+
+
+def _kept(spark: SparkSession, facts: Facts, decision: Mapping[str, Any], drawn: list[Any]) -> list[Entry]:
+    """Kept sessions that hold the items: the one that stands for it, then by shared items and rank."""
+    table = opened_as(spark, facts.output, facts.settings, None)
+    ranks = table.df.select(
+        F.col(table.session_column).alias("session_id"), F.col("prune_rank").alias("rank")
+    )
+    best = ranks.groupBy("session_id").agg(F.min("rank").alias("rank"))
+    shared = F.array_intersect("items", F.array(*(F.lit(item) for item in drawn)))
+    covers = F.col("session_id").eqNullSafe(F.lit(decision["covered_by"]))
+    rows = (
+        to_sessions(table)
+        .filter(F.col("session_id") != F.lit(decision["session_id"]))
+        .select("session_id", shared.alias("shared"))
+        .filter(F.size("shared") > 0)
+        .join(best, "session_id")
+        .orderBy(covers.desc(), F.size("shared").desc(), "rank")
+        .limit(_MOST)
+        .collect()
+    )
+    return [
+        Entry(
+            str(row["session_id"]),
+            str(row["session_id"]),
+            f"kept session {row['session_id']}, rank {row['rank']:,}: shares "
+            + ", ".join(str(item) for item in row["shared"]),
+            tuple(str(item) for item in row["shared"]),
+            is_cover=row["session_id"] == decision["covered_by"],
+        )
+        for row in rows
+    ]

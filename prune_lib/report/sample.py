@@ -1,0 +1,179 @@
+"""Some sessions with their clicks: a sample of all, and a few of every reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from prune_lib.experts.settings import EXPERTS
+from prune_lib.lookup import companion_table, from_input
+from prune_lib.report.facts import Facts
+from prune_lib.sessions.columns import InputTable, column_of
+from prune_lib.sessions.reading import to_sessions
+
+__all__ = ["Sample", "clicks_of", "drawn", "examples"]
+
+#: Seeds the hash that draws.
+_SEED = "report"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Sessions, or samples, drawn by hash.
+
+    Attributes:
+        rows: session_id, length (of samples), kept, rank, reason, difficulty, disagreement, gate_{expert},
+            interactions, clicks (list of items; None where the input cannot be read).
+        of: how many there are in all.
+    """
+
+    rows: pd.DataFrame
+    of: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is all of them."""
+        return len(self.rows) == self.of
+
+
+def drawn(spark: SparkSession, facts: Facts, most: int) -> Sample:
+    """Draw by hash of the id: the same sessions whatever the partitions.
+
+    Cost: a pass over the decisions that keeps the smallest `most` hashes of each partition, and a pass over
+    the input with a broadcast join. `most` rows come to the driver.
+
+    Args:
+        spark: the session.
+        facts: the run.
+        most: rows, at most.
+    """
+    decisions = companion_table(spark, facts.output, "decisions")
+    by_hash = F.xxhash64(F.lit(_SEED), F.col("session_id").cast("string"), *_length(decisions))
+    columns = [
+        "session_id",
+        *(["length"] if facts.samples else []),
+        "kept",
+        "rank",
+        "reason",
+        "difficulty",
+        "disagreement",
+        *(f"gate_{kind}" for kind in EXPERTS),
+        "interactions",
+    ]
+    rows = decisions.select(*columns, by_hash.alias("hash")).orderBy("hash", "session_id").limit(most)
+    found: pd.DataFrame = rows.drop("hash").toPandas()
+    return Sample(_with_clicks(spark, facts, decisions, found), decisions.count())
+
+
+def examples(spark: SparkSession, facts: Facts, each: int) -> pd.DataFrame:
+    """A few sessions of every reason, with the sessions that stand for them.
+
+    Args:
+        spark: the session.
+        facts: the run.
+        each: sessions by reason.
+
+    Returns:
+        Columns of Sample.rows without the gates, and covered_by, covered_by_length (of samples), cover_clicks
+        (list of items). Cost: a window over the decisions by reason, a pass over the input.
+    """
+    decisions = companion_table(spark, facts.output, "decisions")
+    by_hash = F.xxhash64(F.lit(_SEED), F.col("session_id").cast("string"), *_length(decisions))
+    # What many sessions share is what a reason looks like at its plainest; a session of one click tells
+    # nothing.
+    first = Window.partitionBy("reason").orderBy(F.least("interactions", F.lit(3)).desc(), by_hash)
+    columns = [
+        "session_id",
+        *(["length"] if facts.samples else []),
+        "kept",
+        "rank",
+        "reason",
+        "difficulty",
+        "disagreement",
+        "interactions",
+        "covered_by",
+        *(["covered_by_length"] if facts.samples else []),
+    ]
+    chosen = decisions.select(*columns, F.row_number().over(first).alias("place"))
+    found: pd.DataFrame = chosen.filter(F.col("place") <= each).orderBy("reason", "place").toPandas()
+    covers = found[["covered_by"]].rename(columns={"covered_by": "session_id"}).dropna()
+    known = clicks_of(spark, facts, decisions, [*found["session_id"], *covers["session_id"]])
+    out = _joined(found.drop(columns="place"), known)
+    out["cover_clicks"] = [
+        _cut(known, session, length)
+        for session, length in zip(found["covered_by"], _lengths(found, "covered_by_length"), strict=True)
+    ]
+    return out
+
+
+def clicks_of(
+    spark: SparkSession, facts: Facts, decisions: DataFrame, sessions: list[Any]
+) -> Mapping[Any, list[Any]] | None:
+    """Items of sessions in order of time; None where the input cannot be read any more.
+
+    Args:
+        spark: the session.
+        facts: the run.
+        decisions: its decisions, whose type of ids is the input's.
+        sessions: ids. They travel to every task.
+    """
+    kind = decisions.schema["session_id"].dataType.simpleString()
+    distinct = sorted({x for x in sessions if not _absent(x)}, key=str)
+    wanted = spark.createDataFrame([(_plain(x),) for x in distinct], f"wanted {kind}")
+
+    def read(table: InputTable) -> dict[Any, list[Any]]:
+        own = column_of(table.session_column) == F.col("wanted")
+        rows = table.df.join(F.broadcast(wanted), own, "left_semi")
+        return {
+            row["session_id"]: list(row["items"])
+            for row in to_sessions(replace(table, df=rows)).select("session_id", "items").collect()
+        }
+
+    return from_input(spark, facts.run, facts.settings, read)
+
+
+def _with_clicks(
+    spark: SparkSession, facts: Facts, decisions: DataFrame, found: pd.DataFrame
+) -> pd.DataFrame:
+    return _joined(found, clicks_of(spark, facts, decisions, list(found["session_id"])))
+
+
+def _joined(found: pd.DataFrame, known: Mapping[Any, list[Any]] | None) -> pd.DataFrame:
+    clicks = [
+        _cut(known, session, length)
+        for session, length in zip(found["session_id"], _lengths(found, "length"), strict=True)
+    ]
+    return found.assign(clicks=pd.Series(clicks, index=found.index, dtype=object))
+
+
+def _lengths(found: pd.DataFrame, column: str) -> list[Any]:
+    return list(found[column]) if column in found else [None] * len(found)
+
+
+def _cut(known: Mapping[Any, list[Any]] | None, session: Any, length: Any) -> list[Any] | None:
+    """A session's clicks, up to a sample's target."""
+    if known is None or _absent(session) or _plain(session) not in known:
+        return None
+    clicks = known[_plain(session)]
+    return clicks if _absent(length) else clicks[: int(length)]
+
+
+def _absent(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and np.isnan(value))
+
+
+def _plain(value: Any) -> Any:
+    """An id as Spark takes it: pandas makes floats of integers among NULLs."""
+    if isinstance(value, float | np.integer):
+        return int(value)
+    return value
+
+
+def _length(decisions: DataFrame) -> list[Any]:
+    return [F.col("length")] if "length" in decisions.columns else []
