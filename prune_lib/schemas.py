@@ -249,8 +249,8 @@ RUNS = (
     OutColumn(
         "objective",
         "double",
-        "Evidence of items and transitions, weighed and with falling returns, that the kept sessions hold: the "
-        "share of what all sessions hold, in [0, 1]",
+        "Evidence of items and transitions, weighed and with falling returns, that the kept sessions hold: "
+        "the share of what all sessions hold, in [0, 1]",
     ),
     OutColumn(
         "weight_error",

@@ -63,7 +63,7 @@ def session_states(
 
     Args:
         bundle: trained experts.
-        sessions: clicks, items as in the input; unknown ones are left out, of long sessions the last are taken.
+        sessions: clicks, items as in the input; unknown ones are left out, and the first of long sessions.
         gates: the experts' mean weights in each session, shape (N, 3); NaN counts as alike.
 
     Returns:
@@ -74,7 +74,7 @@ def session_states(
     from torch.nn.functional import normalize
 
     vocabulary = bundle.vocabulary
-    index = dict(zip(vocabulary["item"].astype(str), vocabulary["idx"].astype(int), strict=True))
+    index: dict[str, int] = dict(zip(map(str, vocabulary["item"]), map(int, vocabulary["idx"]), strict=True))
     known = [[index[str(i)] for i in clicks if str(i) in index] for clicks in sessions]
     mixture = bundle.mixture(_FOLD)
     most = bundle.settings.max_length
@@ -133,8 +133,8 @@ def lay_out(states: Floats, sessions: Sequence[Sequence[Any]]) -> DataMap | None
 def _unit(values: npt.NDArray[Any]) -> Floats:
     """From 0 to 1; a lone session far away does not squeeze the others."""
     low, high = np.quantile(values, [0.001, 0.999])
-    scaled = (values - low) / max(float(high - low), 1e-9)
-    return np.clip(scaled, 0.0, 1.0).astype(np.float32)
+    scaled: Floats = np.clip((values - low) / max(float(high - low), 1e-9), 0.0, 1.0).astype(np.float32)
+    return scaled
 
 
 def clusters_of(states: Floats, sessions: Sequence[Sequence[Any]]) -> tuple[npt.NDArray[np.int64], list[str]]:

@@ -102,15 +102,16 @@ def gather(spark: SparkSession, output: str) -> Facts:
 
 
 def _reasons(decisions: DataFrame) -> pd.DataFrame:
-    found = decisions.groupBy("reason", "kept").agg(
+    counted = decisions.groupBy("reason", "kept").agg(
         F.count(F.lit(1)).alias("sessions"),
         F.sum(_cost(decisions)).alias("interactions"),
         F.avg("difficulty").alias("difficulty"),
     )
-    ordered: pd.DataFrame = found.toPandas().sort_values(
-        ["kept", "sessions", "reason"], ascending=[False, False, True]
+    found: pd.DataFrame = counted.toPandas()
+    ordered: pd.DataFrame = found.sort_values(
+        ["kept", "sessions", "reason"], ascending=[False, False, True], ignore_index=True
     )
-    return ordered.reset_index(drop=True)
+    return ordered
 
 
 def _cost(decisions: DataFrame) -> Column:
@@ -121,8 +122,9 @@ def _cost(decisions: DataFrame) -> Column:
 def _lengths(decisions: DataFrame) -> pd.DataFrame:
     length = F.least(F.col("interactions"), F.lit(_LONG)).alias("interactions")
     counted = decisions.groupBy(length, "kept").agg(F.count(F.lit(1)).alias("sessions"))
-    found: pd.DataFrame = counted.toPandas().sort_values(["interactions", "kept"])
-    return found.reset_index(drop=True)
+    found: pd.DataFrame = counted.toPandas()
+    out: pd.DataFrame = found.sort_values(["interactions", "kept"], ignore_index=True)
+    return out
 
 
 def curve(decisions: DataFrame, items: DataFrame, objective: float) -> pd.DataFrame:
@@ -173,8 +175,9 @@ def curve(decisions: DataFrame, items: DataFrame, objective: float) -> pd.DataFr
     out["rank"] = (np.arange(1, _BUDGETS + 1) * n) // _BUDGETS
     counts = ["rank", "sessions", "interactions", "items", *BANDS]
     out[counts] = out[counts].astype("int64")
-    out = out[out["rank"] > 0].drop_duplicates("rank")
-    return out[[*counts, "objective", "difficulty"]].reset_index(drop=True)
+    different: pd.DataFrame = out[out["rank"] > 0].drop_duplicates("rank")
+    chosen: pd.DataFrame = different[[*counts, "objective", "difficulty"]].reset_index(drop=True)
+    return chosen
 
 
 def losses(decisions: DataFrame) -> pd.DataFrame:
@@ -193,15 +196,16 @@ def losses(decisions: DataFrame) -> pd.DataFrame:
     )
     each = decisions.select("kept", F.explode(pairs).alias("pair")).select("kept", "pair.*")
     bin_of = F.least(F.floor(F.col("loss") / F.lit(width)), F.lit(_LOSS_BINS - 1)).cast("int")
-    found = (
+    found: pd.DataFrame = (
         each.filter(F.col("loss").isNotNull())
         .groupBy("expert", "kept", bin_of.alias("bin"))
         .agg(F.count(F.lit(1)).alias("sessions"))
         .toPandas()
-        .sort_values(["expert", "kept", "bin"])
     )
+    found = found.sort_values(["expert", "kept", "bin"], ignore_index=True)
     found["low"], found["high"] = found["bin"] * width, (found["bin"] + 1) * width
-    return found[["expert", "kept", "low", "high", "sessions"]].reset_index(drop=True)
+    out: pd.DataFrame = found[["expert", "kept", "low", "high", "sessions"]]
+    return out
 
 
 def shares(decisions: DataFrame) -> pd.DataFrame:
@@ -220,6 +224,6 @@ def shares(decisions: DataFrame) -> pd.DataFrame:
             F.avg("disagreement").alias("disagreement"),
         )
         .toPandas()
-        .sort_values("twentieth")
     )
-    return found.reset_index(drop=True)
+    out: pd.DataFrame = found.sort_values("twentieth", ignore_index=True)
+    return out

@@ -189,8 +189,7 @@ def _bundle(facts: Facts, stages: Stages) -> Bundle | None:
         return None
     if bundle is None or bundle.version != version:
         stages.warn(
-            f"no map, and no gate by popularity: the experts {version} of the run are not in its workspace any "
-            "more"
+            f"no map, and no gate by popularity: the run's experts {version} are no longer in its workspace"
         )
         return None
     return bundle
@@ -203,8 +202,8 @@ def _neighbours(
     found = None if wanted is None else look_around(spark, facts, wanted)
     if wanted is not None and found is None:
         stages.warn(
-            f"no clicks, no map and no neighbours: the input {facts.run['input']} as the run read it cannot be "
-            "read any more"
+            f"no clicks, no map and no neighbours: {facts.run['input']} cannot be read any more as the run "
+            "read it"
         )
     return found
 

@@ -172,6 +172,6 @@ def _json(data: Any) -> str:
 @cache
 def _vega() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script."""
-    bundle: str = vl_convert.javascript_bundle()
+    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     # Inside a script element these two would end it, or begin what hides its end.
     return bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--")

@@ -105,11 +105,12 @@ def examples(spark: SparkSession, facts: Facts, each: int) -> pd.DataFrame:
     covers = found[["covered_by"]].rename(columns={"covered_by": "session_id"}).dropna()
     known = clicks_of(spark, facts, decisions, [*found["session_id"], *covers["session_id"]])
     out = _joined(found.drop(columns="place"), known)
-    out["cover_clicks"] = [
+    covering = [
         _cut(known, session, length)
         for session, length in zip(found["covered_by"], _lengths(found, "covered_by_length"), strict=True)
     ]
-    return out
+    whole: pd.DataFrame = out.assign(cover_clicks=pd.Series(covering, index=found.index, dtype=object))
+    return whole
 
 
 def clicks_of(
@@ -149,7 +150,8 @@ def _joined(found: pd.DataFrame, known: Mapping[Any, list[Any]] | None) -> pd.Da
         _cut(known, session, length)
         for session, length in zip(found["session_id"], _lengths(found, "length"), strict=True)
     ]
-    return found.assign(clicks=pd.Series(clicks, index=found.index, dtype=object))
+    out: pd.DataFrame = found.assign(clicks=pd.Series(clicks, index=found.index, dtype=object))
+    return out
 
 
 def _lengths(found: pd.DataFrame, column: str) -> list[Any]:

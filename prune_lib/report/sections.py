@@ -52,8 +52,8 @@ def what_was_kept(facts: Facts) -> Section:
     clicks, clicks_before = run["interactions_after"], run["interactions_before"]
     ours = "the graph method (ours)" if run["method"] == "graph" else f"the baseline {run['method']}"
     lead = [
-        f"Asked for {asked} of {run['input']}, {ours} kept {count(kept)} of {count(before)} {units}. They hold "
-        f"{percent(run['items_after'], run['items_before'])} of the items"
+        f"Asked for {asked} of {run['input']}, {ours} kept {count(kept)} of {count(before)} {units}. "
+        f"They hold {percent(run['items_after'], run['items_before'])} of the items"
         + (
             f" and {count(run['duplicates_after'])} of the {count(run['duplicates_before'])} duplicates."
             if run["duplicates_before"]
@@ -290,8 +290,7 @@ def difficulty(facts: Facts, fairness: Mapping[str, Any] | None) -> Section | No
         Figure(
             "losses",
             "What each expert finds hard",
-            "Mean loss of a session under each expert and under their mixture, which beats them all where its "
-            "curve lies to the left.",
+            "Mean loss of a session under each expert and under their mixture; better is further left.",
             loss_densities(facts.losses, units),
         ),
         Figure(
@@ -315,8 +314,8 @@ def difficulty(facts: Facts, fairness: Mapping[str, Any] | None) -> Section | No
             Figure(
                 "loss-by-popularity",
                 "Cold targets are hard for everyone",
-                "Mean loss by popularity of the target. The adjusted score takes the mean of the target's band "
-                "away, so that cold is not by itself hard.",
+                "Mean loss by popularity of the target. The adjusted score takes away the mean of the "
+                "target's band, so that cold is not by itself hard.",
                 by_popularity(deciles, "loss", "mean loss, nats"),
             ),
             Figure(
@@ -372,10 +371,10 @@ def map_of(facts: Facts, drawn: int, of: int) -> Section:
         "Map",
         "A map of the data",
         [
-            f"{what} Two are near each other where the experts expect alike next items (UMAP of the mixture's "
-            "states; distances within a neighbourhood mean something, those across the map little). Large dots "
-            "were kept. Clusters are named by the items that set them apart. Drag to move, hold Shift and turn "
-            "the wheel to zoom."
+            f"{what} Two are near each other where the experts expect alike next items (UMAP of the "
+            "mixture's states; distances within a neighbourhood mean something, those across it do not). "
+            "Large dots were kept. Clusters are named by the items that set them apart. Drag to move, hold "
+            "Shift and turn the wheel to zoom."
         ],
         kind="map",
     )
@@ -516,9 +515,9 @@ def performances(found: Measured) -> Section:
         "Worth",
         "What it is worth",
         [
-            f"Recommenders trained on what was kept, tested on later sessions ({found.data_set}, {found.split} "
-            f"split, regime {found.regime}, evaluation {found.run_id}). Random is the same number of "
-            "interactions, drawn by chance."
+            f"Recommenders trained on what was kept, tested on later sessions ({found.data_set}, "
+            f"{found.split} split, regime {found.regime}, evaluation {found.run_id}). Random is the same "
+            "number of interactions, drawn by chance."
         ],
         figures=figures,
         tables=[table],

@@ -1,7 +1,7 @@
 """Colours of the report by role, in the light and in the dark.
 
-Experts and clusters have the hues of Okabe and Ito (2008), which colour-blind readers tell apart; kept is blue
-and what was there before grey, wherever they occur.
+Experts and clusters have the hues of Okabe and Ito (2008), which colour-blind readers tell apart; what was
+kept is blue and what was there before grey, wherever they occur.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ class Objective:
         return table
 
     def share(self, of: Ints) -> float:
-        """F of what is kept over F of other evidence, such as that of all sessions, by pattern; 1 where it is 0."""
+        """F of what is kept as a share of F of other evidence by pattern; 1 where that is 0."""
         whole = Objective(self.weight, self.cold, self.unit, self.cap, of).value()
         return self.value() / whole if whole > 0 else 1.0
 

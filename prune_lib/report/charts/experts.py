@@ -27,7 +27,8 @@ def _density(losses: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     summed = losses.groupby([*by, "low", "high"], as_index=False)["sessions"].sum()
     total = summed.groupby(by)["sessions"].transform("sum")
     middle = (summed["low"] + summed["high"]) / 2
-    return summed.assign(share=(summed["sessions"] / total).round(6), loss=middle.round(3))
+    out: pd.DataFrame = summed.assign(share=(summed["sessions"] / total).round(6), loss=middle.round(3))
+    return out
 
 
 def loss_densities(losses: pd.DataFrame, unit: str) -> Spec:

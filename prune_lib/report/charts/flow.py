@@ -153,7 +153,7 @@ def _ribbon(
     eased = t * t * (3.0 - 2.0 * t)
     start, end = _COLUMNS[source.column] + _WIDTH, _COLUMNS[target.column]
     top = source_at + (target_at - source_at) * eased
-    return pd.DataFrame(
+    out: pd.DataFrame = pd.DataFrame(
         {
             "name": name,
             "role": name,
@@ -162,3 +162,4 @@ def _ribbon(
             "y2": (top + height).round(4),
         }
     )
+    return out

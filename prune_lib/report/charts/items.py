@@ -23,7 +23,8 @@ def _ranked(values: pd.Series, side: str) -> pd.DataFrame:
     falling = falling[falling > 0]
     ranks = np.unique(np.geomspace(1, max(len(falling), 1), _POINTS).round().astype(int))[: len(falling)]
     ranks = ranks[ranks <= len(falling)]
-    return pd.DataFrame({"rank": ranks, "sessions": falling[ranks - 1], "side": side})
+    out: pd.DataFrame = pd.DataFrame({"rank": ranks, "sessions": falling[ranks - 1], "side": side})
+    return out
 
 
 def long_tail(items: pd.DataFrame, unit: str) -> Spec:
@@ -105,7 +106,8 @@ def popularity_groups(items: pd.DataFrame) -> pd.DataFrame:
             "lost": grouped["after"].apply(lambda kept: float((kept == 0).mean())),
         }
     )
-    return out.reset_index(drop=True)
+    groups: pd.DataFrame = out.reset_index(drop=True)
+    return groups
 
 
 def kept_by_popularity(groups: pd.DataFrame, unit: str) -> Spec:

@@ -105,12 +105,12 @@ def neighbourhood(found: Neighbourhood) -> Spec:
     at: dict[tuple[str, str], tuple[float, float]] = {("session", ""): (places["session"], 0.5)}
     for kind, entries in (("item", found.items), ("kept", found.kept)):
         for number, entry in enumerate(entries):
-            y = (number + 0.5 + (rows - len(entries)) / 2) / rows
-            at[kind, entry.id] = (places[kind], y)
+            height = (number + 0.5 + (rows - len(entries)) / 2) / rows
+            at[kind, entry.id] = (places[kind], height)
             nodes.append(
                 {
                     "x": places[kind],
-                    "y": y,
+                    "y": height,
                     "kind": {"item": "item", "kept": "kept session"}[kind]
                     if not entry.is_cover
                     else "the kept session that stands for it",
@@ -119,8 +119,8 @@ def neighbourhood(found: Neighbourhood) -> Spec:
                 }
             )
     edges = [
-        {"x": x, "y": y, "x2": x2, "y2": y2, "strong": strong}
-        for (x, y), (x2, y2), strong in (
+        {"x": start[0], "y": start[1], "x2": end[0], "y2": end[1], "strong": strong}
+        for start, end, strong in (
             *((at["session", ""], at["item", e.id], True) for e in found.items),
             *(
                 (at["item", item], at["kept", entry.id], entry.is_cover)
