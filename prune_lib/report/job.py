@@ -15,13 +15,14 @@ import prune_lib
 from prune_lib.errors import OutputError, UserError
 from prune_lib.experts.settings import EXPERTS
 from prune_lib.locations import companion, sql_name
-from prune_lib.report import sections
-from prune_lib.report.facts import Facts, gather
-from prune_lib.report.neighbours import Neighbourhood, example_session, look_around
+from prune_lib.report.facts import Facts, Neighbourhood, Sample
+from prune_lib.report.neighbours import example_session, look_around
 from prune_lib.report.page import MAP_LIMIT, MapPoints, render
 from prune_lib.report.parts import Section
 from prune_lib.report.results import measured
-from prune_lib.report.sample import Sample, drawn, examples
+from prune_lib.report.sample import drawn, examples
+from prune_lib.report.sections import experts, items, kept, run, sessions
+from prune_lib.report.tables import gather
 from prune_lib.session import get_spark
 from prune_lib.settings import PruneSettings
 from prune_lib.settings.report import ReportSettings
@@ -161,16 +162,16 @@ def _contents(
     fairness = bundle.metrics.get("fold0", {}).get("fairness") if bundle else None
     found = measured(spark, facts, settings.resolved_evaluation)
     parts = [
-        sections.what_was_kept(facts),
-        sections.reasons(facts),
-        sections.budgets(facts),
-        sections.items(facts),
-        sections.performances(found) if found else None,
-        sections.difficulty(facts, fairness),
-        sections.map_of(facts, len(points.x), sample.of) if points and sample else None,
-        sections.examples_of(facts, shown),
-        sections.around(around) if around else None,
-        sections.the_run(facts, _commands(facts)),
+        kept.what_was_kept(facts),
+        kept.reasons(facts),
+        kept.budgets(facts),
+        items.items(facts),
+        run.performances(found) if found else None,
+        experts.difficulty(facts, fairness),
+        experts.map_of(facts, len(points.x), sample.of) if points and sample else None,
+        sessions.examples_of(facts, shown),
+        sessions.around(around) if around else None,
+        run.the_run(facts, _commands(facts)),
     ]
     return [part for part in parts if part is not None], points
 

@@ -3,62 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from prune_lib.lookup import SamplesFacts, companion_table, opened_as, session_facts
-from prune_lib.report.facts import Facts
+from prune_lib.report.facts import Entry, Facts, Neighbourhood
 from prune_lib.sessions.reading import to_sessions
 
-__all__ = ["Entry", "Neighbourhood", "example_session", "look_around"]
+__all__ = ["example_session", "look_around"]
 
 #: Items and kept sessions drawn, at most.
 _MOST = 12
 #: Clicks of the session that is drawn where none is named: enough to show something, and room for it.
 _FEW, _MANY = 4, 10
-
-
-@dataclass(frozen=True)
-class Entry:
-    """An item or a kept session in the picture.
-
-    Attributes:
-        id: as text.
-        label: what stands beside it.
-        tells: what it says when it is pointed at.
-        items: ids of the items of the picture that a kept session holds.
-        is_cover: whether it is the kept session that stands for the one in the middle.
-    """
-
-    id: str
-    label: str
-    tells: str
-    items: tuple[str, ...] = ()
-    is_cover: bool = False
-
-
-@dataclass(frozen=True)
-class Neighbourhood:
-    """The picture of one session.
-
-    Attributes:
-        session: its id.
-        reason: why it was kept or pruned.
-        clicks: its items in order of time.
-        items: its distinct items, the first ones.
-        kept: kept sessions that hold them, the one that stands for it first.
-        left_out: distinct items that are not drawn.
-    """
-
-    session: str
-    reason: str
-    clicks: list[str]
-    items: list[Entry]
-    kept: list[Entry]
-    left_out: int
 
 
 def example_session(spark: SparkSession, facts: Facts) -> str | None:

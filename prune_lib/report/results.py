@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 
 import pandas as pd
 from pyspark.sql import SparkSession
@@ -11,33 +10,14 @@ from pyspark.sql import functions as F
 
 from prune_lib.errors import InputError
 from prune_lib.locations import companion, normalised
-from prune_lib.report.facts import Facts
+from prune_lib.report.facts import Facts, Measured
 from prune_lib.sessions.opening import load_table
 
-__all__ = ["METRIC", "Measured", "measured"]
+__all__ = ["METRIC", "measured"]
 
 METRIC = "recall@20"
 # The first of these that was measured: as many steps is what says most of the data.
 _REGIMES = ("steps", "epochs", "tuned")
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What an evaluation found.
-
-    Attributes:
-        rows: target, method (all: the full data), ratio, mean, low, high, seeds.
-        data_set: its name.
-        split: validation or test.
-        regime: how long was trained.
-        run_id: of the evaluation.
-    """
-
-    rows: pd.DataFrame
-    data_set: str
-    split: str
-    regime: str
-    run_id: str
 
 
 def measured(spark: SparkSession, facts: Facts, evaluation: str) -> Measured | None:

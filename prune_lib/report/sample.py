@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,33 +13,14 @@ from pyspark.sql import functions as F
 
 from prune_lib.experts.settings import EXPERTS
 from prune_lib.lookup import companion_table, from_input
-from prune_lib.report.facts import Facts
+from prune_lib.report.facts import Facts, Sample
 from prune_lib.sessions.columns import InputTable, column_of
 from prune_lib.sessions.reading import to_sessions
 
-__all__ = ["Sample", "clicks_of", "drawn", "examples"]
+__all__ = ["clicks_of", "drawn", "examples"]
 
 #: Seeds the hash that draws.
 _SEED = "report"
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Sessions, or samples, drawn by hash.
-
-    Attributes:
-        rows: session_id, length (of samples), kept, rank, reason, difficulty, disagreement, gate_{expert},
-            interactions, clicks (list of items; None where the input cannot be read).
-        of: how many there are in all.
-    """
-
-    rows: pd.DataFrame
-    of: int
-
-    @property
-    def whole(self) -> bool:
-        """Whether it is all of them."""
-        return len(self.rows) == self.of
 
 
 def drawn(spark: SparkSession, facts: Facts, most: int) -> Sample:

@@ -20,7 +20,7 @@ def coverage(curve: pd.DataFrame, items: pd.DataFrame, interactions: int) -> Spe
     """Items covered, by band, and the objective, against the share of interactions kept.
 
     Args:
-        curve: see `facts.curve`.
+        curve: see `tables.curve`.
         items: band, by item.
         interactions: of all the data.
     """
@@ -55,7 +55,8 @@ def coverage(curve: pd.DataFrame, items: pd.DataFrame, interactions: int) -> Spe
     rule = (
         alt.Chart(pd.DataFrame({"one": [1]}))
         .mark_rule(color="@ink", strokeWidth=2)
-        .encode(x=alt.XDatum(alt.ExprRef(CHOSEN), type="quantitative"))
+        # In pixels: a place on the axis would count among what the axis has to show.
+        .encode(x=alt.value(alt.ExprRef(f"scale('x', {CHOSEN})")))
         .add_params(chosen)
     )
     return specification(

@@ -35,7 +35,7 @@ def loss_densities(losses: pd.DataFrame, unit: str) -> Spec:
     """How the losses of all sessions are distributed, by expert and for the mixture.
 
     Args:
-        losses: see `facts.losses`.
+        losses: see `tables.losses`.
         unit: what sessions are called.
     """
     data = _density(losses, ["expert"]).replace({"expert": LABELS})
@@ -49,7 +49,7 @@ def loss_kept(losses: pd.DataFrame, unit: str) -> Spec:
     """How the mixture's loss is distributed among all sessions and among the kept ones.
 
     Args:
-        losses: see `facts.losses`.
+        losses: see `tables.losses`.
         unit: what sessions are called.
     """
     own = losses[losses["expert"] == MIXTURE]
@@ -84,7 +84,7 @@ def kept_by_difficulty(shares: pd.DataFrame, unit: str) -> Spec:
     """Share kept by twentieth of the difficulty rank.
 
     Args:
-        shares: see `facts.shares`.
+        shares: see `tables.shares`.
         unit: what sessions are called.
     """
     parts = max(int(shares["twentieth"].max()) + 1, 1)

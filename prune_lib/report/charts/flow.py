@@ -82,7 +82,7 @@ def flow(reasons: pd.DataFrame, unit: str) -> Spec:
             "y2": [n.bottom for n in nodes],
             "sessions": [n.sessions for n in nodes],
             "share": [n.sessions / total for n in nodes],
-            "label": [f"{n.name}  {n.sessions / total:.1%}" for n in nodes],
+            "label": [f"{n.name}  {_share(n.sessions / total)}" for n in nodes],
             "label_y": _labels(nodes),
         }
     )
@@ -122,6 +122,15 @@ def flow(reasons: pd.DataFrame, unit: str) -> Spec:
     )
     described = ", ".join(f"{n.name} {n.sessions:,} {unit}" for n in nodes)
     return specification(curves + blocks + words, f"Flow from all {unit} to the reasons: {described}.", 340)
+
+
+def _share(share: float) -> str:
+    """A share in a label.
+
+    >>> _share(0.1234), _share(0.0001)
+    ('12.3 %', '< 0.1 %')
+    """
+    return f"{100 * share:.1f} %" if share >= 0.001 or share == 0 else "< 0.1 %"
 
 
 def _stacked(column: int, sizes: list[tuple[str, int]], total: int) -> list[_Node]:

@@ -17,7 +17,7 @@ def performance(rows: pd.DataFrame, target: str) -> Spec:
     """Recall@20 of one target against the ratio.
 
     Args:
-        rows: see `results.Measured`.
+        rows: see `facts.Measured`.
         target: the recommender.
     """
     own = rows[rows["target"] == target]

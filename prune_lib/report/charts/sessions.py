@@ -10,7 +10,7 @@ import pandas as pd
 
 from prune_lib.report.charts.flow import REASON_COLOURS
 from prune_lib.report.charts.parts import Spec, specification
-from prune_lib.report.neighbours import Neighbourhood
+from prune_lib.report.facts import Neighbourhood
 
 __all__ = ["MAP_COLUMNS", "POINTS", "colourings", "neighbourhood", "session_map"]
 
