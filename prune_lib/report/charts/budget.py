@@ -58,6 +58,7 @@ def coverage(curve: pd.DataFrame, items: pd.DataFrame, interactions: int) -> Spe
         # In pixels: a place on the axis would count among what the axis has to show.
         .encode(x=alt.value(alt.ExprRef(f"scale('x', {CHOSEN})")))
         .add_params(chosen)
+        .properties(name=f"{CHOSEN}_budget")
     )
     return specification(
         base.mark_line(strokeWidth=2) + points + rule,
