@@ -9,11 +9,17 @@ EXPERTS = ["torch", "safetensors", "petastorm==0.13.*", "pyarrow<15", "numpy<2",
 TRACKING = ["mlflow>=3,<4"]
 # scipy 1.15 names the bootstrap's generator `rng`; tabulate writes the document's Markdown tables.
 EVALUATION = ["ir-measures>=0.4", "scipy>=1.15", "matplotlib", "tabulate"]
+# The page: charts with all that draws them, its template, the map of sessions.
+REPORT = ["altair>=5.5", "vl-convert-python", "jinja2", "umap-learn", "scikit-learn"]
 DEV = [
     "deltalake",
+    "duckdb",
     "hypothesis",
+    "ipykernel",
     "mypy",
+    "nbclient",
     "pandas-stubs",
+    "playwright",
     "pre-commit",
     "pytest",
     "pytest-xdist",
@@ -29,7 +35,10 @@ setup(
     version="0.1.0",
     description="Prunes session data for recommenders",
     packages=find_packages(include=["prune_lib", "prune_lib.*"]),
-    package_data={"prune_lib": ["py.typed"]},
+    package_data={
+        "prune_lib": ["py.typed"],
+        "prune_lib.report": ["page.html.j2", "page.css", "page.js"],
+    },
     python_requires=">=3.10,<3.13",
     # What importing the library needs; Spark is the cluster's own where there is a cluster.
     install_requires=["numpy", "pandas>=2.2,<3", "pyarrow", "pydantic>=2,<3", "pyyaml", "tqdm"],
@@ -38,14 +47,16 @@ setup(
         "experts": EXPERTS,
         "tracking": TRACKING,
         "evaluation": EVALUATION,
+        "report": REPORT,
         "dev": DEV,
-        "all": [*SPARK, *EXPERTS, *TRACKING, *EVALUATION, *DEV],
+        "all": [*SPARK, *EXPERTS, *TRACKING, *EVALUATION, *REPORT, *DEV],
     },
     entry_points={
         "console_scripts": [
             "prune = prune_lib.cli:prune_main",
             "evaluate-pruning = prune_lib.cli:evaluate_main",
             "explain-pruning = prune_lib.cli:explain_main",
+            "report-pruning = prune_lib.cli:report_main",
             "train-experts = prune_lib.cli:train_main",
         ]
     },

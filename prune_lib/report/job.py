@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import prune_lib
-from prune_lib.errors import OutputError, UserError
+from prune_lib.errors import UserError
 from prune_lib.experts.settings import EXPERTS
 from prune_lib.locations import companion, sql_name
 from prune_lib.report.facts import Facts, Neighbourhood, Sample
 from prune_lib.report.neighbours import example_session, look_around
 from prune_lib.report.page import MAP_LIMIT, MapPoints, render
 from prune_lib.report.parts import Section
+from prune_lib.report.place import check_place, write_page
 from prune_lib.report.results import measured
 from prune_lib.report.sample import drawn, examples
 from prune_lib.report.sections import experts, items, kept, run, sessions
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from prune_lib.experts.bundle import Bundle
 
-__all__ = ["Report", "check_place", "report", "write_report"]
+__all__ = ["Report", "report", "write_report"]
 
 #: Examples by reason.
 _EACH = 4
@@ -123,26 +123,9 @@ def report(settings: ReportSettings, spark: SparkSession | None = None) -> Repor
         points,
         prune_lib.__version__,
     )
-    _write(place, text)
+    write_page(place, text)
     stages.warnings += add_artifact(settings.workspace, "prune", facts.run["run_id"], place)
     return _told(settings, facts, place, text, len(points.x) if points else 0, stages)
-
-
-def check_place(place: Path) -> None:
-    """See, before anything is computed, that a page can be written.
-
-    Raises:
-        OutputError: there is a folder in its place, or its own folder cannot be written to.
-    """
-    if place.is_dir():
-        raise OutputError(
-            f"--path {place} is a folder: name the file of the page, such as {place}/report.html."
-        )
-    there = next(parent for parent in place.parents if parent.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise OutputError(
-            f"The report cannot be written to {place}: {there} cannot be written to. See --path."
-        )
 
 
 def _contents(
@@ -254,23 +237,6 @@ def _commands(facts: Facts) -> list[tuple[str, str]]:
         ),
         ("One session in words", f"spark-submit jobs/explain.py --output {output} --session ID"),
     ]
-
-
-def _write(place: Path, text: str) -> None:
-    """The file, all of it or none."""
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=place.parent, prefix=f".{place.name}-", delete=False
-        ) as scratch:
-            scratch.write(text)
-        # A temporary file is its owner's alone; a report is as readable as any other file.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(scratch.name, 0o666 & ~umask)
-        os.replace(scratch.name, place)
-    except OSError as error:
-        raise OutputError(f"The report cannot be written to {place}: {error.strerror or error}.") from error
 
 
 def _told(

@@ -14,12 +14,19 @@ from prune_lib.settings import PruneSettings
 from prune_lib.settings.explain import ExplainSettings
 from prune_lib.settings.job import JobSettings
 from prune_lib.settings.options import Option, options_of, written
+from prune_lib.settings.report import ReportSettings
 from prune_lib.settings.train import ExpertsSettings
 
 __all__ = ["default_yaml"]
 
 _WIDTH = 98
-_JOBS: tuple[type[JobSettings], ...] = (PruneSettings, EvaluateSettings, ExplainSettings, ExpertsSettings)
+_JOBS: tuple[type[JobSettings], ...] = (
+    PruneSettings,
+    EvaluateSettings,
+    ExplainSettings,
+    ExpertsSettings,
+    ReportSettings,
+)
 _MODELS = {model.job.name: model for model in _JOBS}
 _HEAD = """\
 # Every setting with its default; copy what you want to change into a file of your own:

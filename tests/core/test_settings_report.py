@@ -1,0 +1,64 @@
+"""Settings of `report`: flags, places, the file of all settings, mistakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from prune_lib.errors import OutputError, SettingsError
+from prune_lib.settings.document import default_yaml
+from prune_lib.settings.report import ReportSettings
+from prune_lib.settings.sources import load
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def settings(*flags: str) -> ReportSettings:
+    return load(ReportSettings, list(flags), {})
+
+
+def test_the_page_lies_beside_a_table_on_this_machine_or_in_the_workspace() -> None:
+    assert settings().resolved_path == Path("workspace/pruned_report.html")
+    assert settings("--output", "file:///data/kept").resolved_path == Path("/data/kept_report.html")
+    stored = settings("--output", "s3://bucket/kept", "--workspace", "/w")
+    assert stored.resolved_path == Path("/w/kept_report.html")
+    named = settings("--output", "main.shop.kept", "--workspace", "main.shop")
+    assert named.resolved_path == Path("main.shop.kept_report.html")
+    assert settings("--path", "file:/a/b.html").resolved_path == Path("/a/b.html")
+    assert settings("--path", "my.page.html").resolved_path == Path("my.page.html")
+
+
+def test_the_file_of_all_settings_is_the_defaults() -> None:
+    path = ROOT / "conf" / "report.yaml"
+    # Where this fails: python -m prune_lib.settings.document report > conf/report.yaml
+    assert path.read_text() == default_yaml(ReportSettings)
+    s = settings("--config", str(path))
+    assert s.model_copy(update={"config": None}) == ReportSettings()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--output", "a.b.c.d"], "has 4 parts"),
+        (["--path", "s3://bucket/report.html"], "not a file on this machine"),
+        (["--path", "~/report.html"], "a ~ that the shell did not replace"),
+        (["--map-points", "50001"], "50,000"),
+        (["--session", ""], "--session"),
+    ],
+)
+def test_mistakes(flags: list[str], said: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        settings(*flags)
+    assert said in str(error.value)
+
+
+def test_a_folder_in_the_pages_place_is_refused(tmp_path: Path) -> None:
+    from prune_lib.report.place import check_place
+
+    with pytest.raises(OutputError, match="is a folder"):
+        check_place(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        check_place(tmp_path / "file" / "report.html")
+    check_place(tmp_path / "new" / "report.html")

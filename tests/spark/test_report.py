@@ -1,0 +1,210 @@
+"""The report of real runs: its numbers are those of the tables, and what is missing is said."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from pyspark.sql import SparkSession
+
+from prune_lib import PruneSettings, UserError
+from prune_lib.pipeline import prune
+from prune_lib.report.facts import BANDS, Facts
+from prune_lib.report.job import report, write_report
+from prune_lib.report.neighbours import example_session, look_around
+from prune_lib.report.sample import drawn, examples
+from prune_lib.report.tables import gather
+from prune_lib.settings.report import ReportSettings
+from tests.spark.sessions import random_sessions
+
+HOSTILE = "x`;'\"\n</script>🙂"
+SESSIONS = 400
+
+
+@pytest.fixture(scope="module")
+def workspace(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on events with ids as numbers, and a baseline's on samples of sessions with ids as text."""
+    folder = tmp_path_factory.mktemp("reported")
+    sessions = random_sessions(43, n=SESSIONS - 40, items=60)
+    sessions += sessions[:40]  # duplicates
+    clicks = [(k, item, 100 * k + t) for k, items in enumerate(sessions) for t, item in enumerate(items)]
+    events = spark.createDataFrame(clicks, "session_id bigint, item bigint, time bigint")
+    events.write.format("delta").save(str(folder / "events"))
+    values: dict[str, Any] = {"ratio": 0.3, "workspace": str(folder), "training": {"epochs": 1}}
+    prune(PruneSettings(**values, input=str(folder / "events"), output=str(folder / "kept")), spark)
+    texts = [(f"s{k}" if k else HOSTILE, [HOSTILE, *map(str, s)]) for k, s in enumerate(sessions[:60])]
+    table = spark.createDataFrame(texts, "session_id string, items array<string>")
+    table.write.format("delta").save(str(folder / "sessions"))
+    samples = PruneSettings(**values, method="random", unit="prefix", output=str(folder / "drawn"))
+    prune(samples, spark)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def facts(spark: SparkSession, workspace: Path) -> Facts:
+    return gather(spark, str(workspace / "kept"))
+
+
+@pytest.fixture(scope="module")
+def decisions(spark: SparkSession, workspace: Path) -> pd.DataFrame:
+    found: pd.DataFrame = spark.read.format("delta").load(str(workspace / "kept_decisions")).toPandas()
+    return found
+
+
+def clicks_of(spark: SparkSession, workspace: Path) -> dict[int, list[int]]:
+    events = spark.read.format("delta").load(str(workspace / "events")).toPandas().sort_values("time")
+    return {int(k): list(own["item"]) for k, own in events.groupby("session_id")}
+
+
+def test_the_curve_is_what_every_smaller_budget_keeps(
+    spark: SparkSession, workspace: Path, facts: Facts, decisions: pd.DataFrame
+) -> None:
+    clicks = clicks_of(spark, workspace)
+    items = spark.read.format("delta").load(str(workspace / "kept_items")).toPandas()
+    band = dict(zip(items["item"], items["band"], strict=True))
+    kept = decisions[decisions["kept"]].sort_values("rank")
+    curve = facts.curve.set_index("rank")
+    assert curve.index[-1] == len(kept) and len(curve) == min(len(kept), 200)
+    for rank in (curve.index[0], curve.index[len(curve) // 2], curve.index[-1]):
+        first = kept[kept["rank"] <= rank]
+        held = {item for session in first["session_id"] for item in clicks[session]}
+        row = curve.loc[rank]
+        assert row["sessions"] == len(first) and row["interactions"] == first["interactions"].sum()
+        assert row["items"] == len(held)
+        assert [row[b] for b in BANDS] == [sum(band[i] == b for i in held) for b in BANDS]
+        assert row["objective"] == pytest.approx(
+            facts.run["objective"] * first["gain"].sum() / kept["gain"].sum()
+        )
+        assert row["difficulty"] == pytest.approx(first["difficulty"].mean())
+    assert 0 < facts.run["objective"] < 1
+
+
+def test_reasons_losses_and_shares_are_those_of_the_decisions(facts: Facts, decisions: pd.DataFrame) -> None:
+    by_reason = facts.reasons.set_index("reason")
+    assert by_reason["sessions"].to_dict() == decisions["reason"].value_counts().to_dict()
+    assert by_reason["interactions"].sum() == decisions["interactions"].sum()
+    assert facts.reasons["kept"].is_monotonic_decreasing, "the kept ones come first"
+    for expert, column in (("gnn", "difficulty_gnn"), ("mixture", "raw_difficulty")):
+        own = facts.losses[facts.losses["expert"] == expert]
+        assert own["sessions"].sum() == decisions[column].notna().sum()
+        middle = (own["low"] + own["high"]) / 2
+        width = (own["high"] - own["low"]).iloc[0]
+        mean = np.average(middle, weights=own["sessions"])
+        assert mean == pytest.approx(decisions[column].mean(), abs=width / 2)
+    assert facts.shares["sessions"].sum() == decisions["difficulty"].notna().sum()
+    scored_and_kept = decisions["kept"] & decisions["difficulty"].notna()
+    assert facts.shares["kept"].sum() == scored_and_kept.sum()
+    lengths = facts.lengths.groupby("interactions")["sessions"].sum()
+    expected = decisions["interactions"].clip(upper=20).value_counts().sort_index()
+    assert lengths.to_dict() == expected.to_dict()
+
+
+def test_the_sample_is_drawn_by_hash_and_has_its_clicks(
+    spark: SparkSession, workspace: Path, facts: Facts
+) -> None:
+    clicks = clicks_of(spark, workspace)
+    few, all_of_them = drawn(spark, facts, 50), drawn(spark, facts, 10_000)
+    assert (len(few.rows), few.of, few.whole) == (50, SESSIONS, False)
+    assert all_of_them.whole and list(few.rows["session_id"]) == list(all_of_them.rows["session_id"][:50])
+    assert all(clicks[s] == c for s, c in zip(few.rows["session_id"], few.rows["clicks"], strict=True))
+    share = few.rows["kept"].mean()
+    assert abs(share - all_of_them.rows["kept"].mean()) < 0.25, "no side is preferred"
+
+
+def test_examples_show_who_stands_for_them(spark: SparkSession, workspace: Path, facts: Facts) -> None:
+    clicks = clicks_of(spark, workspace)
+    rows = examples(spark, facts, 3)
+    assert rows.groupby("reason").size().max() == 3
+    assert set(rows["reason"]) == set(facts.reasons["reason"])
+    twins = rows[rows["reason"] == "DUPLICATE"]
+    assert len(twins) > 0
+    for row in twins.to_dict("records"):
+        assert row["clicks"] == row["cover_clicks"] == clicks[row["session_id"]]
+
+
+def test_neighbours_hold_the_items_and_the_cover_comes_first(
+    spark: SparkSession, workspace: Path, facts: Facts, decisions: pd.DataFrame
+) -> None:
+    clicks = clicks_of(spark, workspace)
+    name = example_session(spark, facts)
+    assert name is not None
+    found = look_around(spark, facts, name)
+    assert found is not None and found.clicks == [str(i) for i in clicks[int(name)]]
+    own = decisions[decisions["session_id"] == int(name)].iloc[0]
+    assert found.kept[0].is_cover and found.kept[0].id == str(int(own["covered_by"]))
+    assert sum(entry.is_cover for entry in found.kept) == 1
+    kept = set(decisions.loc[decisions["kept"], "session_id"])
+    for entry in found.kept:
+        assert int(entry.id) in kept
+        assert set(entry.items) == {str(i) for i in clicks[int(entry.id)]} & set(found.clicks)
+    counts = [len(entry.items) for entry in found.kept[1:]]
+    assert counts == sorted(counts, reverse=True)
+
+
+def test_a_page_with_everything(spark: SparkSession, workspace: Path) -> None:
+    page = write_report(spark, str(workspace / "kept"), workspace=str(workspace), map_points=120)
+    assert page.path == workspace / "kept_report.html" and page.points == 120 and page.warnings == ()
+    text = page.path.read_text(encoding="utf-8")
+    for section in ("kept", "why", "what-if", "items", "difficulty", "map", "examples", "neighbours", "run"):
+        assert f'<section id="{section}"' in text, section
+    assert 'id="performance"' not in text, "nothing was evaluated"
+    again = write_report(
+        spark, str(workspace / "kept"), workspace=str(workspace), map_points=120, path=workspace / "b.html"
+    )
+    assert again.path is not None and again.path.read_text(encoding="utf-8") == text, "the same every time"
+    assert str(page.path) in str(page)
+
+
+def test_the_page_is_logged_with_its_run(spark: SparkSession, workspace: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    write_report(spark, str(workspace / "kept"), workspace=str(workspace), map_points=0)
+    client = MlflowClient(tracking_uri=f"sqlite:///{workspace / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("prune")
+    run_id = gather(spark, str(workspace / "kept")).run["run_id"]
+    runs = client.search_runs([experiment.experiment_id], f"attributes.run_name = '{run_id}'")
+    assert len(runs) == 1, "no run of its own"
+    assert "kept_report.html" in [a.path for a in client.list_artifacts(runs[0].info.run_id)]
+
+
+def test_samples_of_a_baseline_with_hostile_ids(spark: SparkSession, workspace: Path) -> None:
+    page = write_report(spark, str(workspace / "drawn"), workspace=str(workspace), session=HOSTILE)
+    assert page.path is not None and page.points == 0
+    text = page.path.read_text(encoding="utf-8")
+    assert "samples" in text and 'id="difficulty"' not in text and 'id="map"' not in text
+    assert text.count("<script") == 3, "no id is markup"
+    facts = gather(spark, str(workspace / "drawn"))
+    assert facts.samples and facts.curve["interactions"].iloc[-1] == facts.run["interactions_after"]
+    assert facts.curve["items"].iloc[-1] == facts.run["items_after"]
+
+
+def test_what_is_missing_is_said(spark: SparkSession, workspace: Path, tmp_path: Path) -> None:
+    for name in ("kept", "kept_decisions", "kept_items", "kept_runs"):
+        shutil.copytree(workspace / name, tmp_path / name)
+    away = workspace / "events.away"
+    (workspace / "events").rename(away)
+    try:
+        spark.catalog.clearCache()
+        page = write_report(spark, str(tmp_path / "kept"), workspace=str(tmp_path), map_points=50)
+    finally:
+        away.rename(workspace / "events")
+    assert page.path is not None and page.points == 0
+    assert any("cannot be read any more" in warning for warning in page.warnings)
+    text = page.path.read_text(encoding="utf-8")
+    assert 'id="neighbours"' not in text and 'id="map"' not in text and 'id="why"' in text
+
+
+def test_mistakes_and_the_dry_run(spark: SparkSession, workspace: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nowhere_decisions"):
+        write_report(spark, str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match="no session '999999'"):
+        write_report(spark, str(workspace / "kept"), session=999999, path=tmp_path / "x.html")
+    plan = report(
+        ReportSettings(output=str(workspace / "kept"), path=str(tmp_path / "x.html"), dry_run=True), spark
+    )
+    assert plan.path is None and str(tmp_path / "x.html") in str(plan)
+    assert not (tmp_path / "x.html").exists()
