@@ -26,6 +26,7 @@ from prune_lib.evaluation.plan import Candidate, Plan, Row
 from prune_lib.evaluation.results import KEYS, metric_rows, summarise
 from prune_lib.evaluation.schemas import COMMENTS, EVALUATION
 from prune_lib.evaluation.settings import EvaluateSettings
+from prune_lib.settings.job import SAYING
 from prune_lib.tables import read_table, replace_table, table_version
 from prune_lib.tracking import tracked_run
 
@@ -198,7 +199,7 @@ def _common(run: Evaluation, split: Split) -> dict[str, Any]:
 IDENTITY = ["data_set", "split", *KEYS, "band", "metric", "seed"]
 
 # Where things lie and how much is said decides no number.
-_NO_MATTER = {"output", "document", "workspace", "config", "dry_run", "verbose", "processes"}
+_NO_MATTER = {"output", "document", "workspace", "config", "dry_run", "processes", *SAYING}
 
 
 def _run_id(settings: EvaluateSettings) -> str:
