@@ -281,7 +281,6 @@ class EvaluateSettings(PipelineSettings):
         )
 
 
-
 def _data_set(table: str) -> str:
     """The last part of a location that says what is in it; the last part of a name.
 

@@ -94,7 +94,6 @@ class Given:
 
 def options_of(model: type[JobSettings]) -> list[Option]:
     """The leaves of a job's settings: its own, then those of every job, then the groups."""
-
     shared = {_name(field, info) for field, info in JobSettings.model_fields.items()}
 
     def place(option: Option) -> int:

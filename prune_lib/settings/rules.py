@@ -37,8 +37,8 @@ def loudness_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
     if not (is_true(values["verbose"]) and is_true(values["quiet"])):
         return []
     return [
-        f"{origin('verbose')} and {origin('quiet')} exclude each other: one asks for more log lines, the other "
-        "for none. Leave one of them out."
+        f"{origin('verbose')} and {origin('quiet')} exclude each other: one asks for more log lines, the "
+        "other for none. Leave one of them out."
     ]
 
 

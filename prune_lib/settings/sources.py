@@ -34,8 +34,9 @@ from prune_lib.settings.options import (
     plain_type,
     written,
 )
+from prune_lib.settings.rules import is_true
 
-__all__ = ["load", "of_call", "read_sources"]
+__all__ = ["asks_for_json", "load", "of_call", "read_sources"]
 
 Settings = TypeVar("Settings", bound=JobSettings)
 
@@ -57,6 +58,25 @@ def load(
         SystemExit: --help was printed.
     """
     return model.model_validate(read_sources(model, argv, environ))
+
+
+def asks_for_json(
+    model: type[JobSettings],
+    argv: Sequence[str] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> bool:
+    """Whether flags or environment ask for --json; known also where the settings are wrong otherwise.
+
+    Args:
+        model: the job's settings model.
+        argv: arguments without the program's name; None for this process's own.
+        environ: environment; None for this process's own.
+    """
+    flags = [text for text in (sys.argv[1:] if argv is None else argv) if text in ("--json", "--no-json")]
+    if flags:
+        return flags[-1] == "--json"
+    variables = os.environ if environ is None else environ
+    return is_true(variables.get(f"{model.job.env_prefix}JSON", ""))
 
 
 def read_sources(
@@ -214,8 +234,8 @@ def _meaning(option: Option) -> str:
 def _missing(option: Option) -> str:
     such = f" such as {option.info.examples[0]}" if option.info.examples else ""
     return (
-        f"{option.flag} is missing: {_meaning(option)}. Give {option.flag} with a value{such}, or set {option.env}, or "
-        f"the key `{option.key}` in the file of --config."
+        f"{option.flag} is missing: {_meaning(option)}. Give {option.flag} with a value{such}, or "
+        f"set {option.env}, or the key `{option.key}` in the file of --config."
     )
 
 
