@@ -1,4 +1,4 @@
-"""`prune`: the whole way of the data, from a table of sessions to the pruned table and its companions.
+"""`run_prune`: the whole way of the data, from a table of sessions to the pruned table and its companions.
 
 read -> encode -> (train) -> difficulty -> graph -> propagation -> sampling -> explanation -> write
 """
@@ -57,7 +57,7 @@ from prune_lib.tables import check_columns, check_output, pruned_frame, unusual_
 if TYPE_CHECKING:
     from prune_lib.experts.bundle import Bundle
 
-__all__ = ["prune"]
+__all__ = ["run_prune"]
 
 # A run that uses less of its budget says so: one long session in line can end it.
 WELL_USED = 0.95
@@ -78,8 +78,8 @@ class _Difficulty:
     info: dict[str, Any]
 
 
-def prune(settings: PruneSettings, spark: SparkSession | None = None) -> Summary:
-    """Prune a table of sessions.
+def run_prune(settings: PruneSettings, spark: SparkSession | None = None) -> Summary:
+    """Prune a table of sessions; `prune_lib.prune` is this for programs, with frames in and out.
 
     Args:
         settings: what to prune, to where and how.
@@ -203,7 +203,7 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
         write_tables(spark, frames, settings.resolved_output, {k: run[k] for k in IN_COMMITS})
         stage.rows = counts["sessions_after"]
     track(settings, run, stages)
-    return Summary.of(run, settings, stages, difficulty.info)
+    return Summary.of(run, settings.resolved_output, stages, difficulty.info)
 
 
 def _floors(

@@ -9,7 +9,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -40,13 +40,25 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Report:
-    """What an evaluation says at its end."""
+    """What an evaluation says at its end.
+
+    Attributes:
+        text: for people.
+        found: for machines: the tables, the document and the rows of the summary; empty after a dry run.
+    """
 
     text: str
+    found: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """The text for people."""
         return self.text
+
+    def record(self) -> dict[str, Any]:
+        """What --json says."""
+        if not self.found:
+            return {"dry_run": True, "plan": self.text.splitlines()}
+        return {"dry_run": False, **self.found}
 
 
 def write_results(
@@ -100,7 +112,13 @@ def write_results(
         prices=Prices(settings.watts, settings.price_per_kwh, settings.price_per_hour),
     )
     _track(settings, summary, how, document, seconds)
-    return Report(_in_words(settings, summary, document))
+    found = {
+        "tables": {kind: place_of(settings, kind) for kind in EVALUATION},
+        "document": str(document),
+        "summary": summary.to_dict("records"),
+        "warnings": list(run.stages.warnings),
+    }
+    return Report(_in_words(settings, summary, document), found)
 
 
 def check_places(spark: SparkSession, settings: EvaluateSettings) -> None:

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic import BaseModel
 
-from prune_lib.settings.options import Given, Option, did_you_mean, domain, written
+from prune_lib.errors import PruneError
+from prune_lib.settings.job import JobSettings
+from prune_lib.settings.options import Given, Option, did_you_mean, domain, options_of, written
 
-__all__ = ["from_keywords"]
+__all__ = ["as_arguments", "from_keywords"]
+
+
+@contextmanager
+def as_arguments(model: type[JobSettings]) -> Iterator[None]:
+    """Within it, a message's flags become what they are in a call: --session-column, `session_column`.
+
+    Args:
+        model: the settings that the call takes.
+    """
+    try:
+        yield
+    except PruneError as error:
+        names = {option.flag: option.key for option in options_of(model)}
+        text = re.sub(
+            r"--[a-z][a-z-]*",
+            lambda found: f"`{names[found.group()]}`" if found.group() in names else found.group(),
+            str(error),
+        )
+        error.args = (text,)
+        raise
 
 
 def from_keywords(

@@ -13,7 +13,7 @@ from typing import Any
 
 from prune_lib.terminal.streams import terminal_width
 
-__all__ = ["print_json", "print_text", "shown", "to_json"]
+__all__ = ["print_json", "print_text", "to_json"]
 
 # What stands for a character that stdout's encoding lacks; anything else becomes a question mark.
 _PLAIN = {"█": "#", "▏": "|", "→": "->", "−": "-", "×": "x", "…": "...", "·": "-"}
@@ -97,12 +97,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()
     return str(value)
-
-
-def shown(value: object) -> str:
-    r"""An id or a name as one line of text: what would move the cursor or hide is escaped.
-
-    >>> print(shown(f"a{chr(10)}b"), shown(7))
-    a\nb 7
-    """
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
