@@ -18,7 +18,9 @@ from prune_lib.wording import allowed, bar, percent, shown
 __all__ = ["WHY", "Summary", "described", "sql_name", "tables_of", "used_of"]
 
 _WIDTH = 100
-_MARGIN = 15
+_MARGIN = 17
+# Of a column of numbers, at least.
+_NARROW = 7
 
 #: Reasons in a few words; `schemas.REASONS` says them in full.
 WHY = {
@@ -117,14 +119,17 @@ class Summary:
         """
         spent = [(s.name, s.seconds) for s in stages.done] if stages else []
         spent = spent or [(s["name"], s["seconds"]) for s in described(run)["stages"]]
+        # Columns as narrow as the numbers in them are.
+        width = max(_NARROW, len(f"{run['interactions_before']:,}"))
         lines = [
             *_head(run),
             "",
-            *_counts(run, scoring or {}),
-            *_reasons(run["reasons"], "kept because", KEPT_REASONS),
-            *_reasons(run["reasons"], "pruned because", PRUNED_REASONS),
+            *_counts(run, width),
+            *_quality(run, scoring or {}),
+            *_reasons(run["reasons"], "kept because", KEPT_REASONS, width),
+            *_reasons(run["reasons"], "pruned because", PRUNED_REASONS, width),
             *_warnings(run["warnings"] or []),
-            *_seconds(spent),
+            *_seconds(spent, width),
             *_places(output, report),
             *_next(output, run),
         ]
@@ -172,7 +177,7 @@ def _head(run: Mapping[str, Any]) -> Iterator[str]:
     yield _line("run", f"{run['run_id']}, method {run['method']}, seed {run['seed']}")
 
 
-def _counts(run: Mapping[str, Any], scoring: Mapping[str, Any]) -> Iterator[str]:
+def _counts(run: Mapping[str, Any], width: int) -> Iterator[str]:
     samples = _units(run) == "samples"
     parts = (
         ("sessions", _units(run), "kept"),
@@ -181,10 +186,13 @@ def _counts(run: Mapping[str, Any], scoring: Mapping[str, Any]) -> Iterator[str]
     )
     for what, name, word in parts:
         if name:
-            yield _count(name, run[f"{what}_after"], run[f"{what}_before"], word)
+            yield _count(name, run[f"{what}_after"], run[f"{what}_before"], word, width)
     doubled = run["duplicates_before"]
     if doubled is not None:
-        yield _count("duplicates", doubled - run["duplicates_after"], doubled, "removed")
+        yield _count("duplicates", doubled - run["duplicates_after"], doubled, "removed", width)
+
+
+def _quality(run: Mapping[str, Any], scoring: Mapping[str, Any]) -> Iterator[str]:
     if run["gini_before"] is not None:
         yield _line(
             "popularity", f"Gini {run['gini_before']:.3f} before, {run['gini_after']:.3f} after (0 is even)"
@@ -199,17 +207,18 @@ def _counts(run: Mapping[str, Any], scoring: Mapping[str, Any]) -> Iterator[str]
             yield _line("", f"{before:,} sessions were scored before")
 
 
-def _count(name: str, part: int, whole: int, word: str) -> str:
-    return _line(name, f"{part:>13,} of {whole:>13,} {percent(part, whole)} {word}")
+def _count(name: str, part: int, whole: int, word: str, width: int) -> str:
+    return _line(name, f"{part:>{width},} {percent(part, whole)}  of {whole:>{width},} {word}")
 
 
-def _reasons(counts: Mapping[str, int], head: str, names: Mapping[str, str]) -> Iterator[str]:
+def _reasons(counts: Mapping[str, int], head: str, names: Mapping[str, str], width: int) -> Iterator[str]:
     there = {name: counts[name] for name in names if counts.get(name)}
     total = sum(there.values())
     if there:
         yield from ("", f"  {head}")
     for name, count in there.items():
-        yield f"    {name:<15}{count:>11,} {percent(count, total)}  {bar(count / total):<12}  {WHY[name]}"
+        share = f"{count:>{width},} {percent(count, total)}  {bar(count / total):<12}"
+        yield f"    {name:<15}{share}  {WHY[name]}"
 
 
 def _warnings(warnings: Sequence[str]) -> Iterator[str]:
@@ -221,17 +230,17 @@ def _warnings(warnings: Sequence[str]) -> Iterator[str]:
         )
 
 
-def _seconds(spent: Sequence[tuple[str, float]]) -> Iterator[str]:
+def _seconds(spent: Sequence[tuple[str, float]], width: int) -> Iterator[str]:
     total = sum(seconds for _, seconds in spent)
     long = [(name, seconds) for name, seconds in spent if seconds >= _SHORT * total]
     short = [seconds for name, seconds in spent if seconds < _SHORT * total]
     if len(short) == 1:
         long, short = list(spent), []
     rest = [(f"{len(short)} others", sum(short))] if short else []
-    yield from ("", f"  seconds {total:17,.1f}")
+    yield from ("", _line("seconds", f"{total:>{width},.1f}"))
     for name, seconds in [*long, *rest]:
         share = seconds / total if total else 0.0
-        yield f"    {name:<15}{seconds:>11,.1f} {percent(seconds, total)}  {bar(share)}".rstrip()
+        yield f"    {name:<15}{seconds:>{width},.1f} {percent(seconds, total)}  {bar(share)}".rstrip()
 
 
 def _places(output: str, report: str | None) -> Iterator[str]:

@@ -27,6 +27,8 @@ __all__ = ["LiveLine", "can_redraw", "spark_tasks"]
 
 _FRAMES = {True: "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", False: "|/-\\"}
 _A_SECOND = 8
+# Of fewer tasks, how many are done says nothing.
+_TELLING = 10
 # Width of the longest common stage's name, so that seconds stand below each other.
 _NAME = 14
 
@@ -114,7 +116,7 @@ class LiveLine(logging.Handler):
             (f"{stage.name:<{_NAME}}", "bold"),
             f" {time.monotonic() - started:7.0f} s",
         )
-        if tasks is not None:
+        if tasks is not None and tasks[1] >= _TELLING:
             line.append(f"   Spark: {tasks[0]:,} of {tasks[1]:,} tasks", "dim")
         yield line
         for _, step in sorted(steps.items()):

@@ -21,7 +21,7 @@ _PLAIN = {"█": "#", "▏": "|", "→": "->", "−": "-", "×": "x", "…": "..
 # What is drawn how on a terminal: lines that head a block, and what an eye looks for.
 _STYLES = (
     (r"(?m)^\S.*$", "bold"),
-    (r"(?m)^  [a-z]+(?= |$)", "bold"),
+    (r"(?m)^  [a-z]+( because)?(?= |$)", "bold"),
     (r"[█▏]+", "cyan"),
     (r"(?m)^  warnings?\n(    .*\n)+", "yellow"),
     (r"(?m)^  (SELECT|FROM|GROUP BY|spark-submit)\b.*$", "green"),
