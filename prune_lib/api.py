@@ -84,17 +84,17 @@ def prune(
             been touched, but for the copy of a DataFrame.
 
     Examples:
-        >>> pruned = prune(clicks, ratio=0.2)
+        >>> pruned = prune(sessions, ratio=0.2)
         >>> pruned
         Pruned ...: ... of 250 sessions, ... of the budget of ... interactions
-          in ./workspace/pruned (run ..., method graph)
+          in ...workspace/pruned (run ..., method graph)
         >>> kept = pruned.sessions                                     # the rows, in your own columns
         >>> "prune_rank" in kept.columns
         True
         >>> smaller = pruned.at(0.1)                                   # a tenth of the clicks, without a run
         >>> smaller.count() < kept.count()
         True
-        >>> prune(clicks, ratio=20)
+        >>> prune(sessions, ratio=20)
         Traceback (most recent call last):
             ...
         prune_lib.errors.SettingsError: `ratio` must be in (0, 1]; got 20. For 20% of the data write 0.2.
