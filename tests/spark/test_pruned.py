@@ -119,7 +119,7 @@ def test_a_later_run_of_the_same_frame_leaves_the_first_as_it_was(
         spark.sql(f"VACUUM delta.`{first.output}` RETAIN 0 HOURS")
     finally:
         spark.conf.unset("spark.databricks.delta.retentionDurationCheck.enabled")
-    with pytest.raises(UserError, match="has lost its version .* VACUUM"):
+    with pytest.raises(UserError, match=r"has lost its version .* \(VACUUM\)"):
         _ = first.sessions
     assert random.sessions.count() > 0
 
@@ -170,7 +170,7 @@ def test_a_name_holds_versions(spark: SparkSession, tmp_path: Path) -> None:
         ),
         (TABLE.assign(prune_rank=1), {"ratio": 0.1}, "prune_rank already"),
         (TABLE.head(0), {"ratio": 0.1}, "has no rows"),
-        (TABLE.assign(day=[*range(249), "x"]), {"ratio": 0.1}, "cannot be made one of Spark's"),
+        (TABLE.assign(day=[object()] * 250), {"ratio": 0.1}, "cannot be made one of Spark's"),
         ([[1, 2]], {"ratio": 0.1}, "`sessions` must be a DataFrame .*; got list"),
         ("nowhere/at_all", {"ratio": 0.1}, "There is no table at nowhere/at_all"),
         (PruneSettings(ratio=0.1), {"ratio": 0.2}, "not both"),
