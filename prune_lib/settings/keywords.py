@@ -65,6 +65,7 @@ def from_keywords(
                 out[key] = Given(", ".join(elements), f"`{key}`", elements)
             else:
                 mistakes.append(f"`{key}` must be one value, {domain(by_key[key].info)}; got {value!r}.")
+                suggested.add(key)  # it is not missing, too
         elif value is not None:
             out[key] = by_key[key].given(written(value), f"`{key}`")
     return out
