@@ -71,6 +71,7 @@ class Summary:
         scoring: how sessions were scored, see `difficulty.ScoringInfo`; empty where they were not.
         output: the pruned table; empty after a dry run.
         plan: what a dry run found; empty after a run.
+        report: where the run's report is; None where none was written.
     """
 
     text: str
@@ -78,6 +79,7 @@ class Summary:
     scoring: Mapping[str, Any] = field(default_factory=dict)
     output: str = ""
     plan: Mapping[str, Any] = field(default_factory=dict)
+    report: str | None = None
 
     def __str__(self) -> str:
         """The text for people."""
@@ -95,6 +97,7 @@ class Summary:
             "dry_run": False,
             "run": described(self.run),
             "tables": tables_of(self.output),
+            "report": self.report,
             "scoring": dict(self.scoring),
             "warnings": list(self.run["warnings"] or []),
         }
@@ -133,7 +136,7 @@ class Summary:
             *_places(output, report),
             *_next(output, run),
         ]
-        return cls("\n".join(lines), run, scoring or {}, output)
+        return cls("\n".join(lines), run, scoring or {}, output, report=report)
 
 
 def described(run: Mapping[str, Any]) -> dict[str, Any]:

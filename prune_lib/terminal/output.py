@@ -11,7 +11,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-from prune_lib.terminal.streams import terminal_width
+from prune_lib.terminal.streams import stdout_is_terminal
 
 __all__ = ["print_json", "print_text", "to_json"]
 
@@ -30,7 +30,7 @@ _STYLES = (
 
 def print_text(text: str) -> None:
     """Write a page to stdout, in colours where that is a terminal (bold only where NO_COLOR is set)."""
-    if terminal_width() is not None:
+    if stdout_is_terminal():
         text = _coloured(text)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:

@@ -13,11 +13,9 @@ import stat
 import sys
 from pathlib import Path
 
-__all__ = ["own_stderr", "terminal_width"]
+__all__ = ["own_stderr", "stdout_is_terminal"]
 
 _SUBMIT = b"org.apache.spark.deploy.SparkSubmit"
-# Of stdout where it is no terminal, and at most: longer lines are hard to read.
-_WIDTH = 100
 
 
 def own_stderr(clean: bool = False) -> bool:
@@ -50,25 +48,21 @@ def own_stderr(clean: bool = False) -> bool:
     return True
 
 
-def terminal_width() -> int | None:
-    """Columns of the terminal that stdout is, spark-submit's where it is between; None: it is none."""
+def stdout_is_terminal() -> bool:
+    """Whether stdout is a terminal that knows colours; spark-submit's own, where it is between."""
+    if os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
+        return False
     theirs = _of_submit()
+    if theirs is None:
+        return sys.stdout.isatty()
     try:
-        if theirs is None:
-            return _columns(1)
         opened = os.open(theirs / "1", os.O_WRONLY | os.O_NOCTTY)
     except OSError:
-        return None
+        return False
     try:
-        return _columns(opened)
+        return os.isatty(opened)
     finally:
         os.close(opened)
-
-
-def _columns(descriptor: int) -> int | None:
-    if not os.isatty(descriptor) or os.environ.get("TERM", "dumb") == "dumb":
-        return None
-    return min(_WIDTH, os.get_terminal_size(descriptor).columns or _WIDTH)
 
 
 def _of_submit() -> Path | None:

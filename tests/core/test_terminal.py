@@ -32,7 +32,7 @@ from prune_lib.summary import WHY, Summary, described
 from prune_lib.terminal.live import LiveLine
 from prune_lib.terminal.logs import Remembered, logging_to_stderr
 from prune_lib.terminal.output import print_text, to_json
-from prune_lib.terminal.streams import own_stderr, terminal_width
+from prune_lib.terminal.streams import own_stderr, stdout_is_terminal
 
 HERE = Path(__file__).parent
 RUN: dict[str, Any] = {
@@ -206,14 +206,14 @@ def test_quiet(tmp_path, capsys) -> None:
 
 def test_a_summary_in_colours_is_the_same_text(monkeypatch, capsys) -> None:
     text = str(Summary.of({**RUN, "input": "[red]x[/red]"}, "/data/kept", stages(), SCORING))
-    monkeypatch.setattr("prune_lib.terminal.output.terminal_width", lambda: 80)
+    monkeypatch.setattr("prune_lib.terminal.output.stdout_is_terminal", lambda: True)
     print_text(text)
     out = capsys.readouterr().out
     assert "\x1b[" in out and re.sub(r"\x1b\[[\d;]*m", "", out) == text + "\n"
 
 
 def test_stdout_of_a_test_is_no_terminal() -> None:
-    assert terminal_width() is None and not own_stderr(clean=True)
+    assert not stdout_is_terminal() and not own_stderr(clean=True)
 
 
 # -------------------------------------------------------------------------- stderr: a line that is redrawn
