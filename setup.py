@@ -27,7 +27,6 @@ DEV = [
     "scipy",
     "types-PyYAML",
     "types-tabulate",
-    "types-tqdm",
 ]
 
 setup(
@@ -41,7 +40,7 @@ setup(
     },
     python_requires=">=3.10,<3.13",
     # What importing the library needs; Spark is the cluster's own where there is a cluster.
-    install_requires=["numpy", "pandas>=2.2,<3", "pyarrow", "pydantic>=2,<3", "pyyaml", "tqdm"],
+    install_requires=["numpy", "pandas>=2.2,<3", "pyarrow", "pydantic>=2,<3", "pyyaml", "rich"],
     extras_require={
         "spark": SPARK,
         "experts": EXPERTS,

@@ -22,7 +22,7 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from prune_lib.pipeline import prune  # noqa: E402
+from prune_lib.pipeline import run_prune  # noqa: E402
 from prune_lib.session import get_spark  # noqa: E402
 from prune_lib.settings import PruneSettings, SuspectsSettings  # noqa: E402
 
@@ -52,7 +52,7 @@ def main() -> None:
                     output=output,
                     suspects=SuspectsSettings(hardest=asked.hardest),
                 )
-                prune(settings, spark)
+                run_prune(settings, spark)
                 sessions, decisions, items, kept = (
                     spark.read.format("delta").load(place).toPandas()
                     for place in (

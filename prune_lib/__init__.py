@@ -1,8 +1,10 @@
 """Prune recommendation data: keep the small part of the sessions that carries the value.
 
-    from prune_lib import PruneSettings, explain, prune
-    prune(PruneSettings(ratio=0.1, input="clicks", output="clicks_pruned"))
-    print(explain("4711", output="clicks_pruned"))
+    from prune_lib import prune
+    pruned = prune(clicks, ratio=0.1)       # a Spark or pandas DataFrame, or the name or location of a table
+    pruned.sessions                         # the kept rows, a DataFrame; also .decisions and .items
+    print(pruned.summary())
+    print(pruned.explain("4711"))           # why a session was kept or dropped
 
 Importing the package needs neither Spark, torch, petastorm nor MLflow: each is loaded by the stage that
 uses it.
@@ -17,8 +19,9 @@ from prune_lib.settings import PruneSettings
 from prune_lib.settings.train import ExpertsSettings
 
 if TYPE_CHECKING:
+    from prune_lib.api import prune
     from prune_lib.pages import explain
-    from prune_lib.pipeline import prune
+    from prune_lib.pruned import Pruned
     from prune_lib.session import get_spark
     from prune_lib.train_job import train
 
@@ -26,6 +29,7 @@ __all__ = [
     "ExpertsSettings",
     "PruneError",
     "PruneSettings",
+    "Pruned",
     "UserError",
     "explain",
     "get_spark",
@@ -39,7 +43,8 @@ __version__ = "0.1.0"
 _LAZY = {
     "explain": "prune_lib.pages",
     "get_spark": "prune_lib.session",
-    "prune": "prune_lib.pipeline",
+    "Pruned": "prune_lib.pruned",
+    "prune": "prune_lib.api",
     "train": "prune_lib.train_job",
 }
 

@@ -142,7 +142,8 @@ def sql_name(name: str) -> str:
     """
     if not is_location(name):
         return name
-    return f"delta.`{name if ':' in name else Path(name).resolve()}`"
+    place = name if ":" in name else str(Path(name).resolve())
+    return f"delta.`{place.replace('`', '``')}`"
 
 
 def normalised(table: str) -> str:

@@ -22,15 +22,18 @@ __all__ = [
     "ItemFacts",
     "SamplesFacts",
     "SessionFacts",
-    "companion_table",
+    "Tables",
+    "Versions",
     "from_input",
     "item_facts",
     "opened_as",
-    "run_row",
     "session_facts",
 ]
 
 _Found = TypeVar("_Found")
+
+#: Delta versions by table: pruned, decisions, items, runs.
+Versions = Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,60 @@ class ItemFacts:
     reasons: Mapping[str, int] | None
 
 
+@dataclass(frozen=True)
+class Tables:
+    """The tables of an output, each at a version where one is given.
+
+    Attributes:
+        spark: the session.
+        output: the pruned table.
+        versions: of the tables, by kind; the newest where absent.
+    """
+
+    spark: SparkSession
+    output: str
+    versions: Versions
+
+    def pruned(self) -> DataFrame:
+        """The kept rows."""
+        return load_table(self.spark, self.output, self.versions.get("pruned"))
+
+    def companion(self, kind: Companion) -> DataFrame:
+        """A companion of the pruned table.
+
+        Raises:
+            InputError: there is none.
+        """
+        try:
+            return load_table(self.spark, companion(self.output, kind), self.versions.get(kind))
+        except InputError as error:
+            raise InputError(
+                f"{str(error).replace('--input', '--output')} It is a companion of {self.output}: prune "
+                "writes it, and --output names the pruned table."
+            ) from error
+
+    def run(self, run_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A run's row of the runs table, and its settings.
+
+        Raises:
+            InputError: the runs table does not know it.
+        """
+        row = self.companion("runs").filter(F.col("run_id") == run_id).first()
+        if row is None:
+            raise InputError(
+                f"The table {companion(self.output, 'runs')} does not know the run {run_id} that wrote the "
+                "decisions: somebody has changed it. Prune again."
+            )
+        run: dict[str, Any] = row.asDict(recursive=True)
+        return run, json.loads(run["settings"])
+
+
 def session_facts(
-    spark: SparkSession, output: str, session: str, length: int | None = None
+    spark: SparkSession,
+    output: str,
+    session: str,
+    length: int | None = None,
+    versions: Versions | None = None,
 ) -> SessionFacts | SamplesFacts:
     """Look a session up, or one of its samples.
 
@@ -94,13 +149,15 @@ def session_facts(
         output: the pruned table.
         session: the id, as text.
         length: of the sample, where samples were chosen; all of them where it is absent.
+        versions: of the tables, by kind (pruned, decisions, items, runs); the newest where absent.
 
     Raises:
         InputError: there is no such table, or no such session or sample in it.
     """
-    decisions = companion_table(spark, output, "decisions")
+    tables = Tables(spark, output, versions or {})
+    decisions = tables.companion("decisions")
     wanted, decision = _one(decisions, "session_id", session, "session", output)
-    run, settings = run_row(spark, output, decision["run_id"])
+    run, settings = tables.run(decision["run_id"])
     if "length" in decisions.columns:
         rows = decisions.filter(F.col("session_id") == F.lit(wanted)).orderBy("length").collect()
         samples = [row.asDict(recursive=True) for row in rows]
@@ -120,7 +177,7 @@ def session_facts(
     weight = None
     if decision["kept"]:
         # A rank is that of one session or sample.
-        kept = load_table(spark, output).filter(F.col("prune_rank") == F.lit(decision["rank"]))
+        kept = tables.pruned().filter(F.col("prune_rank") == F.lit(decision["rank"]))
         row = kept.select("prune_weight").first()
         weight = None if row is None else float(row["prune_weight"])
 
@@ -132,7 +189,9 @@ def session_facts(
     return SessionFacts(decision, run, weight, from_input(spark, run, settings, own_clicks), settings)
 
 
-def item_facts(spark: SparkSession, output: str, item: str, lines: int) -> ItemFacts:
+def item_facts(
+    spark: SparkSession, output: str, item: str, lines: int, versions: Versions | None = None
+) -> ItemFacts:
     """Look an item up.
 
     Args:
@@ -140,19 +199,18 @@ def item_facts(spark: SparkSession, output: str, item: str, lines: int) -> ItemF
         output: the pruned table.
         item: the id, as text.
         lines: kept sessions that are listed.
+        versions: as for `session_facts`.
 
     Raises:
         InputError: there is no such table, or no such item in it.
     """
-    items = companion_table(spark, output, "items")
-    wanted, found = _one(items, "item", item, "item", output)
-    run, settings = run_row(spark, output, found["run_id"])
-    decisions = companion_table(spark, output, "decisions")
+    tables = Tables(spark, output, versions or {})
+    wanted, found = _one(tables.companion("items"), "item", item, "item", output)
+    run, settings = tables.run(found["run_id"])
+    decisions = tables.companion("decisions")
     if "target" in decisions.columns:
-        return _predicted(
-            spark, output, found, run, decisions.filter(F.col("target") == F.lit(wanted)), lines
-        )
-    kept = opened_as(spark, output, settings, None)
+        return _predicted(tables, found, run, decisions.filter(F.col("target") == F.lit(wanted)), lines)
+    kept = opened_as(spark, output, settings, tables.versions.get("pruned"))
     rows = (
         _holding(kept, wanted, ["prune_rank", "prune_reason", "prune_weight"])
         .orderBy("prune_rank")
@@ -170,8 +228,7 @@ def item_facts(spark: SparkSession, output: str, item: str, lines: int) -> ItemF
 
 
 def _predicted(
-    spark: SparkSession,
-    output: str,
+    tables: Tables,
     item: Mapping[str, Any],
     run: Mapping[str, Any],
     decisions: DataFrame,
@@ -179,7 +236,7 @@ def _predicted(
 ) -> ItemFacts:
     """What became of an item, from the decisions on the samples that predict it."""
     first = decisions.filter("kept").orderBy("rank").limit(lines)
-    weights = load_table(spark, output).select("prune_rank", "prune_weight").distinct()
+    weights = tables.pruned().select("prune_rank", "prune_weight").distinct()
     rows = (
         first.select(
             F.col("rank").alias("prune_rank"),
@@ -201,21 +258,6 @@ def _holding(table: InputTable, item: Any, columns: list[str]) -> DataFrame:
     there = at == F.lit(item) if table.layout == "events" else F.array_contains(at, F.lit(item))
     session = column_of(table.session_column).alias("session_id")
     return table.df.filter(there).select(session, *columns).distinct()
-
-
-def companion_table(spark: SparkSession, output: str, kind: Companion) -> DataFrame:
-    """A companion of a pruned table.
-
-    Raises:
-        InputError: there is none.
-    """
-    try:
-        return load_table(spark, companion(output, kind))
-    except InputError as error:
-        raise InputError(
-            f"{str(error).replace('--input', '--output')} It is a companion of {output}: prune writes it, "
-            "and --output names the pruned table."
-        ) from error
 
 
 def _one(table: DataFrame, column: str, text: str, what: str, output: str) -> tuple[Any, dict[str, Any]]:
@@ -241,22 +283,6 @@ def _one(table: DataFrame, column: str, text: str, what: str, output: str) -> tu
 def _some(table: DataFrame, column: str) -> str:
     """Three ids of a table."""
     return ", ".join(str(row[0]) for row in table.select(column).limit(3).collect())
-
-
-def run_row(spark: SparkSession, output: str, run_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A run's row of the runs table, and its settings.
-
-    Raises:
-        InputError: the runs table does not know it.
-    """
-    row = companion_table(spark, output, "runs").filter(F.col("run_id") == run_id).first()
-    if row is None:
-        raise InputError(
-            f"The table {companion(output, 'runs')} does not know the run {run_id} that wrote the decisions: "
-            "somebody has changed it. Prune again."
-        )
-    run: dict[str, Any] = row.asDict(recursive=True)
-    return run, json.loads(run["settings"])
 
 
 def opened_as(

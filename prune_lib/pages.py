@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from prune_lib.lookup import ItemFacts, SamplesFacts, SessionFacts, item_facts, session_facts
+from prune_lib.lookup import ItemFacts, SamplesFacts, SessionFacts, Versions, item_facts, session_facts
 from prune_lib.schemas import REASONS
 from prune_lib.session import get_spark
 from prune_lib.settings.explain import ExplainSettings
+from prune_lib.wording import shown
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -35,7 +36,7 @@ _EXPERTS = ("gnn", "rnn", "transformer")
 _MARGIN = 14
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """What is known of a session, an item, or both.
 
@@ -52,6 +53,14 @@ class Explanation:
     def __str__(self) -> str:
         """The text."""
         return self.text
+
+    def __repr__(self) -> str:
+        """The text, too: in a notebook or at a prompt the page is for people."""
+        return self.text
+
+    def record(self) -> dict[str, Any]:
+        """What --json says: the facts, as the tables have them."""
+        return {"session": self.session, "item": self.item, "text": self.text}
 
 
 def explain(
@@ -92,8 +101,10 @@ def explain(
     return explain_settings(settings, spark)
 
 
-def explain_settings(settings: ExplainSettings, spark: SparkSession | None = None) -> Explanation:
-    """`explain` by settings.
+def explain_settings(
+    settings: ExplainSettings, spark: SparkSession | None = None, versions: Versions | None = None
+) -> Explanation:
+    """`explain` by settings, from the tables' newest versions or from those given.
 
     Cost: a few filters over the run's tables and its input; nothing is computed again.
     """
@@ -101,8 +112,12 @@ def explain_settings(settings: ExplainSettings, spark: SparkSession | None = Non
     if settings.dry_run:
         return Explanation(f"Dry run: the decisions of {output} would be read; nothing was.")
     spark = spark or get_spark("explain")
-    of_session = session_facts(spark, output, settings.session, settings.length) if settings.session else None
-    of_item = item_facts(spark, output, settings.item, settings.lines) if settings.item else None
+    of_session = (
+        session_facts(spark, output, settings.session, settings.length, versions)
+        if settings.session
+        else None
+    )
+    of_item = item_facts(spark, output, settings.item, settings.lines, versions) if settings.item else None
     pages = []
     if isinstance(of_session, SamplesFacts):
         pages.append(samples_page(of_session))
@@ -137,7 +152,7 @@ def session_page(facts: SessionFacts, lines: int = 20) -> str:
         out.append(_line("stands for", f"{facts.weight:,.1f} of {run['sessions_before']:,} {_units(run)}"))
     if of.get("covered_by") is not None:
         same = of["reason"] == "DUPLICATE"
-        shared = ", ".join(_shown(item) for item in of["shared_items"] or [])
+        shared = ", ".join(shown(item) for item in of["shared_items"] or [])
         out.append(
             _line("covered by", _named(of, "covered_by", "covered_by_length"))
             + (", the same sequence" if same else f", which shares {shared or 'no item'}")
@@ -151,13 +166,13 @@ def samples_page(facts: SamplesFacts) -> str:
     first = facts.decisions[0]
     kept = sum(of["kept"] for of in facts.decisions)
     out = [
-        f"Session {_shown(first['session_id'])} has {len(facts.decisions):,} samples, of which {kept:,} were "
+        f"Session {shown(first['session_id'])} has {len(facts.decisions):,} samples, of which {kept:,} were "
         "kept (--length N explains one).",
         "",
     ]
     for of in facts.decisions:
         rank = f", rank {of['rank']:,}" if of["kept"] else ""
-        what = f"→ {_shown(of['target'])}  {'kept' if of['kept'] else 'pruned'}{rank}: {of['reason']}"
+        what = f"→ {shown(of['target'])}  {'kept' if of['kept'] else 'pruned'}{rank}: {of['reason']}"
         out.append(_line(f"length {of['length']:,}", what))
     return "\n".join([*out, "", _source(facts.run)])
 
@@ -170,8 +185,7 @@ def item_page(facts: ItemFacts) -> str:
     share = f" ({100 * of['share_kept']:.1f} %)" if of["share_kept"] is not None else ""
     kept = "" if of_samples else f", {of['interactions_after']:,} of these clicks"
     out = [
-        f"Item {_shown(of['item'])} is {of['band']}: {of['sessions_before']:,} {units} of the input "
-        f"{clicks}.",
+        f"Item {shown(of['item'])} is {of['band']}: {of['sessions_before']:,} {units} of the input {clicks}.",
         "",
         _line("kept", f"{of['sessions_after']:,} of these {units}{share}{kept}"),
     ]
@@ -186,7 +200,7 @@ def item_page(facts: ItemFacts) -> str:
         out.append(
             _line(
                 head,
-                f"rank {row['prune_rank']:,}  {_shown(row['session_id'])}{clicks}  {row['prune_reason']}, "
+                f"rank {row['prune_rank']:,}  {shown(row['session_id'])}{clicks}  {row['prune_reason']}, "
                 f"stands for {row['prune_weight']:,.1f}",
             )
         )
@@ -266,15 +280,15 @@ def _clicks(facts: SessionFacts) -> str:
     count = f"{facts.decision['interactions']:,}"
     if facts.clicks is None:
         return f"{count}; the input of the run cannot be read any more"
-    shown = [_shown(item) for item in facts.clicks[:50]]
-    more = len(facts.clicks) - len(shown)
-    return f"{count}: " + " → ".join([*shown, *([f"{more:,} more"] if more else [])])
+    first = [shown(item) for item in facts.clicks[:50]]
+    more = len(facts.clicks) - len(first)
+    return f"{count}: " + " → ".join([*first, *([f"{more:,} more"] if more else [])])
 
 
 def _pattern(part: Mapping[str, Any]) -> str:
     if part["next_item"] is None:
-        return f"item {_shown(part['item'])}"
-    return f"{_shown(part['item'])} → {_shown(part['next_item'])}"
+        return f"item {shown(part['item'])}"
+    return f"{shown(part['item'])} → {shown(part['next_item'])}"
 
 
 def _reason(name: str) -> str:
@@ -298,18 +312,8 @@ def _units(run: Mapping[str, Any]) -> str:
 def _named(of: Mapping[str, Any], session: str, length: str) -> str:
     """A session by its id, or a sample of it."""
     upto = f" up to click {of[length]:,}" if of.get(length) is not None else ""
-    return f"session {_shown(of[session])}{upto}"
+    return f"session {shown(of[session])}{upto}"
 
 
 def _line(head: str, text: str) -> str:
     return f"  {head:<{_MARGIN}}{text}".rstrip()
-
-
-def _shown(value: Any) -> str:
-    r"""An id as one line of text: what would move the cursor or hide is escaped.
-
-    >>> print(_shown(f"a{chr(10)}b"), _shown(7))
-    a\nb 7
-    """
-    text = str(value)
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

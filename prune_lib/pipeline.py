@@ -1,4 +1,4 @@
-"""`prune`: the whole way of the data, from a table of sessions to the pruned table and its companions.
+"""`run_prune`: the whole way of the data, from a table of sessions to the pruned table and its companions.
 
 read -> encode -> (train) -> difficulty -> graph -> propagation -> sampling -> explanation -> write
 """
@@ -28,6 +28,7 @@ from prune_lib.preflight import (
     check_device,
     check_floor,
     check_order,
+    check_report,
     make_demo,
     open_input_of,
     plan,
@@ -57,7 +58,7 @@ from prune_lib.tables import check_columns, check_output, pruned_frame, unusual_
 if TYPE_CHECKING:
     from prune_lib.experts.bundle import Bundle
 
-__all__ = ["prune"]
+__all__ = ["run_prune"]
 
 # A run that uses less of its budget says so: one long session in line can end it.
 WELL_USED = 0.95
@@ -78,8 +79,8 @@ class _Difficulty:
     info: dict[str, Any]
 
 
-def prune(settings: PruneSettings, spark: SparkSession | None = None) -> Summary:
-    """Prune a table of sessions.
+def run_prune(settings: PruneSettings, spark: SparkSession | None = None) -> Summary:
+    """Prune a table of sessions; `prune_lib.prune` is this for programs, with frames in and out.
 
     Args:
         settings: what to prune, to where and how.
@@ -108,6 +109,8 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
     if found:
         check_columns(found.df)
     check_device(spark, settings)
+    if settings.report:
+        check_report(settings)
     if found:
         check_floor_columns(found, [parsed(text) for text in settings.floor_by])
     if settings.dry_run:
@@ -203,7 +206,24 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
         write_tables(spark, frames, settings.resolved_output, {k: run[k] for k in IN_COMMITS})
         stage.rows = counts["sessions_after"]
     track(settings, run, stages)
-    return Summary.of(run, settings, stages, difficulty.info)
+    page = _report(settings, spark, stages) if settings.report else None
+    return Summary.of(run, settings.resolved_output, stages, difficulty.info, page)
+
+
+def _report(settings: PruneSettings, spark: SparkSession, stages: Stages) -> str | None:
+    """Write the report of the run; what fails here is a warning, since the tables are there."""
+    from prune_lib.report.job import write_report
+
+    try:
+        with stages.stage("report"):
+            page = write_report(spark, settings.resolved_output, workspace=settings.workspace)
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        stages.warn(f"no report: {first} jobs/report.py writes it")
+        return None
+    for warning in page.warnings:
+        stages.warn(f"report: {warning}")
+    return str(page.path)
 
 
 def _floors(

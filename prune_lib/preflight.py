@@ -17,9 +17,20 @@ from prune_lib.sessions.reading import ColumnNames, InputTable, SessionStats, op
 from prune_lib.settings import PruneSettings
 from prune_lib.settings.train import ExpertsSettings
 from prune_lib.stages import Stages
-from prune_lib.summary import Summary
+from prune_lib.summary import Summary, tables_of
+from prune_lib.wording import allowed
 
-__all__ = ["budget_of", "check_device", "check_floor", "check_order", "make_demo", "open_input_of", "plan"]
+__all__ = [
+    "budget_of",
+    "check_device",
+    "check_floor",
+    "check_order",
+    "check_report",
+    "columns_of",
+    "make_demo",
+    "open_input_of",
+    "plan",
+]
 
 _LOG = logging.getLogger(__name__)
 
@@ -27,7 +38,8 @@ _LOG = logging.getLogger(__name__)
 _ReadsInput = PruneSettings | ExpertsSettings
 
 
-def _columns(settings: _ReadsInput) -> ColumnNames:
+def columns_of(settings: _ReadsInput) -> ColumnNames:
+    """The columns that the user named."""
     return ColumnNames(
         session=settings.session_column,
         item=settings.item_column,
@@ -54,7 +66,7 @@ def open_input_of(spark: SparkSession, settings: _ReadsInput) -> InputTable | No
         settings.resolved_input,
         version=settings.version,
         timestamp=settings.timestamp,
-        columns=_columns(settings),
+        columns=columns_of(settings),
     )
 
 
@@ -69,7 +81,7 @@ def make_demo(spark: SparkSession, settings: _ReadsInput, stages: Stages, seed: 
         )
         write_demo(spark, place, sessions, seed=seed)
         stage.rows = sessions
-    return open_input(spark, place, columns=_columns(settings))
+    return open_input(spark, place, columns=columns_of(settings))
 
 
 def _many(sessions: int) -> str:
@@ -98,6 +110,7 @@ def plan(settings: PruneSettings, table: InputTable | None) -> Summary:
         f"output: {settings.resolved_output}, with _decisions, _items and _runs",
         f"method {settings.method}, {settings.ratio:g} of the {settings.counted}, seed {settings.seed}",
     ]
+    bundle = None
     if settings.method == "graph" or settings.method in NEEDS_DIFFICULTY:
         from prune_lib.model_store import find_bundle
 
@@ -107,7 +120,19 @@ def plan(settings: PruneSettings, table: InputTable | None) -> Summary:
             if bundle
             else "experts: none for this input yet; they would be trained first"
         )
-    return Summary("\n".join(lines))
+    found = {
+        "input": table.location if table else settings.resolved_input,
+        "input_version": table.version if table else None,
+        "layout": table.layout if table else None,
+        "columns": {
+            role: getattr(table, f"{role}_column") if table else None
+            for role in ("session", "item", "time", "order")
+        },
+        "tables": tables_of(settings.resolved_output),
+        "settings": settings.model_dump(mode="json", by_alias=True),
+        "experts": str(bundle.path) if bundle else None,
+    }
+    return Summary("\n".join(lines), plan=found)
 
 
 def check_device(spark: SparkSession, settings: PruneSettings) -> None:
@@ -120,6 +145,21 @@ def check_device(spark: SparkSession, settings: PruneSettings) -> None:
         from prune_lib.experts.devices import pick_device
 
         pick_device(settings.device)
+
+
+def check_report(settings: PruneSettings) -> None:
+    """Refuse `--report` where the page could not be made or written.
+
+    Raises:
+        OutputError: there is a folder in its place, or its own cannot be written to.
+        ModuleNotFoundError: a package that draws it is not installed.
+    """
+    # The job itself, so that a missing package shows now and not after an hour.
+    import prune_lib.report.job  # noqa: F401
+    from prune_lib.report.place import check_place
+    from prune_lib.settings.report import report_place
+
+    check_place(report_place(settings.resolved_output, settings.workspace))
 
 
 def check_order(settings: PruneSettings, raw: DataFrame) -> None:
@@ -140,8 +180,7 @@ def budget_of(settings: PruneSettings, stats: SessionStats) -> int:
     clicks, sessions = stats.n_interactions, stats.n_sessions
     # All clicks but a session's first are the target of a sample.
     total = {"interactions": clicks, "sessions": sessions, "samples": clicks - sessions}[settings.counted]
-    # The nearest decimal first: 0.07 * 100 must be 7, not the 7.000000000000001 or 6.99 of floats.
-    budget = int(np.floor(round(settings.ratio * total, 6)))
+    budget = allowed(settings.ratio, total)
     if budget < 1:
         raise SettingsError(
             f"--ratio {settings.ratio:g} of {total:,} {settings.counted} is less than one: nothing would be "

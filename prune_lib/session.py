@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 
 from prune_lib.errors import EnvironmentProblem
 
-__all__ = ["check_runtime", "get_spark", "measured_joins"]
+__all__ = ["check_runtime", "get_spark", "measured_joins", "ship_package"]
 
 DELTA_SQL = "io.delta.sql.DeltaSparkSessionExtension"
 _SETTINGS = {
@@ -44,7 +44,7 @@ def get_spark(
     """
     active = SparkSession.getActiveSession()
     if active is not None:
-        _ship_package(active)
+        ship_package(active)
         return active
     # Executors on this machine run the driver's Python, not the first python3 on the PATH.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -66,7 +66,7 @@ def get_spark(
     if spark.sparkContext.getConf().get("spark.sql.shuffle.partitions") is None:
         cores = spark.sparkContext.defaultParallelism
         spark.conf.set("spark.sql.shuffle.partitions", str(max(4 * cores, 8)))
-    _ship_package(spark)
+    ship_package(spark)
     return spark
 
 
@@ -112,8 +112,12 @@ def measured_joins(spark: SparkSession) -> Iterator[None]:
 _shipped: set[str] = set()
 
 
-def _ship_package(spark: SparkSession) -> None:
-    """Give this package to the Python workers: from a checkout they would not find it."""
+def ship_package(spark: SparkSession) -> None:
+    """Give this package to the Python workers, once: from a checkout they would not find it.
+
+    Args:
+        spark: the session.
+    """
     context = spark.sparkContext
     if context.applicationId in _shipped:
         return

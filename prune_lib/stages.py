@@ -31,15 +31,18 @@ class Stages:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:
-        """Time a stage; one line at its start, one at its end."""
+        """Time a stage; one line at its start, one at its end.
+
+        The log records carry the stage (`begins`, `ends`): terminal/live.py draws it its own way.
+        """
         stage = Stage(name)
-        _LOG.info("%s ...", name)
+        _LOG.info("%s ...", name, extra={"begins": stage})
         started = time.monotonic()
         yield stage
         stage.seconds = round(time.monotonic() - started, 3)
         self.done.append(stage)
         rows = "" if stage.rows is None else f"{stage.rows:,} rows, "
-        _LOG.info("%s: %s%.1f s", name, rows, stage.seconds)
+        _LOG.info("%s: %s%.1f s", name, rows, stage.seconds, extra={"ends": stage})
 
     def warn(self, message: str) -> None:
         """Say it now and keep it for the run's record."""

@@ -267,7 +267,13 @@ def write_tables(
         raise
 
 
-def replace_table(spark: SparkSession, frame: DataFrame, name: str, comment: str) -> None:
+def replace_table(
+    spark: SparkSession,
+    frame: DataFrame,
+    name: str,
+    comment: str,
+    properties: Mapping[str, str] | None = None,
+) -> None:
     """Write a frame as a Delta table in one commit; what was there stays in the table's history.
 
     Args:
@@ -275,9 +281,10 @@ def replace_table(spark: SparkSession, frame: DataFrame, name: str, comment: str
         frame: the rows; its columns' comments are its fields' metadata.
         name: a name or a location.
         comment: of the table.
+        properties: of the table, beside those of all our tables.
     """
     writer = frame.writeTo(identifier(spark, name)).using("delta").tableProperty("comment", comment)
-    for key, value in _PROPERTIES.items():
+    for key, value in {**_PROPERTIES, **_mapping(frame.schema), **(properties or {})}.items():
         writer = writer.tableProperty(key, value)
     writer.createOrReplace()
 
@@ -312,12 +319,16 @@ def _commit(spark: SparkSession, frame: DataFrame, table: Table, former: _Former
 
 def _extra_properties(schema: StructType, table: Table) -> dict[str, str]:
     names = list(_leaf_names(schema))
-    extra = {}
-    if any(_SPECIAL & set(name) for name in names):  # `unusual_names` warns of it
-        extra["delta.columnMapping.mode"] = "name"
+    extra = _mapping(schema)
     if table == "pruned" and len(names) > _STATISTICS_COLUMNS:
         extra["delta.dataSkippingStatsColumns"] = "prune_rank"
     return extra
+
+
+def _mapping(schema: StructType) -> dict[str, str]:
+    """Column mapping where names need it; `unusual_names` warns of it."""
+    special = any(_SPECIAL & set(name) for name in _leaf_names(schema))
+    return {"delta.columnMapping.mode": "name"} if special else {}
 
 
 def _leaf_names(data_type: DataType, name: str = "") -> Iterable[str]:

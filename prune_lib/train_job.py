@@ -5,7 +5,7 @@ read -> encode -> train -> keep -> (register)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,15 +40,31 @@ class Trained:
         text: what is printed.
         bundle: the experts; None after a dry run.
         registered: URI in MLflow's registry; None where it was not asked for.
+        warnings: of the run.
     """
 
     text: str
     bundle: Bundle | None = None
     registered: str | None = None
+    warnings: Sequence[str] = ()
 
     def __str__(self) -> str:
         """The text for people."""
         return self.text
+
+    def record(self) -> dict[str, Any]:
+        """What --json says: where the bundle is, what it learnt from, how good and how fair it is."""
+        if self.bundle is None:
+            return {"dry_run": True, "plan": self.text.splitlines()}
+        return {
+            "dry_run": False,
+            "experts": str(self.bundle.path),
+            "version": self.bundle.version,
+            "registered": self.registered,
+            "input": self.bundle.config["input"],
+            "metrics": self.bundle.metrics,
+            "warnings": list(self.warnings),
+        }
 
 
 def train(settings: ExpertsSettings, spark: SparkSession | None = None) -> Trained:
@@ -95,7 +111,8 @@ def train(settings: ExpertsSettings, spark: SparkSession | None = None) -> Train
             bundle = train_experts(encoded, settings.training, folder, source=table.location)
             stage.rows = encoded.n_interactions
     registered = track_training(settings, table, bundle, stages, settings.register_as, settings.alias)
-    return Trained("\n".join(_lines(settings, bundle, registered, stages)), bundle, registered)
+    text = "\n".join(_lines(settings, bundle, registered, stages))
+    return Trained(text, bundle, registered, stages.warnings)
 
 
 def _folder(settings: ExpertsSettings) -> Path:

@@ -26,6 +26,7 @@ from prune_lib.evaluation.sections.quality import (
 from prune_lib.evaluation.sections.text import BLANK, details, join, table
 from prune_lib.evaluation.sections.tuning import tuning
 from prune_lib.evaluation.sections.verdict import OVERVIEW, overview_row
+from prune_lib.settings.job import SAYING
 
 __all__ = ["FINDINGS", "Prices", "write_document"]
 
@@ -58,7 +59,7 @@ _REGIMES = {
     "tuned": "as many steps as suit a random subset of that ratio, the same for all methods",
 }
 # Where things were on the machine that ran it says nothing about the results.
-_PLACES = {"input", "test", "output", "document", "workspace", "config", "dry_run", "verbose"}
+_PLACES = {"input", "test", "output", "document", "workspace", "config", "dry_run", *SAYING}
 
 
 def write_document(

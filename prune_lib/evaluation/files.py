@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from prune_lib.evaluation.cases import Cases
 from prune_lib.experts.feed import Feed
+from prune_lib.wording import allowed
 
 __all__ = ["Split", "Subset", "budget_of", "code_hash", "load_sessions"]
 
@@ -125,4 +126,4 @@ def budget_of(ratio: float, interactions: int) -> int:
     >>> budget_of(0.07, 100)
     7
     """
-    return int(np.floor(round(ratio * interactions, 6)))
+    return allowed(ratio, interactions)

@@ -9,7 +9,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,6 +26,7 @@ from prune_lib.evaluation.plan import Candidate, Plan, Row
 from prune_lib.evaluation.results import KEYS, metric_rows, summarise
 from prune_lib.evaluation.schemas import COMMENTS, EVALUATION
 from prune_lib.evaluation.settings import EvaluateSettings
+from prune_lib.settings.job import SAYING
 from prune_lib.tables import read_table, replace_table, table_version
 from prune_lib.tracking import tracked_run
 
@@ -39,13 +40,25 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Report:
-    """What an evaluation says at its end."""
+    """What an evaluation says at its end.
+
+    Attributes:
+        text: for people.
+        found: for machines: the tables, the document and the rows of the summary; empty after a dry run.
+    """
 
     text: str
+    found: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """The text for people."""
         return self.text
+
+    def record(self) -> dict[str, Any]:
+        """What --json says."""
+        if not self.found:
+            return {"dry_run": True, "plan": self.text.splitlines()}
+        return {"dry_run": False, **self.found}
 
 
 def write_results(
@@ -99,7 +112,13 @@ def write_results(
         prices=Prices(settings.watts, settings.price_per_kwh, settings.price_per_hour),
     )
     _track(settings, summary, how, document, seconds)
-    return Report(_in_words(settings, summary, document))
+    found = {
+        "tables": {kind: place_of(settings, kind) for kind in EVALUATION},
+        "document": str(document),
+        "summary": summary.to_dict("records"),
+        "warnings": list(run.stages.warnings),
+    }
+    return Report(_in_words(settings, summary, document), found)
 
 
 def check_places(spark: SparkSession, settings: EvaluateSettings) -> None:
@@ -198,7 +217,7 @@ def _common(run: Evaluation, split: Split) -> dict[str, Any]:
 IDENTITY = ["data_set", "split", *KEYS, "band", "metric", "seed"]
 
 # Where things lie and how much is said decides no number.
-_NO_MATTER = {"output", "document", "workspace", "config", "dry_run", "verbose", "processes"}
+_NO_MATTER = {"output", "document", "workspace", "config", "dry_run", "processes", *SAYING}
 
 
 def _run_id(settings: EvaluateSettings) -> str:

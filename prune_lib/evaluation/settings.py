@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from prune_lib.evaluation.targets.settings import FitSettings
 from prune_lib.locations import is_location, table_in_workspace, workspace_folder
@@ -24,7 +24,7 @@ from prune_lib.settings.fields import (
     TimeColumn,
 )
 from prune_lib.settings.job import JobText, PipelineSettings
-from prune_lib.settings.rules import evaluate_rules
+from prune_lib.settings.rules import evaluate_rules, is_true
 
 __all__ = ["EvaluateSettings", "FitSettings", "Regime", "Samples", "Target"]
 
@@ -184,7 +184,7 @@ class EvaluateSettings(PipelineSettings):
     @classmethod
     def _fill_quick(cls, values: Any) -> Any:
         """A quick evaluation has smaller defaults; what is given stays."""
-        if not isinstance(values, dict) or not _is_true(values.get("quick", False)):
+        if not isinstance(values, dict) or not is_true(values.get("quick", False)):
             return values
         fit = values.get("fit", {})
         if isinstance(fit, dict):
@@ -279,13 +279,6 @@ class EvaluateSettings(PipelineSettings):
             propagation=self.propagation,
             training=self.training.model_copy(update={"seed": seed}),
         )
-
-
-def _is_true(value: object) -> bool:
-    try:
-        return TypeAdapter(bool).validate_python(value)
-    except ValidationError:  # the field's own message says so
-        return False
 
 
 def _data_set(table: str) -> str:

@@ -47,7 +47,7 @@ def prune_once(
         The pruned table, and seconds by stage: those of training the experts and of scoring, too, where an
         earlier run had done so.
     """
-    from prune_lib.pipeline import prune
+    from prune_lib.pipeline import run_prune
 
     settings = settings_at(ratio)
     own = Path(settings.resolved_output).parent
@@ -65,7 +65,7 @@ def prune_once(
     note.unlink(missing_ok=True)  # or a run that is killed below would leave another table under this note
     own.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    summary = prune(settings, spark)
+    summary = run_prune(settings, spark)
     seconds: dict[str, float] = {name: value for name, value, _ in summary.run["stages"]}
     # Writing, and what lies between the stages.
     seconds["rest"] = max(0.0, time.perf_counter() - started - sum(seconds.values()))

@@ -24,7 +24,7 @@ from prune_lib.experts.learner import Batch, Learner
 from prune_lib.experts.loss import NegativeSampler
 from prune_lib.experts.mixture import Normaliser
 from prune_lib.experts.models import Expert, make_expert
-from prune_lib.experts.progress import epoch_bar, named
+from prune_lib.experts.progress import EpochProgress, named
 from prune_lib.experts.settings import EXPERTS, TrainSettings
 
 __all__ = ["FittedExpert", "Fold", "first_positions", "fit_experts"]
@@ -74,7 +74,7 @@ class Fold:
         popularity: sessions per item [n_items].
         settings: see `TrainSettings`.
         device: where they run.
-        progress: show a progress bar on stderr.
+        progress: tell of it while it runs.
         place: its line on a terminal.
     """
 
@@ -179,12 +179,12 @@ def _pass(active: list[FittedExpert], fold: Fold, sessions: int, epoch: int) -> 
     count = 0
     names = ", ".join(learner.expert.kind for learner in active)
     name = f"fold {fold.number} epoch {epoch + 1} ({names})"
-    with epoch_bar(name, sessions, fold.place, shown=fold.progress) as bar:
+    with EpochProgress(name, sessions, fold.place, shown=fold.progress) as told:
         for items in fold.parts["train"].batches(settings.batch_size, seed=seed):
             batch = Batch.of(items, sampler, settings.negatives, len(fold.popularity), fold.device)
             losses += torch.stack([learner.step(batch, rate) for learner in active]).cpu()
             count += 1
-            bar.update(len(items))
+            told.update(len(items))
     means = (losses / count).tolist()
     return {learner.expert.kind: mean for learner, mean in zip(active, means, strict=True)}
 

@@ -63,7 +63,7 @@ def train_experts(
             removed at the end. Default: beside `folder`. The checkpoints of a training that was killed
             stay, and the same training goes on from its last whole epoch.
         reader: what reads the feed.
-        progress: show progress bars on stderr.
+        progress: tell of each epoch while it runs.
         source: free text kept in the bundle: what it was trained on (table, version).
 
     Returns:

@@ -36,7 +36,7 @@ from prune_lib.experts.fitting import Fold, fit_experts
 from prune_lib.experts.gating import LIKELIHOOD, fit_gate
 from prune_lib.experts.mixture import Mixture, standardised_log_popularity
 from prune_lib.experts.models import Gate, make_expert
-from prune_lib.experts.progress import named
+from prune_lib.experts.progress import PROGRESS, Progress, named
 from prune_lib.experts.settings import EXPERTS, TrainSettings
 from prune_lib.processes import end_with_parent
 
@@ -71,7 +71,7 @@ class Work:
         folder: checkpoints and results; what is there already is not trained again.
         settings: see `TrainSettings`.
         reader: what reads the feed.
-        progress: show progress bars on stderr.
+        progress: tell of each epoch while it runs.
     """
 
     feed: Path
@@ -172,7 +172,7 @@ def run_job(work: Work, job: Job, *, rank: int) -> None:
     Args:
         work: what it shares with the others.
         job: the experts and the gate.
-        rank: number of the process, from 0: its GPU and the line of its progress bar.
+        rank: number of the process, from 0: its GPU and the line of its progress.
     """
     settings, fold, folder = work.settings, job.fold, work.folder
     done = folder / f"metrics-{fold}.json"
@@ -273,14 +273,21 @@ def _relay(lines: IO[str] | None) -> None:
     for line in lines or ():
         try:
             record = json.loads(line)
-            log.log(record["level"], "%s", record["message"])
+            progress = {"progress": Progress(**record["progress"])} if record.get("progress") else {}
+            log.log(record["level"], "%s", record["message"], extra=progress)
         except (ValueError, KeyError, TypeError):
             log.info("%s", line.rstrip())  # something a library printed
 
 
 class _JsonLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        sys.stdout.write(json.dumps({"level": record.levelno, "message": record.getMessage()}) + "\n")
+        progress = getattr(record, "progress", None)
+        line = {
+            "level": record.levelno,
+            "message": record.getMessage(),
+            "progress": asdict(progress) if progress else None,
+        }
+        sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
 
 
@@ -289,7 +296,7 @@ def main(arguments: list[str] | None = None) -> None:
     end_with_parent()
     described = json.loads(Path((arguments or sys.argv[1:])[0]).read_text())
     logging.getLogger("prune_lib").addHandler(_JsonLines())
-    logging.getLogger("prune_lib").setLevel(logging.INFO)
+    logging.getLogger("prune_lib").setLevel(PROGRESS)
     for job in described["jobs"]:
         job["kinds"] = tuple(job["kinds"])
         run_job(Work.of(described["work"]), Job(**job), rank=described["rank"])

@@ -14,6 +14,7 @@ import prune_lib
 from prune_lib.errors import UserError
 from prune_lib.experts.settings import EXPERTS
 from prune_lib.locations import companion, sql_name
+from prune_lib.lookup import Tables, Versions
 from prune_lib.report.facts import Facts, Neighbourhood, Sample
 from prune_lib.report.neighbours import example_session, look_around
 from prune_lib.report.page import MAP_LIMIT, MapPoints, render
@@ -62,6 +63,16 @@ class Report:
         """The text for people."""
         return self.text
 
+    def record(self) -> dict[str, Any]:
+        """What --json says."""
+        return {
+            "dry_run": self.path is None,
+            "report": None if self.path is None else str(self.path),
+            "run_id": self.run_id,
+            "map_points": self.points,
+            "warnings": list(self.warnings),
+        }
+
 
 def write_report(
     spark: SparkSession,
@@ -71,6 +82,7 @@ def write_report(
     workspace: str = "./workspace",
     session: str | int | None = None,
     map_points: int = 50_000,
+    versions: Versions | None = None,
 ) -> Report:
     """Write the report of a pruned table.
 
@@ -81,6 +93,8 @@ def write_report(
         workspace: where experts, MLflow's store and an evaluation are looked for.
         session: id of the session whose neighbourhood is drawn; by default a covered one.
         map_points: points of the map, at most; 0 for none.
+        versions: Delta versions of the tables, by kind (pruned, decisions, items, runs); the newest where
+            absent.
 
     Returns:
         Where it lies, and what it lacks.
@@ -95,10 +109,12 @@ def write_report(
         session=None if session is None else str(session),
         map_points=map_points,
     )
-    return report(settings, spark)
+    return report(settings, spark, versions)
 
 
-def report(settings: ReportSettings, spark: SparkSession | None = None) -> Report:
+def report(
+    settings: ReportSettings, spark: SparkSession | None = None, versions: Versions | None = None
+) -> Report:
     """`write_report` by settings.
 
     Cost: some ten aggregates over the decisions, two passes over the input for the clicks of a sample, and,
@@ -107,18 +123,19 @@ def report(settings: ReportSettings, spark: SparkSession | None = None) -> Repor
     place = settings.resolved_path.absolute()
     check_place(place)
     spark = spark or get_spark("report")
-    output = settings.resolved_output
+    tables = Tables(spark, settings.resolved_output, versions or {})
     if settings.dry_run:
-        found = gather(spark, output)
-        text = f"Dry run: the report of run {found.run['run_id']} of {output} would be written to {place}."
-        return Report(None, found.run["run_id"], 0, (), text)
+        found = gather(tables)
+        run_id = found.run["run_id"]
+        text = f"Dry run: the report of run {run_id} of {tables.output} would be written to {place}."
+        return Report(None, run_id, 0, (), text)
     stages = Stages()
     with stages.stage("tables"):
-        facts = gather(spark, output)
-    parts, points = _contents(spark, settings, facts, stages)
+        facts = gather(tables)
+    parts, points = _contents(tables, settings, facts, stages)
     text = render(
         f"What was kept of {facts.run['input']}",
-        f"Run {facts.run['run_id']}, {facts.run['started_at']:%d %B %Y, %H:%M}, written to {output}",
+        f"Run {facts.run['run_id']}, {facts.run['started_at']:%d %B %Y, %H:%M}, written to {tables.output}",
         parts,
         points,
         prune_lib.__version__,
@@ -129,21 +146,21 @@ def report(settings: ReportSettings, spark: SparkSession | None = None) -> Repor
 
 
 def _contents(
-    spark: SparkSession, settings: ReportSettings, facts: Facts, stages: Stages
+    tables: Tables, settings: ReportSettings, facts: Facts, stages: Stages
 ) -> tuple[list[Section], MapPoints | None]:
     """The sections in order, and the points of the map."""
     bundle = _bundle(facts, stages)
     with stages.stage("sessions"):
-        around = _neighbours(spark, settings, facts, stages)
-        shown = examples(spark, facts, _EACH)
-        sample = drawn(spark, facts, settings.map_points) if settings.map_points else None
+        around = _neighbours(tables, settings, facts, stages)
+        shown = examples(tables, facts, _EACH)
+        sample = drawn(tables, facts, settings.map_points) if settings.map_points else None
     points = None
     if sample is not None and bundle is not None:
         with stages.stage("map") as stage:
             points = _points(facts, sample, bundle, stages)
             stage.rows = len(points.x) if points else 0
     fairness = bundle.metrics.get("fold0", {}).get("fairness") if bundle else None
-    found = measured(spark, facts, settings.resolved_evaluation)
+    found = measured(tables.spark, facts, settings.resolved_evaluation)
     parts = [
         kept.what_was_kept(facts),
         kept.reasons(facts),
@@ -180,10 +197,10 @@ def _bundle(facts: Facts, stages: Stages) -> Bundle | None:
 
 
 def _neighbours(
-    spark: SparkSession, settings: ReportSettings, facts: Facts, stages: Stages
+    tables: Tables, settings: ReportSettings, facts: Facts, stages: Stages
 ) -> Neighbourhood | None:
-    wanted = settings.session or example_session(spark, facts)
-    found = None if wanted is None else look_around(spark, facts, wanted)
+    wanted = settings.session or example_session(tables)
+    found = None if wanted is None else look_around(tables, facts, wanted)
     if wanted is not None and found is None:
         stages.warn(
             f"no clicks, no map and no neighbours: {facts.run['input']} cannot be read any more as the run "

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from prune_lib.lookup import SamplesFacts, companion_table, opened_as, session_facts
+from prune_lib.lookup import SamplesFacts, Tables, opened_as, session_facts
 from prune_lib.report.facts import Entry, Facts, Neighbourhood
 from prune_lib.sessions.reading import to_sessions
 
@@ -20,17 +19,16 @@ _MOST = 12
 _FEW, _MANY = 4, 10
 
 
-def example_session(spark: SparkSession, facts: Facts) -> str | None:
+def example_session(tables: Tables) -> str | None:
     """A session worth a picture: a covered one that shares much with the session that stands for it.
 
     Args:
-        spark: the session.
-        facts: the run.
+        tables: the run's.
 
     Returns:
         Its id as text; None where none was pruned for another. Cost: one pass over the decisions.
     """
-    decisions = companion_table(spark, facts.output, "decisions")
+    decisions = tables.companion("decisions")
     row = (
         decisions.filter(F.col("covered_by").isNotNull() & F.col("interactions").between(_FEW, _MANY))
         .orderBy(
@@ -44,11 +42,11 @@ def example_session(spark: SparkSession, facts: Facts) -> str | None:
     return None if row is None else str(row["session_id"])
 
 
-def look_around(spark: SparkSession, facts: Facts, session: str) -> Neighbourhood | None:
+def look_around(tables: Tables, facts: Facts, session: str) -> Neighbourhood | None:
     """The neighbourhood of a session.
 
     Args:
-        spark: the session.
+        tables: the run's.
         facts: the run.
         session: its id as text.
 
@@ -58,15 +56,16 @@ def look_around(spark: SparkSession, facts: Facts, session: str) -> Neighbourhoo
     Raises:
         InputError: there is no such session.
     """
-    found = session_facts(spark, facts.output, session)
+    found = session_facts(tables.spark, tables.output, session, versions=tables.versions)
     if isinstance(found, SamplesFacts):  # the longest sample is the whole session
-        found = session_facts(spark, facts.output, session, int(found.decisions[-1]["length"]))
+        longest = int(found.decisions[-1]["length"])
+        found = session_facts(tables.spark, tables.output, session, longest, tables.versions)
         assert not isinstance(found, SamplesFacts)
     if found.clicks is None:
         return None
     distinct = list(dict.fromkeys(found.clicks))
     drawn = distinct[:_MOST]
-    items = companion_table(spark, facts.output, "items").filter(F.col("item").isin(drawn)).collect()
+    items = tables.companion("items").filter(F.col("item").isin(drawn)).collect()
     by_item = {row["item"]: row for row in items}
     return Neighbourhood(
         session=str(found.decision["session_id"]),
@@ -82,14 +81,14 @@ def look_around(spark: SparkSession, facts: Facts, session: str) -> Neighbourhoo
             for item in drawn
             if item in by_item
         ],
-        kept=_kept(spark, facts, found.decision, drawn),
+        kept=_kept(tables, facts, found.decision, drawn),
         left_out=len(distinct) - len(drawn),
     )
 
 
-def _kept(spark: SparkSession, facts: Facts, decision: Mapping[str, Any], drawn: list[Any]) -> list[Entry]:
+def _kept(tables: Tables, facts: Facts, decision: Mapping[str, Any], drawn: list[Any]) -> list[Entry]:
     """Kept sessions that hold the items: the one that stands for it, then by shared items and rank."""
-    table = opened_as(spark, facts.output, facts.settings, None)
+    table = opened_as(tables.spark, tables.output, facts.settings, tables.versions.get("pruned"))
     ranks = table.df.select(
         F.col(table.session_column).alias("session_id"), F.col("prune_rank").alias("rank")
     )

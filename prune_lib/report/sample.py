@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from prune_lib.experts.settings import EXPERTS
-from prune_lib.lookup import companion_table, from_input
+from prune_lib.lookup import Tables, from_input
 from prune_lib.report.facts import Facts, Sample
 from prune_lib.sessions.columns import InputTable, column_of
 from prune_lib.sessions.reading import to_sessions
@@ -23,18 +23,18 @@ __all__ = ["clicks_of", "drawn", "examples"]
 _SEED = "report"
 
 
-def drawn(spark: SparkSession, facts: Facts, most: int) -> Sample:
+def drawn(tables: Tables, facts: Facts, most: int) -> Sample:
     """Draw by hash of the id: the same sessions whatever the partitions.
 
     Cost: a pass over the decisions that keeps the smallest `most` hashes of each partition, and a pass over
     the input with a broadcast join. `most` rows come to the driver.
 
     Args:
-        spark: the session.
+        tables: the run's.
         facts: the run.
         most: rows, at most.
     """
-    decisions = companion_table(spark, facts.output, "decisions")
+    decisions = tables.companion("decisions")
     by_hash = F.xxhash64(F.lit(_SEED), F.col("session_id").cast("string"), *_length(decisions))
     columns = [
         "session_id",
@@ -49,14 +49,14 @@ def drawn(spark: SparkSession, facts: Facts, most: int) -> Sample:
     ]
     rows = decisions.select(*columns, by_hash.alias("hash")).orderBy("hash", "session_id").limit(most)
     found: pd.DataFrame = rows.drop("hash").toPandas()
-    return Sample(_with_clicks(spark, facts, decisions, found), decisions.count())
+    return Sample(_with_clicks(tables, facts, decisions, found), decisions.count())
 
 
-def examples(spark: SparkSession, facts: Facts, each: int) -> pd.DataFrame:
+def examples(tables: Tables, facts: Facts, each: int) -> pd.DataFrame:
     """A few sessions of every reason, with the sessions that stand for them.
 
     Args:
-        spark: the session.
+        tables: the run's.
         facts: the run.
         each: sessions by reason.
 
@@ -64,7 +64,7 @@ def examples(spark: SparkSession, facts: Facts, each: int) -> pd.DataFrame:
         Columns of Sample.rows without the gates, and covered_by, covered_by_length (of samples), cover_clicks
         (list of items). Cost: a window over the decisions by reason, a pass over the input.
     """
-    decisions = companion_table(spark, facts.output, "decisions")
+    decisions = tables.companion("decisions")
     by_hash = F.xxhash64(F.lit(_SEED), F.col("session_id").cast("string"), *_length(decisions))
     # What many sessions share is what a reason looks like at its plainest; a session of one click tells
     # nothing.
@@ -84,7 +84,7 @@ def examples(spark: SparkSession, facts: Facts, each: int) -> pd.DataFrame:
     chosen = decisions.select(*columns, F.row_number().over(first).alias("place"))
     found: pd.DataFrame = chosen.filter(F.col("place") <= each).orderBy("reason", "place").toPandas()
     covers = found[["covered_by"]].rename(columns={"covered_by": "session_id"}).dropna()
-    known = clicks_of(spark, facts, decisions, [*found["session_id"], *covers["session_id"]])
+    known = clicks_of(tables, facts, decisions, [*found["session_id"], *covers["session_id"]])
     out = _joined(found.drop(columns="place"), known)
     covering = [
         _cut(known, session, length)
@@ -95,19 +95,19 @@ def examples(spark: SparkSession, facts: Facts, each: int) -> pd.DataFrame:
 
 
 def clicks_of(
-    spark: SparkSession, facts: Facts, decisions: DataFrame, sessions: list[Any]
+    tables: Tables, facts: Facts, decisions: DataFrame, sessions: list[Any]
 ) -> Mapping[Any, list[Any]] | None:
     """Items of sessions in order of time; None where the input cannot be read any more.
 
     Args:
-        spark: the session.
+        tables: the run's.
         facts: the run.
         decisions: its decisions, whose type of ids is the input's.
         sessions: ids. They travel to every task.
     """
     kind = decisions.schema["session_id"].dataType.simpleString()
     distinct = sorted({x for x in sessions if not _absent(x)}, key=str)
-    wanted = spark.createDataFrame([(_plain(x),) for x in distinct], f"wanted {kind}")
+    wanted = tables.spark.createDataFrame([(_plain(x),) for x in distinct], f"wanted {kind}")
 
     def read(table: InputTable) -> dict[Any, list[Any]]:
         own = column_of(table.session_column) == F.col("wanted")
@@ -117,13 +117,11 @@ def clicks_of(
             for row in to_sessions(replace(table, df=rows)).select("session_id", "items").collect()
         }
 
-    return from_input(spark, facts.run, facts.settings, read)
+    return from_input(tables.spark, facts.run, facts.settings, read)
 
 
-def _with_clicks(
-    spark: SparkSession, facts: Facts, decisions: DataFrame, found: pd.DataFrame
-) -> pd.DataFrame:
-    return _joined(found, clicks_of(spark, facts, decisions, list(found["session_id"])))
+def _with_clicks(tables: Tables, facts: Facts, decisions: DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    return _joined(found, clicks_of(tables, facts, decisions, list(found["session_id"])))
 
 
 def _joined(found: pd.DataFrame, known: Mapping[Any, list[Any]] | None) -> pd.DataFrame:

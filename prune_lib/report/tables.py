@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from prune_lib.errors import InputError
 from prune_lib.experts.settings import EXPERTS
-from prune_lib.lookup import companion_table, run_row
+from prune_lib.lookup import Tables
 from prune_lib.report.facts import BANDS, MIXTURE, Facts
 
 __all__ = ["curve", "gather", "losses", "shares"]
@@ -24,34 +24,33 @@ _TWENTIETHS = 20
 _LONG = 20
 
 
-def gather(spark: SparkSession, output: str) -> Facts:
+def gather(tables: Tables) -> Facts:
     """Sum up the tables of the newest run of an output.
 
     Cost: six aggregates over the decisions, of which the largest result has a few hundred rows; the items
     table's counts on the driver.
 
     Args:
-        spark: the session.
-        output: the pruned table.
+        tables: those of the output.
 
     Raises:
         InputError: there are no such tables, or they are of two runs.
     """
-    decisions, items = (companion_table(spark, output, kind) for kind in ("decisions", "items"))
+    decisions, items = tables.companion("decisions"), tables.companion("items")
     runs = {frame.select("run_id").first() for frame in (decisions, items)}
     first = runs.pop()
     if runs or first is None:
         raise InputError(
-            f"The tables beside {output} are not of one run: another run is writing them, or one of them was "
-            "changed. Wait for its end, or prune again."
+            f"The tables beside {tables.output} are not of one run: another run is writing them, or one of "
+            "them was changed. Wait for its end, or prune again."
         )
-    run, settings = run_row(spark, output, first["run_id"])
+    run, settings = tables.run(first["run_id"])
     scored = run["experts_version"] is not None
     per_item = items.select(
         "band", "sessions_before", "sessions_after", "interactions_before", "interactions_after"
     ).toPandas()
     return Facts(
-        output=output,
+        output=tables.output,
         run=run,
         settings=settings,
         samples="length" in decisions.columns,

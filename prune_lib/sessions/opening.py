@@ -59,10 +59,10 @@ def open_input(
     return with_columns(df, columns or ColumnNames(), name_or_path, pinned, source.format)
 
 
-def load_table(spark: SparkSession, name_or_path: str) -> DataFrame:
-    """Open the newest version of a table, whatever its columns; errors as of `open_input`."""
+def load_table(spark: SparkSession, name_or_path: str, version: int | None = None) -> DataFrame:
+    """Open a table, whatever its columns, by default at its newest version; errors as of `open_input`."""
     with reading_errors(name_or_path):
-        return _source(spark, name_or_path).load(None, None)[0]
+        return _source(spark, name_or_path).load(version, None)[0]
 
 
 @dataclass(frozen=True)

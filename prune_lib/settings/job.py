@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from prune_lib.experts.settings import TrainSettings
 from prune_lib.settings.groups import (
@@ -17,8 +17,12 @@ from prune_lib.settings.groups import (
     SamplingSettings,
     SuspectsSettings,
 )
+from prune_lib.settings.rules import loudness_rules
 
-__all__ = ["JobSettings", "JobText", "PipelineSettings"]
+__all__ = ["SAYING", "JobSettings", "JobText", "PipelineSettings"]
+
+#: Settings of what a job says and where it says it: no result hangs on them.
+SAYING = ("verbose", "quiet", "as_json")
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ class JobSettings(BaseModel):
     """
 
     job: ClassVar[JobText]
-    model_config = STRICT
+    # The setting `json` has another name in Python, where every model has a method `json`.
+    model_config = ConfigDict(**STRICT, populate_by_name=True)
 
     config: str | None = Field(default=None, min_length=1, description="YAML file of settings.")
     workspace: str = Field(
@@ -73,6 +78,16 @@ class JobSettings(BaseModel):
         description="Check settings, tables, columns and experts, print the plan, compute nothing.",
     )
     verbose: bool = Field(default=False, description="More log lines; full traces of failures on stderr.")
+    quiet: bool = Field(
+        default=False,
+        description="Warnings and errors only, on stderr; nothing on stdout but what --json asks for.",
+    )
+    as_json: bool = Field(
+        default=False,
+        alias="json",
+        description="The result as one JSON object on stdout, in the place of the summary for people; of a "
+        "failure its kind, its message and the exit code.",
+    )
 
     @classmethod
     def problems(cls, values: Mapping[str, Any], origin: Callable[[str], str]) -> list[str]:
@@ -84,9 +99,19 @@ class JobSettings(BaseModel):
         """
         return []
 
+    @classmethod
+    def mistakes(cls, values: Mapping[str, Any], origin: Callable[[str], str]) -> list[str]:
+        """What is wrong between settings: those of every job, then the job's own.
+
+        Args:
+            values: by field, defaults filled in.
+            origin: how a message names a field: where its value came from.
+        """
+        return loudness_rules(values, origin) + cls.problems(values, origin)
+
     @model_validator(mode="after")
     def _agree(self) -> JobSettings:
-        problems = self.problems(self.model_dump(), lambda key: f"`{key}`")
+        problems = self.mistakes(self.model_dump(by_alias=True), lambda key: f"`{key}`")
         if problems:
             raise ValueError(" ".join(problems))
         return self

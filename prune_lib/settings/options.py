@@ -94,9 +94,10 @@ class Given:
 
 def options_of(model: type[JobSettings]) -> list[Option]:
     """The leaves of a job's settings: its own, then those of every job, then the groups."""
+    shared = {_name(field, info) for field, info in JobSettings.model_fields.items()}
 
     def place(option: Option) -> int:
-        return 2 if len(option.path) > 1 else int(option.path[0] in JobSettings.model_fields)
+        return 2 if len(option.path) > 1 else int(option.path[0] in shared)
 
     return sorted(_leaves(model, (), model.job.env_prefix), key=place)
 
@@ -108,8 +109,13 @@ def _leaves(model: type[BaseModel], path: tuple[str, ...], env_prefix: str) -> l
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             out += _leaves(kind, (*path, name), env_prefix)
         else:
-            out.append(Option((*path, name), info, env_prefix))
+            out.append(Option((*path, _name(name, info)), info, env_prefix))
     return out
+
+
+def _name(field: str, info: FieldInfo) -> str:
+    """How the user calls a field."""
+    return info.alias or field
 
 
 def plain_type(info: FieldInfo) -> Any:

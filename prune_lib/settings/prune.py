@@ -28,13 +28,23 @@ from prune_lib.settings.fields import (
     Timestamp,
     Version,
 )
-from prune_lib.settings.job import JobText, PipelineSettings
+from prune_lib.settings.job import SAYING, JobText, PipelineSettings
 from prune_lib.settings.rules import prune_rules
 
 __all__ = ["PruneSettings", "load_settings", "settings_hash"]
 
 # Do not decide what comes out: where things lie, how the job is run.
-_RUNNING = ("output", "workspace", "config", "device", "checkpoints", "reuse_scores", "dry_run", "verbose")
+_RUNNING = (
+    "output",
+    "workspace",
+    "config",
+    "device",
+    "checkpoints",
+    "reuse_scores",
+    "report",
+    "dry_run",
+    *SAYING,
+)
 _NOT_HASHED: Any = {**dict.fromkeys(_RUNNING, True), "training": {"device"}}
 
 
@@ -109,6 +119,11 @@ class PruneSettings(PipelineSettings):
     )
     version: Version = None
     timestamp: Timestamp = None
+
+    report: bool = Field(
+        default=False,
+        description="Write the report at the end: one HTML page, where `jobs/report.py` puts it by default.",
+    )
 
     session_column: SessionColumn = None
     item_column: ItemColumn = None
@@ -189,7 +204,7 @@ def settings_hash(settings: PruneSettings) -> str:
     """SHA-256 of the canonical JSON of the settings that decide the result.
 
     Where things lie and how the job is run (output, workspace, config, device, checkpoints, reuse_scores,
-    dry_run, verbose) is left out. 64 hexadecimal digits.
+    dry_run, verbose, quiet, json) is left out. 64 hexadecimal digits.
     """
     decide = settings.model_dump(mode="json", exclude=_NOT_HASHED)
     text = json.dumps(decide, sort_keys=True, separators=(",", ":"))

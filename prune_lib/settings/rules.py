@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, get_args
 
+from pydantic import TypeAdapter, ValidationError
+
 from prune_lib.locations import (
     COMPANIONS,
     Companion,
@@ -20,9 +22,44 @@ from prune_lib.locations import (
 )
 from prune_lib.settings.fields import Method
 
-__all__ = ["evaluate_rules", "explain_rules", "prune_rules", "report_rules", "train_rules"]
+__all__ = [
+    "evaluate_rules",
+    "explain_rules",
+    "is_true",
+    "loudness_rules",
+    "prune_rules",
+    "report_rules",
+    "train_rules",
+]
 
 _Origin = Callable[[str], str]
+
+
+def loudness_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
+    """What is wrong with how much a job, whichever, is to say.
+
+    Args:
+        values: by field, defaults filled in.
+        origin: how a message names a field: where its value came from.
+    """
+    if not (is_true(values["verbose"]) and is_true(values["quiet"])):
+        return []
+    return [
+        f"{origin('verbose')} and {origin('quiet')} exclude each other: one asks for more log lines, the "
+        "other for none. Leave one of them out."
+    ]
+
+
+def is_true(value: object) -> bool:
+    """Whether a switch is on, from its text or its value; no switch's value is not.
+
+    >>> is_true("yes"), is_true("false"), is_true(True), is_true("maybe")
+    (True, False, True, False)
+    """
+    try:
+        return TypeAdapter(bool).validate_python(value)
+    except ValidationError:  # the field's own message says so
+        return False
 
 
 def prune_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:

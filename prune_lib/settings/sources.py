@@ -1,4 +1,4 @@
-"""Where settings come from: flags, environment and YAML merged, each value with its origin.
+"""Where settings come from: flags, environment and YAML merged, or keywords; each value with its origin.
 
 Every value arrives as text, whatever its source, and is parsed by the model once. What is wrong is
 collected, not raised one by one, so that a user mends a command in one go.
@@ -10,7 +10,7 @@ import difflib
 import os
 import sys
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
@@ -22,6 +22,7 @@ from prune_lib.settings.fields import Advice
 from prune_lib.settings.file import from_file
 from prune_lib.settings.flags import from_flags
 from prune_lib.settings.job import JobSettings
+from prune_lib.settings.keywords import from_keywords
 from prune_lib.settings.options import (
     Given,
     Option,
@@ -33,8 +34,9 @@ from prune_lib.settings.options import (
     plain_type,
     written,
 )
+from prune_lib.settings.rules import is_true
 
-__all__ = ["load", "read_sources"]
+__all__ = ["asks_for_json", "load", "of_call", "read_sources"]
 
 Settings = TypeVar("Settings", bound=JobSettings)
 
@@ -56,6 +58,25 @@ def load(
         SystemExit: --help was printed.
     """
     return model.model_validate(read_sources(model, argv, environ))
+
+
+def asks_for_json(
+    model: type[JobSettings],
+    argv: Sequence[str] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> bool:
+    """Whether flags or environment ask for --json; known also where the settings are wrong otherwise.
+
+    Args:
+        model: the job's settings model.
+        argv: arguments without the program's name; None for this process's own.
+        environ: environment; None for this process's own.
+    """
+    flags = [text for text in (sys.argv[1:] if argv is None else argv) if text in ("--json", "--no-json")]
+    if flags:
+        return flags[-1] == "--json"
+    variables = os.environ if environ is None else environ
+    return is_true(variables.get(f"{model.job.env_prefix}JSON", ""))
 
 
 def read_sources(
@@ -85,12 +106,40 @@ def read_sources(
     env = _from_env(model.job.env_prefix, options, variables, mistakes, suggested)
     config = flags.get("config") or env.get("config")
     file = from_file(model.job, options, config, mistakes, suggested) if config else {}
-    given = {**file, **env, **flags}
+    return _checked(model, options, {**file, **env, **flags}, suggested, mistakes, _missing)
+
+
+def of_call(model: type[Settings], keywords: Mapping[str, Any]) -> Settings:
+    """Settings of a call in a program: its keywords over defaults; neither environment nor file is asked.
+
+    Args:
+        model: the job's settings model.
+        keywords: values by name, groups as mappings.
+
+    Raises:
+        SettingsError: every mistake at once, each with its value and the fix.
+    """
+    options = options_of(model)
+    mistakes: list[str] = []
+    suggested: set[str] = set()
+    given = from_keywords(options, keywords, mistakes, suggested)
+    return model.model_validate(_checked(model, options, given, suggested, mistakes, _missing_keyword))
+
+
+def _checked(
+    model: type[JobSettings],
+    options: Sequence[Option],
+    given: Mapping[str, Given],
+    suggested: set[str],
+    mistakes: list[str],
+    missing: Callable[[Option], str],
+) -> dict[str, Any]:
+    """What was given as nested values that the model accepts; raises all mistakes, those made before too."""
     values = _nested(given)
-    _validate(model, options, values, given, suggested, mistakes)
+    _validate(model, options, values, given, suggested, mistakes, missing)
     defaults = {o.key: o.info.default for o in options if not o.info.is_required()}
     flat = {**defaults, **{key: g.value for key, g in given.items()}}
-    mistakes += model.problems(
+    mistakes += model.mistakes(
         flat, lambda key: given[key].origin if key in given else f"the default of {key}"
     )
     if mistakes:
@@ -148,6 +197,7 @@ def _validate(
     given: Mapping[str, Given],
     suggested: set[str],
     mistakes: list[str],
+    missing: Callable[[Option], str],
 ) -> None:
     by_path = {o.path: o for o in options}
     try:
@@ -167,17 +217,25 @@ def _validate(
                 if kind != "missing":
                     mistakes.append(_bad_value(option, given[option.key], kind))
                 elif option.key not in suggested:  # else it was misspelt, and that is said already
-                    mistakes.append(_missing(option))
+                    mistakes.append(missing(option))
             # What is left is a rule between fields: the model's `problems` have words for it.
 
 
-def _missing(option: Option) -> str:
+def _missing_keyword(option: Option) -> str:
+    such = option.info.examples[0] if option.info.examples else "..."
+    return f"`{option.key}` is missing: {_meaning(option)}. Give it, such as {option.key}={such}."
+
+
+def _meaning(option: Option) -> str:
     text = option.info.description or ""
-    text = text[:1].lower() + text[1:].rstrip(".")
+    return text[:1].lower() + text[1:].rstrip(".")
+
+
+def _missing(option: Option) -> str:
     such = f" such as {option.info.examples[0]}" if option.info.examples else ""
     return (
-        f"{option.flag} is missing: {text}. Give {option.flag} with a value{such}, or set {option.env}, or "
-        f"the key `{option.key}` in the file of --config."
+        f"{option.flag} is missing: {_meaning(option)}. Give {option.flag} with a value{such}, or "
+        f"set {option.env}, or the key `{option.key}` in the file of --config."
     )
 
 

@@ -49,8 +49,8 @@ def raises(error: BaseException):
 def test_a_terminal_without_arrows_gets_the_rest(tmp_path, monkeypatch) -> None:
     terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", terminal)
-    assert run(lambda settings: "a → b", tmp_path) == 0
-    assert terminal.buffer.getvalue() == b"a ? b\n"
+    assert run(lambda settings: "a → b █▏ ü", tmp_path) == 0
+    assert terminal.buffer.getvalue() == b"a -> b #| ?\n"
 
 
 def test_the_summary_goes_to_stdout_and_the_log_to_stderr(tmp_path, capsys) -> None:

@@ -12,9 +12,10 @@ from pydantic import ValidationError
 
 from prune_lib.errors import SettingsError
 from prune_lib.locations import companion, is_location, is_within, normalised, table_in_workspace
-from prune_lib.settings import PruneSettings, load_settings, settings_hash
+from prune_lib.settings import PruneSettings, SamplingSettings, load_settings, settings_hash
 from prune_lib.settings.document import default_yaml
 from prune_lib.settings.options import options_of
+from prune_lib.settings.sources import of_call
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -70,6 +71,7 @@ def file(tmp_path: Path):
             ["--floor-by asks for a floor, and --method is 'random'"],
         ),
         (["--ratio", "0.1", "--method", "ccs", "--floor", "1"], ["--floor asks for a floor"]),
+        (["--ratio", "0.1", "--verbose", "--quiet"], ["--verbose and --quiet exclude each other"]),
         (["--ratio", "0.1", "--timestamp", "yesterday"], ["--timestamp must be a time such as"]),
         (["--ratio", "0.1", "--output", "a.b.c.d"], ["--output 'a.b.c.d' has 4 parts"]),
         (["--ratio", "0.1", "--workspace", "a.b.c"], ["--workspace 'a.b.c' has 3 parts"]),
@@ -134,6 +136,45 @@ def test_all_mistakes_are_reported_together(file) -> None:
     for part in ("--ratio must", "--methd is not", "PRUNE_BUDGET", "`sampling.kapa`", "`seed`"):
         assert part in text
     assert "exclude each other" in text
+
+
+def test_json_is_a_setting_of_every_source(file) -> None:
+    assert load_settings(["--ratio", "0.1", "--json"], {}).as_json
+    assert load_settings(["--ratio", "0.1"], {"PRUNE_JSON": "1"}).as_json
+    path = file("ratio: 0.1\njson: true\nverbose: false\nquiet: true\n")
+    settings = load_settings(["--config", path], {})
+    assert settings.as_json and settings.quiet
+    assert not load_settings(["--config", path, "--no-json"], {}).as_json
+
+
+@pytest.mark.parametrize(
+    ("keywords", "said"),
+    [
+        ({}, "`ratio` is missing: share of the data to keep, in (0, 1]. Give it, such as ratio=0.1."),
+        ({"ratio": 10}, "`ratio` must be in (0, 1]; got 10. For 10% of the data write 0.1."),
+        ({"ratio": True}, "`ratio` must be a number in (0, 1]; got 'true'."),
+        ({"ratio": [0.1]}, "`ratio` must be one value, a number in (0, 1]; got [0.1]."),
+        ({"ratio": 0.1, "methd": "graph"}, "`methd` is not a setting. Did you mean method?"),
+        ({"ratio": 0.1, "kappa": 1}, "Did you mean sampling.kappa? Write sampling={'kappa': ...}."),
+        ({"ratio": 0.1, "sampling": 3}, "`sampling` is a group: give a dictionary with some of half_life"),
+        ({"ratio": 0.1, "sampling": {"kappa": "x"}}, "`sampling.kappa` must be a number"),
+        ({"ratio": 0.1, "floor_by": ["a"]}, "`floor_by`: 'a' is not text such as category:5."),
+        ({"ratio": 0.1, "floor": 1, "method": "ccs"}, "`floor` asks for a floor, and `method` is 'ccs'"),
+        ({"ratio": 0.1, "verbose": True, "quiet": True}, "`verbose` and `quiet` exclude each other"),
+    ],
+)
+def test_a_wrong_keyword_of_a_call(keywords: dict[str, object], said: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        of_call(PruneSettings, keywords)
+    assert said in str(caught.value) and "--" not in str(caught.value) and "mistakes" not in str(caught.value)
+
+
+def test_keywords_are_settings_and_nothing_else_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRUNE_SEED", "7")
+    given = {"ratio": 0.1, "sampling": SamplingSettings(kappa=1), "floor_by": ("a:2", "b:3"), "output": None}
+    settings = of_call(PruneSettings, {**given, "training": {"epochs": 1}, "json": True})
+    assert (settings.seed, settings.sampling.kappa, settings.floor_by) == (0, 1.0, ("a:2", "b:3"))
+    assert settings.training.epochs == 1 and settings.output is None and settings.as_json
 
 
 def test_flags_win_over_environment_over_file_over_defaults(file) -> None:
@@ -254,6 +295,10 @@ def test_the_hash_follows_what_decides_the_result() -> None:
     base = PruneSettings(ratio=0.1)
     same = PruneSettings(ratio=0.1, workspace="/w", dry_run=True, device="cpu", config="c.yaml")
     assert settings_hash(base) == settings_hash(same)
+    loud = [PruneSettings.model_validate({"ratio": 0.1, key: True}) for key in ("quiet", "verbose", "json")]
+    assert {settings_hash(s) for s in loud} == {settings_hash(base)}
+    # Of a version before these settings: runs that were written then are known again.
+    assert settings_hash(base) == "6e66219255348f6672d7f404193256ad640db016e33bee80d69cddfd4f816656"
     others = (
         PruneSettings(ratio=0.2),
         PruneSettings(ratio=0.1, seed=1),

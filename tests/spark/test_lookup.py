@@ -27,11 +27,11 @@ def workspace(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
     events = spark.createDataFrame(clicks, "session_id bigint, item bigint, time bigint")
     events.write.format("delta").save(str(folder / "events"))
     values: dict[str, Any] = {"ratio": 0.3, "workspace": str(folder), "training": {"epochs": 1}}
-    prune(PruneSettings(**values, input=str(folder / "events"), output=str(folder / "kept")), spark)
+    prune(PruneSettings(**values, input=str(folder / "events"), output=str(folder / "kept")), spark=spark)
     texts = [(f"s{k}" if k else HOSTILE, [HOSTILE, *map(str, s)]) for k, s in enumerate(sessions)]
     table = spark.createDataFrame(texts, "session_id string, items array<string>")
     table.write.format("delta").save(str(folder / "sessions"))
-    prune(PruneSettings(**values, method="random", floor=0, output=str(folder / "drawn")), spark)
+    prune(PruneSettings(**values, method="random", floor=0, output=str(folder / "drawn")), spark=spark)
     return folder
 
 

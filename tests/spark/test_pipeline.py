@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from prune_lib import PruneSettings, UserError, prune
+from prune_lib import PruneSettings, UserError
+from prune_lib.pipeline import run_prune
 from prune_lib.tables import table_version
 from tests.spark.sessions import random_sessions
 
@@ -57,7 +58,7 @@ def test_the_same_tables_with_1_and_8_partitions(spark: SparkSession, workspace:
         spark.conf.set("spark.sql.shuffle.partitions", str(partitions))
         output = workspace / f"out{partitions}"
         try:
-            prune(settings(workspace, output=str(output)), spark)
+            run_prune(settings(workspace, output=str(output)), spark)
         finally:
             spark.conf.set("spark.sql.shuffle.partitions", "4")
         results.append(
@@ -73,8 +74,8 @@ def test_the_same_tables_with_1_and_8_partitions(spark: SparkSession, workspace:
 
 
 def test_a_smaller_ratio_is_a_prefix_by_rank(spark: SparkSession, workspace: Path) -> None:
-    prune(settings(workspace, ratio=0.4, output=str(workspace / "large")), spark)
-    prune(settings(workspace, ratio=0.15, output=str(workspace / "small")), spark)
+    run_prune(settings(workspace, ratio=0.4, output=str(workspace / "large")), spark)
+    run_prune(settings(workspace, ratio=0.15, output=str(workspace / "small")), spark)
     large = content(spark, workspace / "large", "prune_rank")
     small = content(spark, workspace / "small", "prune_rank")
     assert 0 < len(small) < len(large)
@@ -83,7 +84,7 @@ def test_a_smaller_ratio_is_a_prefix_by_rank(spark: SparkSession, workspace: Pat
 
 def test_every_shop_keeps_its_floor(spark: SparkSession, workspace: Path) -> None:
     output = workspace / "floors"
-    summary = prune(settings(workspace, floor_by=("shop:8", "band:10"), output=str(output)), spark)
+    summary = run_prune(settings(workspace, floor_by=("shop:8", "band:10"), output=str(output)), spark)
     kept = content(spark, output, "prune_rank")
     assert kept["shop"].value_counts()["south"] >= 8, "of its ten"
     free = content(spark, workspace / "out8", "prune_rank")
@@ -99,16 +100,16 @@ def test_floors_that_cannot_fit_are_refused_before_anything_is_scored(
         r"--floor-by shop:200 does not fit the budget of \d+ interactions: its 2 values ask for 210 sessions"
     )
     with pytest.raises(UserError, match=said):
-        prune(settings(workspace, floor_by=("shop:200",), output=str(workspace / "none")), spark)
+        run_prune(settings(workspace, floor_by=("shop:200",), output=str(workspace / "none")), spark)
     with pytest.raises(UserError, match=r"no column shp. Did you mean shop\?.*band"):
-        prune(settings(workspace, floor_by=("shp:2",), dry_run=True), spark)
+        run_prune(settings(workspace, floor_by=("shp:2",), dry_run=True), spark)
     assert not (workspace / "none").exists()
 
 
 @pytest.mark.parametrize("method", ["random", "recent", "dual", "d2"])
 def test_baselines_go_through_the_same_tables(spark: SparkSession, workspace: Path, method: str) -> None:
     output = workspace / f"by_{method}"
-    summary = prune(settings(workspace, method=method, output=str(output)), spark)
+    summary = run_prune(settings(workspace, method=method, output=str(output)), spark)
     kept = content(spark, output, "prune_rank")
     assert set(kept["prune_reason"]) == {"METHOD"}
     assert kept["prune_weight"].sum() == pytest.approx(250)
@@ -126,7 +127,7 @@ def test_events_come_out_as_events(spark: SparkSession, tmp_path: Path) -> None:
     ]
     events = spark.createDataFrame(rows, "visit_id int, item_id string, ts timestamp, kind string")
     events.write.parquet(str(tmp_path / "events"))
-    prune(
+    run_prune(
         PruneSettings(
             ratio=0.5,
             input=str(tmp_path / "events"),
@@ -164,7 +165,7 @@ def test_inputs_that_cannot_be_pruned(
     frame = spark.createDataFrame(rows, "session_id string, items array<bigint>")
     frame.write.format("delta").save(str(tmp_path / "sessions"))
     with pytest.raises(UserError, match=f"(?i){said}") as caught:
-        prune(PruneSettings(ratio=0.5, workspace=str(tmp_path), method="random"), spark)
+        run_prune(PruneSettings(ratio=0.5, workspace=str(tmp_path), method="random"), spark)
     assert caught.value.exit_code == 2
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["sessions"]
 
@@ -206,10 +207,10 @@ def test_mistakes_leave_the_tables_as_they_were(
 ) -> None:
     output = workspace / "kept_as_it_was"
     if table_version(spark, str(output)) is None:
-        prune(settings(workspace, method="random", output=str(output)), spark)
+        run_prune(settings(workspace, method="random", output=str(output)), spark)
     before = [table_version(spark, f"{output}{s}") for s in ("", "_decisions", "_items", "_runs")]
     with pytest.raises(UserError, match=said) as caught:
-        prune(settings(workspace, output=str(output), **change(workspace)), spark)
+        run_prune(settings(workspace, output=str(output), **change(workspace)), spark)
     assert caught.value.exit_code == 2 and "\n\n" not in str(caught.value)
     after = [table_version(spark, f"{output}{s}") for s in ("", "_decisions", "_items", "_runs")]
     assert after == before
@@ -218,12 +219,12 @@ def test_mistakes_leave_the_tables_as_they_were(
 def test_experts_of_another_vocabulary_are_refused(
     spark: SparkSession, workspace: Path, tmp_path: Path
 ) -> None:
-    prune(settings(workspace, output=str(workspace / "any")), spark)
+    run_prune(settings(workspace, output=str(workspace / "any")), spark)
     bundle = next((workspace / "experts").iterdir())
     other = [[i + 1000 for i in items] for items in random_sessions(23, n=60, items=30)]
     table_of(spark, other).write.format("delta").save(str(tmp_path / "sessions"))
     with pytest.raises(UserError, match="vocabulary"):
-        prune(settings(tmp_path, experts=str(bundle)), spark)
+        run_prune(settings(tmp_path, experts=str(bundle)), spark)
     assert not (tmp_path / "pruned").exists()
 
 
@@ -236,19 +237,19 @@ def test_settings_of_the_scoring_reach_it(
     def scoring(*args: Any, **given: Any) -> None:
         raise Seen(given)
 
-    prune(settings(workspace, output=str(workspace / "any")), spark)
+    run_prune(settings(workspace, output=str(workspace / "any")), spark)
     monkeypatch.setattr("prune_lib.difficulty.score_sessions", scoring)
     given = {"batch_size": 333, "device": "cpu", "score": "margin"}
     for reuse, kept_in in ((True, str(workspace)), (False, None)):
         with pytest.raises(Seen) as caught:
-            prune(settings(workspace, output=str(workspace / "any"), reuse_scores=reuse, **given), spark)
+            run_prune(settings(workspace, output=str(workspace / "any"), reuse_scores=reuse, **given), spark)
         assert caught.value.args[0] == {**given, "by_sample": False, "workspace": kept_in}
 
 
 def test_a_dry_run_says_the_plan_and_writes_nothing(spark: SparkSession, tmp_path: Path) -> None:
     table_of(spark, random_sessions(24, n=40, items=20)).write.parquet(str(tmp_path / "sessions"))
     before = sorted(p.name for p in tmp_path.iterdir())
-    plan = str(prune(settings(tmp_path, dry_run=True), spark))
+    plan = str(run_prune(settings(tmp_path, dry_run=True), spark))
     assert "session_id" in plan and "items" in plan and "day" in plan
     assert "trained first" in plan
     assert sorted(p.name for p in tmp_path.iterdir()) == before
@@ -257,7 +258,7 @@ def test_a_dry_run_says_the_plan_and_writes_nothing(spark: SparkSession, tmp_pat
 def test_a_dry_run_on_a_fresh_install_says_that_the_demo_would_be_made(
     spark: SparkSession, tmp_path: Path
 ) -> None:
-    plan = str(prune(settings(tmp_path, order_column=None, dry_run=True), spark))
+    plan = str(run_prune(settings(tmp_path, order_column=None, dry_run=True), spark))
     assert "the demo data set of 20,000 sessions would be made there" in plan
     assert not list(tmp_path.iterdir())
 
@@ -268,7 +269,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_demo_is_made(
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("not a table")
     with pytest.raises(UserError, match="not empty and no Delta table"):
-        prune(settings(tmp_path, order_column=None, output=str(tmp_path / "mine")), spark)
+        run_prune(settings(tmp_path, order_column=None, output=str(tmp_path / "mine")), spark)
     assert [p.name for p in tmp_path.iterdir()] == ["mine"]
 
 
@@ -276,7 +277,7 @@ def test_an_interrupted_demo_is_made_again(spark: SparkSession, tmp_path: Path) 
     half = tmp_path / "sessions"
     table_of(spark, [[1, 2], [2, 3]]).write.parquet(str(half))
     (half / "_delta_log").mkdir()
-    summary = prune(settings(tmp_path, order_column=None, method="random", demo={"sessions": 300}), spark)
+    summary = run_prune(settings(tmp_path, order_column=None, method="random", demo={"sessions": 300}), spark)
     assert summary.run["sessions_before"] == 300
 
 
@@ -286,7 +287,7 @@ def test_a_session_beyond_the_budget_does_not_end_it(
 ) -> None:
     sessions = [[k, k + 1, k] for k in range(40)] + [[1, 2] * 2500]
     table_of(spark, sessions).write.parquet(str(tmp_path / "sessions"))
-    summary = prune(settings(tmp_path, ratio=0.02, method=method), spark)
+    summary = run_prune(settings(tmp_path, ratio=0.02, method=method), spark)
     assert summary.run["interactions_after"] >= 99, "the budget is 102 clicks"
     assert summary.run["warnings"] == []
 
@@ -294,10 +295,10 @@ def test_a_session_beyond_the_budget_does_not_end_it(
 def test_a_pruned_table_is_refused_before_any_work(
     spark: SparkSession, workspace: Path, tmp_path: Path
 ) -> None:
-    prune(settings(workspace, output=str(workspace / "any")), spark)
+    run_prune(settings(workspace, output=str(workspace / "any")), spark)
     again = settings(tmp_path, input=str(workspace / "any"), order_column=None, dry_run=True)
     with pytest.raises(UserError, match="prune_rank.* already"):
-        prune(again, spark)
+        run_prune(again, spark)
 
 
 def test_what_delta_cannot_hold_is_refused_before_any_work(spark: SparkSession, tmp_path: Path) -> None:
@@ -305,4 +306,4 @@ def test_what_delta_cannot_hold_is_refused_before_any_work(spark: SparkSession, 
     inside = "named_struct('interval', 1) AS span"  # a name is no type
     table.selectExpr("*", "INTERVAL '3' DAY AS gap", inside).write.parquet(str(tmp_path / "sessions"))
     with pytest.raises(UserError, match="gap is of a type that Delta tables cannot hold"):
-        prune(settings(tmp_path, dry_run=True), spark)
+        run_prune(settings(tmp_path, dry_run=True), spark)

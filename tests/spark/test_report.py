@@ -12,7 +12,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from prune_lib import PruneSettings, UserError
-from prune_lib.pipeline import prune
+from prune_lib.lookup import Tables
+from prune_lib.pipeline import run_prune
 from prune_lib.report.facts import BANDS, Facts
 from prune_lib.report.job import report, write_report
 from prune_lib.report.neighbours import example_session, look_around
@@ -35,18 +36,23 @@ def workspace(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
     events = spark.createDataFrame(clicks, "session_id bigint, item bigint, time bigint")
     events.write.format("delta").save(str(folder / "events"))
     values: dict[str, Any] = {"ratio": 0.3, "workspace": str(folder), "training": {"epochs": 1}}
-    prune(PruneSettings(**values, input=str(folder / "events"), output=str(folder / "kept")), spark)
+    run_prune(PruneSettings(**values, input=str(folder / "events"), output=str(folder / "kept")), spark)
     texts = [(f"s{k}" if k else HOSTILE, [HOSTILE, *map(str, s)]) for k, s in enumerate(sessions[:60])]
     table = spark.createDataFrame(texts, "session_id string, items array<string>")
     table.write.format("delta").save(str(folder / "sessions"))
     samples = PruneSettings(**values, method="random", unit="prefix", output=str(folder / "drawn"))
-    prune(samples, spark)
+    run_prune(samples, spark)
     return folder
 
 
 @pytest.fixture(scope="module")
-def facts(spark: SparkSession, workspace: Path) -> Facts:
-    return gather(spark, str(workspace / "kept"))
+def tables(spark: SparkSession, workspace: Path) -> Tables:
+    return Tables(spark, str(workspace / "kept"), {})
+
+
+@pytest.fixture(scope="module")
+def facts(tables: Tables) -> Facts:
+    return gather(tables)
 
 
 @pytest.fixture(scope="module")
@@ -104,10 +110,10 @@ def test_reasons_losses_and_shares_are_those_of_the_decisions(facts: Facts, deci
 
 
 def test_the_sample_is_drawn_by_hash_and_has_its_clicks(
-    spark: SparkSession, workspace: Path, facts: Facts
+    spark: SparkSession, workspace: Path, tables: Tables, facts: Facts
 ) -> None:
     clicks = clicks_of(spark, workspace)
-    few, all_of_them = drawn(spark, facts, 50), drawn(spark, facts, 10_000)
+    few, all_of_them = drawn(tables, facts, 50), drawn(tables, facts, 10_000)
     assert (len(few.rows), few.of, few.whole) == (50, SESSIONS, False)
     assert all_of_them.whole and list(few.rows["session_id"]) == list(all_of_them.rows["session_id"][:50])
     assert all(clicks[s] == c for s, c in zip(few.rows["session_id"], few.rows["clicks"], strict=True))
@@ -115,9 +121,11 @@ def test_the_sample_is_drawn_by_hash_and_has_its_clicks(
     assert abs(share - all_of_them.rows["kept"].mean()) < 0.25, "no side is preferred"
 
 
-def test_examples_show_who_stands_for_them(spark: SparkSession, workspace: Path, facts: Facts) -> None:
+def test_examples_show_who_stands_for_them(
+    spark: SparkSession, workspace: Path, tables: Tables, facts: Facts
+) -> None:
     clicks = clicks_of(spark, workspace)
-    rows = examples(spark, facts, 3)
+    rows = examples(tables, facts, 3)
     assert rows.groupby("reason").size().max() == 3
     assert set(rows["reason"]) == set(facts.reasons["reason"])
     twins = rows[rows["reason"] == "DUPLICATE"]
@@ -127,12 +135,12 @@ def test_examples_show_who_stands_for_them(spark: SparkSession, workspace: Path,
 
 
 def test_neighbours_hold_the_items_and_the_cover_comes_first(
-    spark: SparkSession, workspace: Path, facts: Facts, decisions: pd.DataFrame
+    spark: SparkSession, workspace: Path, tables: Tables, facts: Facts, decisions: pd.DataFrame
 ) -> None:
     clicks = clicks_of(spark, workspace)
-    name = example_session(spark, facts)
+    name = example_session(tables)
     assert name is not None
-    found = look_around(spark, facts, name)
+    found = look_around(tables, facts, name)
     assert found is not None and found.clicks == [str(i) for i in clicks[int(name)]]
     own = decisions[decisions["session_id"] == int(name)].iloc[0]
     assert found.kept[0].is_cover and found.kept[0].id == str(int(own["covered_by"]))
@@ -165,7 +173,7 @@ def test_the_page_is_logged_with_its_run(spark: SparkSession, workspace: Path) -
     write_report(spark, str(workspace / "kept"), workspace=str(workspace), map_points=0)
     client = MlflowClient(tracking_uri=f"sqlite:///{workspace / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("prune")
-    run_id = gather(spark, str(workspace / "kept")).run["run_id"]
+    run_id = gather(Tables(spark, str(workspace / "kept"), {})).run["run_id"]
     runs = client.search_runs([experiment.experiment_id], f"attributes.run_name = '{run_id}'")
     assert len(runs) == 1, "no run of its own"
     assert "kept_report.html" in [a.path for a in client.list_artifacts(runs[0].info.run_id)]
@@ -177,7 +185,7 @@ def test_samples_of_a_baseline_with_hostile_ids(spark: SparkSession, workspace: 
     text = page.path.read_text(encoding="utf-8")
     assert "samples" in text and 'id="difficulty"' not in text and 'id="map"' not in text
     assert text.count("<script") == 3, "no id is markup"
-    facts = gather(spark, str(workspace / "drawn"))
+    facts = gather(Tables(spark, str(workspace / "drawn"), {}))
     assert facts.samples and facts.curve["interactions"].iloc[-1] == facts.run["interactions_after"]
     assert facts.curve["items"].iloc[-1] == facts.run["items_after"]
 

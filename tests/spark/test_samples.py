@@ -12,10 +12,11 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from prune_lib import PruneSettings, UserError, explain, prune
+from prune_lib import PruneSettings, UserError, explain
 from prune_lib.graph import build_graph
 from prune_lib.pages import key_of
 from prune_lib.patterns import session_edges
+from prune_lib.pipeline import run_prune
 from prune_lib.samples import samples_of, windows
 from prune_lib.schemas import DECISIONS
 from prune_lib.settings import SamplingSettings, SuspectsSettings
@@ -108,11 +109,11 @@ def workspace(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
     ]
     events = spark.createDataFrame(clicks, "session_id bigint, item bigint, time timestamp, click string")
     events.repartition(5, "click").write.format("delta").save(str(folder / "events"))
-    prune(values(folder), spark)
+    run_prune(values(folder), spark)
     (experts,) = (path for path in (folder / "experts").glob("*") if path.is_dir())
     spark.conf.set("spark.sql.shuffle.partitions", "7")
     try:
-        prune(
+        run_prune(
             values(folder, input=str(folder / "events"), output=str(folder / "clicks"), experts=str(experts)),
             spark,
         )
@@ -220,7 +221,7 @@ def test_a_sample_is_explained(spark: SparkSession, workspace: Path) -> None:
 @pytest.mark.parametrize("method", ["d2", "item-quota"])
 def test_baselines_choose_samples_too(spark: SparkSession, workspace: Path, method: str) -> None:
     (experts,) = (path for path in (workspace / "experts").glob("*") if path.is_dir())
-    summary = prune(
+    summary = run_prune(
         values(workspace, method=method, output=str(workspace / method), experts=str(experts)), spark
     )
     n = sum(len(items) - 1 for items in SESSIONS)

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from prune_lib import ExpertsSettings, PruneSettings, UserError, prune, train
+from prune_lib import ExpertsSettings, PruneSettings, UserError, train
 from prune_lib.experts.bundle import Bundle
 from prune_lib.model_store import find_bundle
+from prune_lib.pipeline import run_prune
 from tests.spark.sessions import random_sessions
 
 
@@ -33,7 +34,7 @@ def test_pruning_finds_what_was_trained_and_what_was_registered(spark: SparkSess
     assert "log-likelihood" in str(done) and "--experts models:/shop.experts@champion" in str(done)
     assert set(done.bundle.metrics["fold0"]["fairness"]["spearman"]) >= {"gnn", "mixture", "adjusted"}
     registered = PruneSettings(ratio=0.3, workspace=str(workspace), experts=done.registered)
-    run = prune(registered, spark).run
+    run = run_prune(registered, spark).run
     assert run["experts_version"] == done.bundle.version
     assert all(name != "training" for name, *_ in run["stages"])
     same = PruneSettings(ratio=0.3, workspace=str(workspace), training={"epochs": 1})

@@ -1,0 +1,165 @@
+"""`prune` for programs and notebooks: a frame or a table in, a `Pruned` out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, overload
+
+import pandas as pd
+from pyspark.sql import DataFrame, SparkSession
+
+from prune_lib.checkpoints import checkpoints, loses_executors
+from prune_lib.errors import InputError, SettingsError
+from prune_lib.pipeline import run_prune
+from prune_lib.preflight import columns_of, plan
+from prune_lib.pruned import Pruned
+from prune_lib.session import check_runtime, get_spark, measured_joins, ship_package
+from prune_lib.sessions.columns import InputTable, with_columns
+from prune_lib.settings import PruneSettings
+from prune_lib.settings.keywords import as_arguments
+from prune_lib.settings.sources import of_call
+from prune_lib.stages import Stages
+from prune_lib.tables import check_columns
+from prune_lib.written import check_name, spark_frame, write_down
+
+__all__ = ["prune"]
+
+# Stands for the frame in messages about a table, and is then replaced.
+_FRAME = "\0frame"
+
+_Frame = DataFrame | pd.DataFrame
+
+
+@overload
+def prune(sessions: PruneSettings, *, spark: SparkSession | None = None) -> Pruned: ...
+
+
+@overload
+def prune(
+    sessions: _Frame | str | os.PathLike[str] | None = None,
+    ratio: float | None = None,
+    *,
+    name: str | None = None,
+    spark: SparkSession | None = None,
+    **settings: Any,
+) -> Pruned: ...
+
+
+def prune(
+    sessions: _Frame | str | os.PathLike[str] | PruneSettings | None = None,
+    ratio: float | None = None,
+    *,
+    name: str | None = None,
+    spark: SparkSession | None = None,
+    **settings: Any,
+) -> Pruned:
+    """Keep the share of a data set of sessions from which a recommender learns most.
+
+    A DataFrame is written down first, as a Delta table of the workspace (`inputs/...`): it is computed once,
+    hashed, and written unless the same rows are there already. So the run can pin its input, explanations can
+    look at it later, and the experts trained for it are found the next time. That costs a pass to hash, one
+    to write, and the space of a copy; a pandas DataFrame goes through the driver. A table that exists already
+    is best given by its name.
+
+    The stages are logged to the logger `prune_lib` (`logging.basicConfig(level="INFO")` shows them).
+
+    Args:
+        sessions: a Spark or pandas DataFrame (a row a click, or a row a session with an array of items), the
+            name or location of a table, or all settings as `PruneSettings`. None: the workspace's `sessions`,
+            made from demo data where there is none.
+        ratio: share of the data to keep, in (0, 1].
+        name: of the table that a DataFrame is written to; by default it hangs on the content, so that other
+            rows are another table, with experts of its own. Under a name, other rows are a new version of the
+            same table, whose experts serve again as long as they know its items.
+        spark: the session to use; None takes the DataFrame's, the running one, or builds one.
+        **settings: any key of conf/default.yaml: `output`, `workspace`, `method`, `session_column`, `floor`,
+            `sampling={"kappa": 1}` and so on.
+
+    Returns:
+        What was kept: `.sessions`, `.decisions`, `.items`, `.summary()`, `.explain(id)`, `.at(0.05)`.
+
+    Raises:
+        UserError: the settings, the frame, the output or the experts cannot be used as they are; no table has
+            been touched, but for the copy of a DataFrame.
+
+    Examples:
+        >>> pruned = prune(sessions, ratio=0.2)
+        >>> pruned
+        Pruned ...: ... of 250 sessions, ... of the budget of ... interactions
+          in ...workspace/pruned (run ..., method graph)
+        >>> kept = pruned.sessions                                     # the rows, in your own columns
+        >>> "prune_rank" in kept.columns
+        True
+        >>> smaller = pruned.at(0.1)                                   # a tenth of the clicks, without a run
+        >>> smaller.count() < kept.count()
+        True
+        >>> prune(sessions, ratio=20)
+        Traceback (most recent call last):
+            ...
+        prune_lib.errors.SettingsError: `ratio` must be in (0, 1]; got 20. For 20% of the data write 0.2.
+    """
+    with as_arguments(PruneSettings):
+        if isinstance(sessions, PruneSettings):
+            if ratio is not None or name is not None or settings:
+                raise SettingsError("give PruneSettings, or a table and arguments, not both.")
+            return _run(sessions, spark or get_spark("prune"))
+        values = {**settings, "ratio": ratio}
+        if isinstance(sessions, str | os.PathLike):
+            _refuse_input(settings)
+            values["input"] = os.fspath(sessions)
+        if isinstance(sessions, DataFrame | pd.DataFrame):
+            return _of_frame(sessions, values, name, spark)
+        if sessions is not None and not isinstance(sessions, str | os.PathLike):
+            kind = f"{type(sessions).__module__}.{type(sessions).__qualname__}".removeprefix("builtins.")
+            raise SettingsError(
+                "`sessions` must be a DataFrame of Spark (classic, not Connect) or pandas, the name or "
+                f"location of a table, or PruneSettings; got {kind}."
+            )
+        if name is not None:
+            raise SettingsError("`name` is that of a DataFrame's table; leave it out for a table.")
+        return _run(of_call(PruneSettings, values), spark or get_spark("prune"))
+
+
+def _run(settings: PruneSettings, spark: SparkSession) -> Pruned:
+    ship_package(spark)
+    return Pruned.of(spark, run_prune(settings, spark))
+
+
+def _of_frame(
+    frame: _Frame, values: Mapping[str, Any], name: str | None, spark: SparkSession | None
+) -> Pruned:
+    """Write a frame down, and prune that."""
+    _refuse_input(values)
+    settings = of_call(PruneSettings, values)
+    check_name(name)
+    if settings.version is not None or settings.timestamp is not None:
+        raise SettingsError("a DataFrame has no versions: leave out `version` and `timestamp`.")
+    if isinstance(frame, DataFrame):
+        spark, rows = spark or frame.sparkSession, frame
+    else:
+        spark = spark or get_spark("prune")
+        rows = spark_frame(spark, frame)
+    check_runtime(spark)
+    table = _opened(rows, settings)
+    if settings.dry_run:
+        return Pruned.of(spark, plan(settings, table))
+    folder = settings.checkpoint_folder(loses_executors(str(spark.sparkContext.master)))
+    with measured_joins(spark), checkpoints(spark, folder), Stages().stage("input"):
+        place = write_down(spark, rows, settings.workspace, name)
+    return _run(of_call(PruneSettings, {**values, "input": place}), spark)
+
+
+def _opened(rows: DataFrame, settings: PruneSettings) -> InputTable:
+    """The frame as a table that was opened: what is wrong with its columns is said before it is computed."""
+    try:
+        table = with_columns(rows, columns_of(settings), _FRAME, None, "a DataFrame")
+    except InputError as error:
+        raise InputError(str(error).replace(f"table {_FRAME}", "DataFrame")) from error
+    check_columns(rows)
+    return table
+
+
+def _refuse_input(settings: Mapping[str, Any]) -> None:
+    if settings.get("input") is not None:
+        raise SettingsError("`sessions` and `input` both name what is pruned. Leave one of them out.")

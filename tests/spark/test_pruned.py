@@ -1,0 +1,203 @@
+"""`prune` on frames, and what it gives: the examples of the docstrings, and frames that stay a run's own."""
+
+from __future__ import annotations
+
+import doctest
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+import prune_lib.api
+import prune_lib.pruned
+from prune_lib import Pruned, PruneSettings, UserError, prune
+from prune_lib.written import spark_frame, write_down
+from tests.spark.sessions import random_sessions
+
+ITEMS = random_sessions(31, n=250, items=90)
+TABLE = pd.DataFrame({"session_id": [f"s{k:04d}" for k in range(250)], "items": ITEMS, "day": range(250)})
+
+
+def run_examples(module: Any, name: str, names: dict[str, Any]) -> dict[str, Any]:
+    """Run a docstring's examples; what they named."""
+    (example,) = (t for t in doctest.DocTestFinder(recurse=False).find(getattr(module, name), name, module))
+    example.globs |= names
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    said: list[str] = []
+    found = runner.run(example, out=said.append, clear_globs=False)
+    assert found.failed == 0 and found.attempted > 3, "".join(said)
+    return example.globs
+
+
+@pytest.fixture(scope="module")
+def run(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The docstring of `prune`, run as a user would, in a folder of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("user"))
+        # What is relative to the folder the JVM does not see: it was started elsewhere.
+        here = str(Path.cwd() / "workspace")
+
+        def by_default(sessions: Any, ratio: float, **more: Any) -> Pruned:
+            # One epoch: how good the experts are is no question here.
+            return prune(sessions, ratio, workspace=here, training={"epochs": 1}, **more)
+
+        names = run_examples(prune_lib.api, "prune", {"sessions": TABLE, "prune": by_default})
+        yield SimpleNamespace(pruned=names["pruned"], prune=by_default, workspace=Path(here))
+
+
+def rows(frame: DataFrame) -> pd.DataFrame:
+    return frame.drop("prune_run_id").orderBy("prune_rank").toPandas()
+
+
+def test_the_examples_of_pruned(run: Any) -> None:
+    run_examples(prune_lib.pruned, "Pruned", {"output": run.pruned.output, "Pruned": Pruned})
+
+
+def test_what_is_said_of_it(run: Any) -> None:
+    pruned = run.pruned
+    assert pruned.run["method"] == "graph" and pruned.run["settings"]["ratio"] == 0.2
+    assert str(pruned) == str(pruned.summary())
+    assert "nll by experts" in str(pruned)
+    assert "nll by experts" not in str(Pruned.open(pruned.output).summary()), "which no table holds"
+    assert len(repr(pruned).splitlines()) == 2
+    html = pruned._repr_html_()
+    assert html.startswith("<table") and f"{pruned.run['sessions_after']:,}" in html
+    assert pruned.decisions.count() == 250 and pruned.items.count() == pruned.run["items_before"]
+    assert pruned.runs.count() == 1
+
+
+def test_an_example_of_every_smaller_budget(run: Any) -> None:
+    pruned = run.pruned
+    budget = int(0.1 * pruned.run["interactions_before"])
+    kept = rows(pruned.sessions)
+    clicks = kept["items"].map(len).cumsum()
+    assert rows(pruned.at(0.1))["session_id"].tolist() == kept["session_id"][clicks <= budget].tolist()
+    assert pruned.at(0.2).count() == len(kept)
+    with pytest.raises(UserError, match=r"in \(0, 0.2\], what this run kept; got 0.3"):
+        pruned.at(0.3)
+    with pytest.raises(UserError, match="needs a ratio or a rank"):
+        pruned.at()
+    with pytest.raises(UserError, match="keeps nothing"):
+        pruned.at(0.001)
+
+
+def test_a_later_run_of_the_same_frame_leaves_the_first_as_it_was(
+    spark: SparkSession, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, before = run.pruned, rows(run.pruned.sessions)
+    inputs = run.workspace / "inputs"
+    same = spark_frame(spark, TABLE.sample(frac=1.0, random_state=1)).repartition(5)
+    again = run.prune(same, 0.2)
+    assert len(list(inputs.iterdir())) == 1, "it is the same table"
+    assert len(list((run.workspace / "experts").glob("2*"))) == 1, "whose experts are known"
+    pd.testing.assert_frame_equal(rows(again.sessions), before)
+
+    random = run.prune(same, 0.1, method="random")
+    assert rows(random.sessions)["prune_reason"].unique().tolist() == ["METHOD"]
+    pd.testing.assert_frame_equal(rows(first.sessions), before)
+    dropped = first.decisions.filter("NOT kept AND difficulty IS NOT NULL").first()
+    assert dropped is not None and "experts" in str(first.explain(dropped["session_id"]))
+    assert "experts" not in str(random.explain(dropped["session_id"]))
+    assert first.explain(item=str(ITEMS[0][0])).item is not None
+    assert Pruned.open(first.output).run["run_id"] == random.run["run_id"]
+    assert Pruned.open(first.output, run_id=first.run["run_id"]).versions == first.versions
+
+    written: list[Any] = []
+    fake = SimpleNamespace(write_report=lambda spark, output, path: written.append((output, path)) or path)
+    monkeypatch.setitem(sys.modules, "prune_lib.report.job", fake)
+    assert random.report("r.html") == "r.html" and written == [(first.output, "r.html")]
+    with pytest.raises(UserError, match="a report reads the newest"):
+        first.report()
+
+    spark.conf.set("spark.databricks.delta.retentionDurationCheck.enabled", "false")
+    try:
+        spark.sql(f"VACUUM delta.`{first.output}` RETAIN 0 HOURS")
+    finally:
+        spark.conf.unset("spark.databricks.delta.retentionDurationCheck.enabled")
+    with pytest.raises(UserError, match=r"has lost its version .* \(VACUUM\)"):
+        _ = first.sessions
+    assert random.sessions.count() > 0
+
+
+def test_a_name_holds_versions(spark: SparkSession, tmp_path: Path) -> None:
+    times = pd.Timestamp("2026-01-01") + pd.to_timedelta(range(4), unit="us")
+    table = pd.DataFrame(
+        {"session_id": list("aabb"), "item": [1, 2, 1, 3], "ts": times, "note": [None, "x", "", "ü"]}
+    )
+    frame = spark_frame(spark, table.set_index("session_id"))
+    assert frame.columns[0] == "session_id", "the index has a name"
+    place = write_down(spark, frame, str(tmp_path), "clicks")
+    assert place == f"{tmp_path}/inputs/clicks"
+
+    def versions() -> int:
+        return spark.sql(f"DESCRIBE HISTORY delta.`{place}`").count()
+
+    write_down(spark, frame.repartition(3), str(tmp_path), "clicks")
+    assert versions() == 1
+    # A microsecond, null for an empty text: each is another content.
+    changed = frame.withColumn("ts", F.col("ts") + F.expr("INTERVAL 1 MICROSECOND"))
+    swapped = frame.withColumn("note", F.nullif("note", F.lit("")))
+    for k, other in enumerate((changed, swapped, frame.withColumn("item", F.col("item").cast("int"))), 2):
+        write_down(spark, other, str(tmp_path), "clicks")
+        assert versions() == k
+    assert len({write_down(spark, f, str(tmp_path), None) for f in (frame, changed, swapped)}) == 3
+    frame.write.format("delta").save(f"{tmp_path}/inputs/mine")
+    with pytest.raises(UserError, match="prune_lib.prune did not write it"):
+        write_down(spark, frame, str(tmp_path), "mine")
+
+
+@pytest.mark.parametrize(
+    ("sessions", "given", "said"),
+    [
+        (
+            TABLE,
+            {"ratio": 7, "methd": "x"},
+            r"2 mistakes.*\n\(1\) `methd` is not a setting. Did you mean method\?",
+        ),
+        (TABLE, {}, "`ratio` is missing"),
+        (TABLE, {"ratio": 0.1, "name": "a/b"}, "`name` must be made of"),
+        (TABLE, {"ratio": 0.1, "version": 3}, "a DataFrame has no versions"),
+        (TABLE, {"ratio": 0.1, "input": "x"}, "both name what is pruned"),
+        (
+            TABLE[["session_id", "day"]],
+            {"ratio": 0.1},
+            r"^The DataFrame has no column .* item.*by `item_column`",
+        ),
+        (TABLE.assign(prune_rank=1), {"ratio": 0.1}, "prune_rank already"),
+        (TABLE.head(0), {"ratio": 0.1}, "has no rows"),
+        (TABLE.assign(day=[object()] * 250), {"ratio": 0.1}, "cannot be made one of Spark's"),
+        ([[1, 2]], {"ratio": 0.1}, "`sessions` must be a DataFrame .*; got list"),
+        ("nowhere/at_all", {"ratio": 0.1}, "There is no table at nowhere/at_all"),
+        (PruneSettings(ratio=0.1), {"ratio": 0.2}, "not both"),
+    ],
+)
+def test_mistakes(
+    spark: SparkSession, tmp_path: Path, sessions: Any, given: dict[str, Any], said: str
+) -> None:
+    more = {} if isinstance(sessions, PruneSettings) else {"workspace": str(tmp_path)}
+    with pytest.raises(UserError, match=said) as caught:
+        prune(sessions, **given, **more)
+    assert caught.value.exit_code == 2 and "--" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_of_a_frame_writes_nothing(spark: SparkSession, tmp_path: Path) -> None:
+    planned = prune(TABLE, ratio=0.1, workspace=str(tmp_path), dry_run=True)
+    assert "a row a session" in str(planned) and "trained first" in str(planned)
+    assert "dry run" in repr(planned) and planned._repr_html_() == ""
+    with pytest.raises(UserError, match="leave out `dry_run`"):
+        _ = planned.sessions
+    assert not list(tmp_path.iterdir())
+
+
+def test_tables_that_no_run_wrote(spark: SparkSession, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="There is no Delta table"):
+        Pruned.open(tmp_path / "nothing")
+    spark.range(3).write.format("delta").save(str(tmp_path / "other"))
+    with pytest.raises(UserError, match="does not know a pruning run"):
+        Pruned.open(tmp_path / "other")
