@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from prune_lib.pipeline import prune
     from prune_lib.session import get_spark
     from prune_lib.train_job import train
+    from prune_lib.views import create_views
 
 __all__ = [
     "ExpertsSettings",
     "PruneError",
     "PruneSettings",
     "UserError",
+    "create_views",
     "explain",
     "get_spark",
     "prune",
@@ -37,6 +39,7 @@ __version__ = "0.1.0"
 
 # Public names that need Spark: loaded when first asked for (PEP 562).
 _LAZY = {
+    "create_views": "prune_lib.views",
     "explain": "prune_lib.pages",
     "get_spark": "prune_lib.session",
     "prune": "prune_lib.pipeline",

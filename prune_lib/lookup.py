@@ -18,7 +18,16 @@ from prune_lib.sessions.opening import load_table, open_input
 from prune_lib.sessions.read_errors import reading_errors
 from prune_lib.sessions.reading import to_sessions
 
-__all__ = ["ItemFacts", "SamplesFacts", "SessionFacts", "item_facts", "session_facts"]
+__all__ = [
+    "ItemFacts",
+    "SamplesFacts",
+    "SessionFacts",
+    "companion_table",
+    "item_facts",
+    "opened",
+    "run_and_settings",
+    "session_facts",
+]
 
 _Found = TypeVar("_Found")
 
@@ -88,9 +97,9 @@ def session_facts(
     Raises:
         InputError: there is no such table, or no such session or sample in it.
     """
-    decisions = _companion(spark, output, "decisions")
+    decisions = companion_table(spark, output, "decisions")
     wanted, decision = _one(decisions, "session_id", session, "session", output)
-    run, settings = _run(spark, output, decision["run_id"])
+    run, settings = run_and_settings(spark, output, decision["run_id"])
     if "length" in decisions.columns:
         rows = decisions.filter(F.col("session_id") == F.lit(wanted)).orderBy("length").collect()
         samples = [row.asDict(recursive=True) for row in rows]
@@ -134,15 +143,15 @@ def item_facts(spark: SparkSession, output: str, item: str, lines: int) -> ItemF
     Raises:
         InputError: there is no such table, or no such item in it.
     """
-    items = _companion(spark, output, "items")
+    items = companion_table(spark, output, "items")
     wanted, found = _one(items, "item", item, "item", output)
-    run, settings = _run(spark, output, found["run_id"])
-    decisions = _companion(spark, output, "decisions")
+    run, settings = run_and_settings(spark, output, found["run_id"])
+    decisions = companion_table(spark, output, "decisions")
     if "target" in decisions.columns:
         return _predicted(
             spark, output, found, run, decisions.filter(F.col("target") == F.lit(wanted)), lines
         )
-    kept = _opened(spark, output, settings, None)
+    kept = opened(spark, output, settings, None)
     rows = (
         _holding(kept, wanted, ["prune_rank", "prune_reason", "prune_weight"])
         .orderBy("prune_rank")
@@ -193,7 +202,12 @@ def _holding(table: InputTable, item: Any, columns: list[str]) -> DataFrame:
     return table.df.filter(there).select(session, *columns).distinct()
 
 
-def _companion(spark: SparkSession, output: str, kind: Companion) -> DataFrame:
+def companion_table(spark: SparkSession, output: str, kind: Companion) -> DataFrame:
+    """A companion of an output.
+
+    Raises:
+        InputError: there is none.
+    """
     try:
         return load_table(spark, companion(output, kind))
     except InputError as error:
@@ -228,8 +242,13 @@ def _some(table: DataFrame, column: str) -> str:
     return ", ".join(str(row[0]) for row in table.select(column).limit(3).collect())
 
 
-def _run(spark: SparkSession, output: str, run_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    row = _companion(spark, output, "runs").filter(F.col("run_id") == run_id).first()
+def run_and_settings(spark: SparkSession, output: str, run_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A run's row of an output's runs table, and its settings.
+
+    Raises:
+        InputError: there is no such run.
+    """
+    row = companion_table(spark, output, "runs").filter(F.col("run_id") == run_id).first()
     if row is None:
         raise InputError(
             f"The table {companion(output, 'runs')} does not know the run {run_id} that wrote the decisions: "
@@ -239,7 +258,12 @@ def _run(spark: SparkSession, output: str, run_id: str) -> tuple[dict[str, Any],
     return run, json.loads(run["settings"])
 
 
-def _opened(spark: SparkSession, table: str, settings: Mapping[str, Any], version: int | None) -> InputTable:
+def opened(spark: SparkSession, table: str, settings: Mapping[str, Any], version: int | None) -> InputTable:
+    """A run's input or output, with the columns that the run took or would take.
+
+    Raises:
+        InputError: see `open_input`.
+    """
     names = ColumnNames(*(settings.get(f"{role}_column") for role in ("session", "item", "time", "order")))
     return open_input(spark, table, version=version, columns=names)
 
@@ -253,6 +277,6 @@ def _from_input(
     """What the run's input says, as it was then; None where it has gone, or its old version has."""
     try:
         with reading_errors(run["input"]):
-            return read(_opened(spark, run["input"], settings, run["input_version"]))
+            return read(opened(spark, run["input"], settings, run["input_version"]))
     except InputError:
         return None
