@@ -246,7 +246,12 @@ RUNS = (
     ),
     OutColumn("duplicates_before", "bigint", "Sessions of the input whose sequence an earlier one has"),
     OutColumn("duplicates_after", "bigint", "Kept sessions whose sequence another kept one has"),
-    OutColumn("objective", "double", "Share of the largest objective reached, in [0, 1]"),
+    OutColumn(
+        "objective",
+        "double",
+        "What the kept sessions are worth, in [0, 1 + lambda_items]: all transitions together weigh 1, all "
+        "target items `lambda_items`",
+    ),
     OutColumn(
         "weight_error",
         "double",
