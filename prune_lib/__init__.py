@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from prune_lib.pruned import Pruned
     from prune_lib.session import get_spark
     from prune_lib.train_job import train
+    from prune_lib.views import create_views
 
 __all__ = [
     "ExpertsSettings",
@@ -31,6 +32,7 @@ __all__ = [
     "PruneSettings",
     "Pruned",
     "UserError",
+    "create_views",
     "explain",
     "get_spark",
     "prune",
@@ -41,6 +43,7 @@ __version__ = "0.1.0"
 
 # Public names that need Spark: loaded when first asked for (PEP 562).
 _LAZY = {
+    "create_views": "prune_lib.views",
     "explain": "prune_lib.pages",
     "get_spark": "prune_lib.session",
     "Pruned": "prune_lib.pruned",

@@ -12,10 +12,13 @@ from typing import Literal
 
 __all__ = [
     "COMPANIONS",
+    "VIEWS",
     "Companion",
+    "View",
     "companion",
     "is_location",
     "is_within",
+    "last_part",
     "local_path",
     "name_problem",
     "normalised",
@@ -25,9 +28,9 @@ __all__ = [
 ]
 
 Companion = Literal["decisions", "items", "runs"]
-# What lies beside another table of ours: an evaluation has a `summary`.
-Beside = Literal["decisions", "items", "runs", "summary"]
 COMPANIONS: tuple[Companion, ...] = ("decisions", "items", "runs")
+View = Literal["summary", "item_coverage"]
+VIEWS: tuple[View, ...] = ("summary", "item_coverage")
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):")
 _PART = re.compile(r"`(?:[^`]|``)+`|\w+")
@@ -100,8 +103,8 @@ def table_in_workspace(workspace: str, name: str) -> str:
     return f"{workspace}.{name}"
 
 
-def companion(output: str, kind: Beside) -> str:
-    """The table that an output's companion is written to.
+def companion(output: str, kind: Companion | View) -> str:
+    """The table that an output's companion is written to, or the view of an output that is a name.
 
     >>> companion("/data/pruned/", "decisions"), companion("main.shop.pruned", "runs")
     ('/data/pruned_decisions', 'main.shop.pruned_runs')
@@ -127,6 +130,15 @@ def local_path(location: str) -> Path | None:
     if scheme.group(1).lower() != "file":
         return None
     return Path("/" + location[scheme.end() :].lstrip("/"))
+
+
+def last_part(location: str) -> str:
+    """The name of a location's last folder.
+
+    >>> last_part("s3://bucket/clicks_pruned/"), last_part("./kept"), last_part("/a/b/../c")
+    ('clicks_pruned', 'kept', 'c')
+    """
+    return normalised(location).rstrip("/").rpartition("/")[2]
 
 
 def workspace_folder(workspace: str) -> Path | None:

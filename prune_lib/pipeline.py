@@ -54,6 +54,7 @@ from prune_lib.stages import Stages
 from prune_lib.summary import Summary
 from prune_lib.suspects import Suspects, find_suspects, session_shapes
 from prune_lib.tables import check_columns, check_output, pruned_frame, unusual_names, write_tables
+from prune_lib.views import view_trouble
 
 if TYPE_CHECKING:
     from prune_lib.experts.bundle import Bundle
@@ -205,6 +206,9 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
         frames["runs"] = run_row(spark, run)
         write_tables(spark, frames, settings.resolved_output, {k: run[k] for k in IN_COMMITS})
         stage.rows = counts["sessions_after"]
+    trouble = view_trouble(spark, settings.resolved_output)
+    if trouble:
+        stages.warn(trouble)
     track(settings, run, stages)
     page = _report(settings, spark, stages) if settings.report else None
     return Summary.of(run, settings.resolved_output, stages, difficulty.info, page)

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from prune_lib.locations import (
     COMPANIONS,
+    VIEWS,
     Companion,
     companion,
     is_location,
@@ -263,6 +264,11 @@ def _clash(subject: str, target: str, companions: Sequence[Companion], source: s
     for kind in companions:
         if normalised(companion(target, kind)) == normalised(source):
             return f"{subject} would put its companion {companion(target, kind)} in the place of {role}."
+    # Views are made in a catalog only, beside the tables of a pruning run.
+    if companions and not is_location(target):
+        for view in VIEWS:
+            if normalised(companion(target, view)) == normalised(source):
+                return f"{subject} would put its view {companion(target, view)} in the place of {role}."
     if is_location(source) and is_location(target):
         if is_within(target, source):
             return f"{subject} lies in the folder of {role}."

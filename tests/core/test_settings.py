@@ -267,6 +267,8 @@ def test_help_names_every_flag_and_default(capsys: pytest.CaptureFixture[str]) -
         ("shop.t", "spark_catalog.shop.t"),
         ("{tmp}/p_decisions", "{tmp}/p"),
         ("shop.p_runs", "shop.p"),
+        ("shop.p_summary", "shop.p"),
+        ("spark_catalog.shop.P_item_coverage", "shop.p"),
         ("{tmp}/t", "{tmp}/t/pruned"),
         ("{tmp}/t/part", "{tmp}/t"),
     ],
@@ -279,6 +281,12 @@ def test_an_output_that_is_the_input(tmp_path: Path, source: str, target: str) -
     assert text.startswith(f"--output '{target}' ") and "input" in text
     with pytest.raises(ValidationError):
         PruneSettings(ratio=0.1, input=source, output=target)
+
+
+def test_only_a_catalog_has_views_that_an_input_could_be() -> None:
+    said = "--output 'shop.p' would put its view shop.p_summary in the place of the input. Name another table"
+    assert said in mistake(["--ratio", "0.1", "--input", "shop.p_summary", "--output", "shop.p"])
+    assert PruneSettings(ratio=0.1, input="/data/p_summary", output="/data/p").output == "/data/p"
 
 
 def test_the_workspace_gives_input_and_output() -> None:
