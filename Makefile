@@ -3,8 +3,9 @@ VENV ?= .venv
 PYTHON ?=
 # More flags for the job: make prune ARGS="--input clicks --output kept"
 ARGS ?=
-# Test files that run side by side, each set with a Spark of its own; 0: one after the other.
-WORKERS ?= 2
+# Sets of test files that run side by side, each with a Spark of its own; 0: one after the other. A Spark test
+# leaves half of two cores idle.
+WORKERS ?= 3
 
 BIN := $(VENV)/bin
 
@@ -27,8 +28,8 @@ setup: ## Make the environment in VENV (.venv): packages, jars, Spark's settings
 	  "(Debian and Ubuntu: apt-get install python3.11 python3.11-venv), or name it:" \
 	  "make setup PYTHON=/path/to/python3.11" >&2; exit 2
 
-prune: setup ## Keep a tenth of the data: of your own with ARGS="--input …", else of a demo
-	"$(BIN)/spark-submit" jobs/prune.py --ratio 0.1 $(ARGS)
+prune: setup ## Keep a tenth of the data, and report: of your own with ARGS="--input …", else of a demo
+	"$(BIN)/spark-submit" jobs/prune.py --ratio 0.1 --report $(ARGS)
 
 evaluate: setup ## What pruning costs in quality, in minutes: on your data with ARGS="--input … --test …"
 	"$(BIN)/spark-submit" jobs/evaluate.py --quick $(ARGS)

@@ -64,7 +64,7 @@ class Run:
 
 def run_small(folder: Path) -> Run:
     """Prune a small demo data set, from nothing."""
-    flags = ("--ratio", str(RATIO), "--demo-sessions", str(SESSIONS), "--training-epochs", "2")
+    flags = ("--ratio", str(RATIO), "--demo-sessions", str(SESSIONS), "--training-epochs", "2", "--report")
     done = submit(*flags, cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     workspace = folder / "workspace"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from prune_lib.schemas import DECISIONS, ITEMS, KEPT_REASONS, PRUNED, PRUNED_REASONS, RUNS
-from tests.e2e.jobs import RATIO, Run, submit
+from tests.e2e.jobs import RATIO, SESSIONS, Run, submit
 
 
 def test_the_run_says_what_it_did(run: Run) -> None:
@@ -130,6 +131,20 @@ def test_a_decision_is_explained_in_words(run: Run) -> None:
     missing = submit("--session", "nobody", cwd=run.workspace.parent, job="explain")
     said = " ".join((missing.stdout + missing.stderr).split())
     assert missing.returncode == 2 and "has no session 'nobody'" in said and "Traceback" not in said
+
+
+def test_the_report_lies_beside_the_tables_and_is_made_again(run: Run) -> None:
+    page = run.workspace / "pruned_report.html"
+    text = page.read_text(encoding="utf-8")
+    assert str(page) in " ".join(run.output.split()) and 'id="map"' in text and 'id="why"' in text
+    assert f"kept {len(run.pruned):,} of {SESSIONS:,} sessions" in text
+    done = submit("--map-points", "0", "--json", cwd=run.workspace.parent, job="report")
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = json.loads(done.stdout)
+    assert said["report"] == str(page) and said["map_points"] == 0
+    assert 'id="map"' not in page.read_text(encoding="utf-8")
+    missing = submit("--session", "nobody", cwd=run.workspace.parent, job="report")
+    assert missing.returncode == 2 and "no session 'nobody'" in " ".join(missing.stdout.split())
 
 
 def test_weights_sum_to_the_number_of_sessions(run: Run) -> None:

@@ -153,9 +153,10 @@ def test_a_table_of_that_name_stays_and_the_run_warns(
     spark.sql("DROP VIEW watched.my_kept_item_coverage")
     spark.range(3).write.format("delta").saveAsTable("watched.my_kept_item_coverage")
     second = run_prune(PruneSettings(**events, output=kept, seed=5), spark)
-    said = [line for line in str(second).splitlines() if line.startswith("  warning")]
+    said = second.record()["warnings"]
     assert len(said) == 1 and "The name watched.`my_kept_item_coverage` is taken" in said[0]
     assert "the tables are written" in said[0] and "Rename it" in said[0]
+    assert "is taken by a table" in " ".join(str(second).split()), "and the summary says it"
     assert spark.table("watched.my_kept_item_coverage").columns == ["id"]
     assert in_catalog(spark, kept) == [False, True], "both or neither"
     runs = {row["run_id"] for row in spark.table("watched.my_kept_runs").collect()}
