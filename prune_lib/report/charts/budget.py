@@ -36,7 +36,7 @@ def coverage(curve: pd.DataFrame, items: pd.DataFrame, interactions: int) -> Spe
     roles = {name: role for name, role in _SERIES.items() if name.split()[0] in of_band}
     if curve["objective"].notna().any():
         parts.append(pd.DataFrame({"kept": share, "value": curve["objective"], "what": _OBJECTIVE}))
-        roles[_OBJECTIVE] = "@kept"
+        roles[_OBJECTIVE] = "@accent"
     data = pd.concat(parts, ignore_index=True).round(5)
     x = alt.X("kept:Q", title="share of the interactions kept", axis=alt.Axis(format=PERCENT))
     chosen = alt.param(name=CHOSEN, value=float(share.iloc[-1]))
