@@ -89,8 +89,8 @@ class PruneSettings(PipelineSettings):
         default=0,
         ge=0,
         description="Every item that has at least this many sessions keeps at least this many (method "
-        "graph). 0 for no floor: covering every item eats the budget (at 10%, a floor of 1 costs 2.7 points "
-        "of Recall@20 on yoochoose and 4.6 on diginetica).",
+        "graph). 0 for no floor: covering every item eats the budget (at 10%, a floor of 1 costs a GRU4Rec "
+        "12.5 points of Recall@20 on yoochoose, more than drawing at random; at 30%, nothing).",
     )
     floor_by: Distinct[Annotated[str, Field(pattern=r"^.+:[1-9][0-9]*$", examples=["category:5"])]] = Field(
         default=(),
