@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
@@ -212,7 +211,7 @@ class Pruned:
         # Its charts and template need packages that pruning does not.
         from prune_lib.report.job import write_report
 
-        settings = json.loads(self._done()["settings"])
+        settings = self._done()["settings"]
         return write_report(
             self.spark,
             self.output,

@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 from prune_lib.lookup import SamplesFacts, Tables, opened_as, session_facts
 from prune_lib.report.facts import Entry, Facts, Neighbourhood
+from prune_lib.sessions.columns import column_of
 from prune_lib.sessions.reading import to_sessions
 
 __all__ = ["example_session", "look_around"]
@@ -90,7 +91,7 @@ def _kept(tables: Tables, facts: Facts, decision: Mapping[str, Any], drawn: list
     """Kept sessions that hold the items: the one that stands for it, then by shared items and rank."""
     table = opened_as(tables.spark, tables.output, facts.settings, tables.versions.get("pruned"))
     ranks = table.df.select(
-        F.col(table.session_column).alias("session_id"), F.col("prune_rank").alias("rank")
+        column_of(table.session_column).alias("session_id"), F.col("prune_rank").alias("rank")
     )
     best = ranks.groupBy("session_id").agg(F.min("rank").alias("rank"))
     shared = F.array_intersect("items", F.array(*(F.lit(item) for item in drawn)))

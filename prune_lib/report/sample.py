@@ -21,6 +21,8 @@ __all__ = ["clicks_of", "drawn", "examples"]
 
 #: Seeds the hash that draws.
 _SEED = "report"
+# A column of its own beside the input's, whatever they are called.
+_WANTED = "prune_report_wanted"
 
 
 def drawn(tables: Tables, facts: Facts, most: int) -> Sample:
@@ -107,10 +109,10 @@ def clicks_of(
     """
     kind = decisions.schema["session_id"].dataType.simpleString()
     distinct = sorted({x for x in sessions if not _absent(x)}, key=str)
-    wanted = tables.spark.createDataFrame([(_plain(x),) for x in distinct], f"wanted {kind}")
+    wanted = tables.spark.createDataFrame([(_plain(x),) for x in distinct], f"`{_WANTED}` {kind}")
 
     def read(table: InputTable) -> dict[Any, list[Any]]:
-        own = column_of(table.session_column) == F.col("wanted")
+        own = column_of(table.session_column) == F.col(_WANTED)
         rows = table.df.join(F.broadcast(wanted), own, "left_semi")
         return {
             row["session_id"]: list(row["items"])

@@ -140,11 +140,12 @@ def test_the_report_lies_beside_the_tables_and_is_made_again(run: Run) -> None:
     assert f"kept {len(run.pruned):,} of {SESSIONS:,} sessions" in text
     done = submit("--map-points", "0", "--json", cwd=run.workspace.parent, job="report")
     assert done.returncode == 0, done.stdout + done.stderr
-    said = json.loads(done.stdout)
-    assert said["report"] == str(page) and said["map_points"] == 0
+    record = json.loads(done.stdout)
+    assert record["report"] == str(page) and record["map_points"] == 0
     assert 'id="map"' not in page.read_text(encoding="utf-8")
     missing = submit("--session", "nobody", cwd=run.workspace.parent, job="report")
-    assert missing.returncode == 2 and "no session 'nobody'" in " ".join(missing.stdout.split())
+    said = " ".join((missing.stdout + missing.stderr).split())
+    assert missing.returncode == 2 and "no session 'nobody'" in said
 
 
 def test_weights_sum_to_the_number_of_sessions(run: Run) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from prune_lib import PruneSettings, UserError
 from prune_lib.lookup import Tables
@@ -38,8 +39,12 @@ def workspace(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
     values: dict[str, Any] = {"ratio": 0.3, "workspace": str(folder), "training": {"epochs": 1}}
     run_prune(PruneSettings(**values, input=str(folder / "events"), output=str(folder / "kept")), spark)
     texts = [(f"s{k}" if k else HOSTILE, [HOSTILE, *map(str, s)]) for k, s in enumerate(sessions[:60])]
-    table = spark.createDataFrame(texts, "session_id string, items array<string>")
+    # A user's column may have any name.
+    table = spark.createDataFrame(texts, "`session.id` string, items array<string>").withColumn(
+        "wanted", F.lit(1)
+    )
     table.write.format("delta").save(str(folder / "sessions"))
+    values["session_column"] = "session.id"
     samples = PruneSettings(**values, method="random", unit="prefix", output=str(folder / "drawn"))
     run_prune(samples, spark)
     return folder
