@@ -223,7 +223,7 @@ def _report(settings: PruneSettings, spark: SparkSession, stages: Stages) -> str
             page = write_report(spark, settings.resolved_output, workspace=settings.workspace)
     except Exception as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        stages.warn(f"no report: {first} jobs/report.py writes it")
+        stages.warn(f"no report (jobs/report.py writes it later): {first}")
         return None
     for warning in page.warnings:
         stages.warn(f"report: {warning}")

@@ -19,6 +19,7 @@ from prune_lib.pinned import pinned, run_row_of, versions_of
 from prune_lib.session import get_spark, ship_package
 from prune_lib.settings.explain import ExplainSettings
 from prune_lib.settings.keywords import as_arguments
+from prune_lib.settings.report import MAP_POINTS
 from prune_lib.settings.sources import of_call
 from prune_lib.summary import Summary, described, tables_of, used_of
 from prune_lib.wording import allowed, shown
@@ -195,7 +196,7 @@ class Pruned:
             )
         return last
 
-    def report(self, path: str | PathLike[str] | None = None, *, map_points: int = 50_000) -> Report:
+    def report(self, path: str | PathLike[str] | None = None, *, map_points: int = MAP_POINTS) -> Report:
         """Write the run's report: one HTML page that needs nothing else.
 
         Args:

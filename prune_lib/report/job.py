@@ -26,7 +26,7 @@ from prune_lib.report.sections import experts, items, kept, run, sessions
 from prune_lib.report.tables import gather
 from prune_lib.session import get_spark
 from prune_lib.settings import PruneSettings
-from prune_lib.settings.report import ReportSettings
+from prune_lib.settings.report import MAP_POINTS, ReportSettings
 from prune_lib.stages import Stages
 from prune_lib.tracking import add_artifact
 
@@ -81,7 +81,7 @@ def write_report(
     path: str | os.PathLike[str] | None = None,
     workspace: str = "./workspace",
     session: str | int | None = None,
-    map_points: int = 50_000,
+    map_points: int = MAP_POINTS,
     versions: Versions | None = None,
 ) -> Report:
     """Write the report of a pruned table.

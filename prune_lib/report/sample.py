@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from prune_lib.experts.settings import EXPERTS
@@ -37,19 +37,13 @@ def drawn(tables: Tables, facts: Facts, most: int) -> Sample:
         most: rows, at most.
     """
     decisions = tables.companion("decisions")
-    by_hash = F.xxhash64(F.lit(_SEED), F.col("session_id").cast("string"), *_length(decisions))
-    columns = [
-        "session_id",
-        *(["length"] if facts.samples else []),
-        "kept",
-        "rank",
-        "reason",
-        "difficulty",
-        "disagreement",
-        *(f"gate_{kind}" for kind in EXPERTS),
-        "interactions",
-    ]
-    rows = decisions.select(*columns, by_hash.alias("hash")).orderBy("hash", "session_id").limit(most)
+    by_hash = _hash(facts)
+    gates = [f"gate_{kind}" for kind in EXPERTS]
+    rows = (
+        decisions.select(*_described(facts), *gates, by_hash.alias("hash"))
+        .orderBy("hash", "session_id")
+        .limit(most)
+    )
     found: pd.DataFrame = rows.drop("hash").toPandas()
     return Sample(_with_clicks(tables, facts, decisions, found), decisions.count())
 
@@ -67,26 +61,14 @@ def examples(tables: Tables, facts: Facts, each: int) -> pd.DataFrame:
         (list of items). Cost: a window over the decisions by reason, a pass over the input.
     """
     decisions = tables.companion("decisions")
-    by_hash = F.xxhash64(F.lit(_SEED), F.col("session_id").cast("string"), *_length(decisions))
+    by_hash = _hash(facts)
     # What many sessions share is what a reason looks like at its plainest; a session of one click tells
     # nothing.
     first = Window.partitionBy("reason").orderBy(F.least("interactions", F.lit(3)).desc(), by_hash)
-    columns = [
-        "session_id",
-        *(["length"] if facts.samples else []),
-        "kept",
-        "rank",
-        "reason",
-        "difficulty",
-        "disagreement",
-        "interactions",
-        "covered_by",
-        *(["covered_by_length"] if facts.samples else []),
-    ]
-    chosen = decisions.select(*columns, F.row_number().over(first).alias("place"))
+    covers = ["covered_by", *(["covered_by_length"] if facts.samples else [])]
+    chosen = decisions.select(*_described(facts), *covers, F.row_number().over(first).alias("place"))
     found: pd.DataFrame = chosen.filter(F.col("place") <= each).orderBy("reason", "place").toPandas()
-    covers = found[["covered_by"]].rename(columns={"covered_by": "session_id"}).dropna()
-    known = clicks_of(tables, facts, decisions, [*found["session_id"], *covers["session_id"]])
+    known = clicks_of(tables, facts, decisions, [*found["session_id"], *found["covered_by"].dropna()])
     out = _joined(found.drop(columns="place"), known)
     covering = [
         _cut(known, session, length)
@@ -158,5 +140,13 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _length(decisions: DataFrame) -> list[Any]:
-    return [F.col("length")] if "length" in decisions.columns else []
+def _described(facts: Facts) -> list[str]:
+    """Columns of the decisions that say what a session, or a sample, is and what became of it."""
+    length = ["length"] if facts.samples else []
+    return ["session_id", *length, "kept", "rank", "reason", "difficulty", "disagreement", "interactions"]
+
+
+def _hash(facts: Facts) -> Column:
+    """By which sessions, or samples, are drawn."""
+    length = [F.col("length")] if facts.samples else []
+    return F.xxhash64(F.lit(_SEED), F.col("session_id").cast("string"), *length)

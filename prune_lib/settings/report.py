@@ -12,7 +12,10 @@ from prune_lib.locations import local_path, table_in_workspace, workspace_folder
 from prune_lib.settings.job import JobSettings, JobText
 from prune_lib.settings.rules import report_rules
 
-__all__ = ["ReportSettings", "report_place"]
+__all__ = ["MAP_POINTS", "ReportSettings", "report_place"]
+
+#: Points of the map, at most: what a browser draws at once, and a page of a few megabytes holds.
+MAP_POINTS = 50_000
 
 
 class ReportSettings(JobSettings):
@@ -45,9 +48,9 @@ class ReportSettings(JobSettings):
         description="Id of the session whose neighbourhood is drawn. Default: a covered one.",
     )
     map_points: int = Field(
-        default=50_000,
+        default=MAP_POINTS,
         ge=0,
-        le=50_000,
+        le=MAP_POINTS,
         description="Points of the map of sessions, at most; of more sessions a sample by hash is drawn. "
         "0: no map, which is most of the report's time.",
     )

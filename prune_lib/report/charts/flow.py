@@ -97,7 +97,9 @@ def flow(reasons: pd.DataFrame, unit: str) -> Spec:
         alt.Tooltip("sessions:Q", title=unit, format=","),
         alt.Tooltip("share:Q", title="share of all", format=".2%"),
     ]
-    down = alt.Scale(domain=[1.0 + _GAP * 4, -_LABEL / 2], nice=False)
+    # Room for the last label, which those before it may have pushed below its node.
+    lowest = max(*(n.bottom for n in nodes), *bars["label_y"])
+    down = alt.Scale(domain=[lowest + _LABEL / 2, -_LABEL / 2], nice=False)
     curves = (
         alt.Chart(ribbons)
         .mark_area(opacity=0.35, interpolate="monotone")
