@@ -19,10 +19,11 @@ from prune_lib.settings import PruneSettings
 from prune_lib.settings.train import ExpertsSettings
 
 if TYPE_CHECKING:
-    from prune_lib.api import prune
+    from prune_lib.api import evaluate, prune
     from prune_lib.pages import explain
     from prune_lib.pruned import Pruned
     from prune_lib.session import get_spark
+    from prune_lib.sessions.demo import demo_sessions
     from prune_lib.train_job import train
     from prune_lib.views import create_views
 
@@ -33,6 +34,8 @@ __all__ = [
     "Pruned",
     "UserError",
     "create_views",
+    "demo_sessions",
+    "evaluate",
     "explain",
     "get_spark",
     "prune",
@@ -44,6 +47,8 @@ __version__ = "0.1.0"
 # Public names that need Spark: loaded when first asked for (PEP 562).
 _LAZY = {
     "create_views": "prune_lib.views",
+    "demo_sessions": "prune_lib.sessions.demo",
+    "evaluate": "prune_lib.api",
     "explain": "prune_lib.pages",
     "get_spark": "prune_lib.session",
     "Pruned": "prune_lib.pruned",

@@ -1,10 +1,10 @@
-"""`prune` for programs and notebooks: a frame or a table in, a `Pruned` out."""
+"""`prune` and `evaluate` for programs and notebooks: a frame or a table in, what was found out."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import pandas as pd
 from pyspark.sql import DataFrame, SparkSession
@@ -12,18 +12,24 @@ from pyspark.sql import DataFrame, SparkSession
 from prune_lib.checkpoints import checkpoints, loses_executors
 from prune_lib.errors import InputError, SettingsError
 from prune_lib.pipeline import run_prune
-from prune_lib.preflight import columns_of, plan
+from prune_lib.preflight import NamesColumns, columns_of, plan
 from prune_lib.pruned import Pruned
 from prune_lib.session import check_runtime, get_spark, measured_joins, ship_package
 from prune_lib.sessions.columns import InputTable, with_columns
 from prune_lib.settings import PruneSettings
+from prune_lib.settings.job import JobSettings
 from prune_lib.settings.keywords import as_arguments
 from prune_lib.settings.sources import of_call
 from prune_lib.stages import Stages
 from prune_lib.tables import check_columns
+from prune_lib.terminal.cell import line_in_notebook
 from prune_lib.written import check_name, spark_frame, write_down
 
-__all__ = ["prune"]
+if TYPE_CHECKING:
+    from prune_lib.evaluation.output import Findings
+    from prune_lib.evaluation.settings import EvaluateSettings
+
+__all__ = ["evaluate", "prune"]
 
 # Stands for the frame in messages about a table, and is then replaced.
 _FRAME = "\0frame"
@@ -62,7 +68,8 @@ def prune(
     to write, and the space of a copy; a pandas DataFrame goes through the driver. A table that exists already
     is best given by its name.
 
-    The stages are logged to the logger `prune_lib` (`logging.basicConfig(level="INFO")` shows them).
+    A notebook's cell shows the stage under way; elsewhere the logger `prune_lib` gets a line a stage
+    (`logging.basicConfig(level="INFO")` shows them).
 
     Args:
         sessions: a Spark or pandas DataFrame (a row a click, or a row a session with an array of items), the
@@ -99,7 +106,7 @@ def prune(
             ...
         prune_lib.errors.SettingsError: `ratio` must be in (0, 1]; got 20. For 20% of the data write 0.2.
     """
-    with as_arguments(PruneSettings):
+    with as_arguments(PruneSettings), line_in_notebook():
         if isinstance(sessions, PruneSettings):
             if ratio is not None or name is not None or settings:
                 raise SettingsError("give PruneSettings, or a table and arguments, not both.")
@@ -111,14 +118,70 @@ def prune(
         if isinstance(sessions, DataFrame | pd.DataFrame):
             return _of_frame(sessions, values, name, spark)
         if sessions is not None and not isinstance(sessions, str | os.PathLike):
-            kind = f"{type(sessions).__module__}.{type(sessions).__qualname__}".removeprefix("builtins.")
-            raise SettingsError(
-                "`sessions` must be a DataFrame of Spark (classic, not Connect) or pandas, the name or "
-                f"location of a table, or PruneSettings; got {kind}."
-            )
+            raise _no_table("sessions", sessions, PruneSettings)
         if name is not None:
             raise SettingsError("`name` is that of a DataFrame's table; leave it out for a table.")
         return _run(of_call(PruneSettings, values), spark or get_spark("prune"))
+
+
+def evaluate(
+    sessions: _Frame | str | os.PathLike[str] | EvaluateSettings | None = None,
+    *,
+    test: _Frame | str | os.PathLike[str] | None = None,
+    spark: SparkSession | None = None,
+    **settings: Any,
+) -> Findings:
+    """Measure what pruning costs: recommenders trained on what is kept, on as much at random, and on all.
+
+    A DataFrame is written down first, as `prune` does it. What was trained before is not trained again, so
+    that an evaluation goes on where it was stopped, and more ratios or targets cost themselves only.
+
+    Args:
+        sessions: a Spark or pandas DataFrame, the name or location of a table, or all settings as
+            `EvaluateSettings`. None: the workspace's `sessions`, made from demo data where there is none.
+        test: sessions to test on, later than the others; None cuts off the newest tenth.
+        spark: the session to use; None takes the DataFrame's, the running one, or builds one.
+        **settings: any key of conf/evaluate.yaml: `ratios`, `targets`, `methods`, `seeds`, `quick` and so on.
+
+    Returns:
+        What was found, printable; `.summary` is a row for each method, ratio, target and metric, `.document`
+        the report. Cost: minutes with `quick=True`, hours with all targets, ratios and seeds.
+
+    Raises:
+        UserError: the settings or the data cannot be used as they are; no table of results was touched.
+
+    Examples:
+        >>> found = evaluate(sessions, ratios=[0.2], targets=["markov"], seeds=1)
+        >>> here = found.summary.query("metric == 'recall@20' and band == 'all'")
+        >>> sorted(set(here["method"]))
+        ['all', 'graph', 'random']
+    """
+    from prune_lib.evaluation.job import run_evaluation
+    from prune_lib.evaluation.settings import EvaluateSettings
+
+    with as_arguments(EvaluateSettings), line_in_notebook():
+        if isinstance(sessions, EvaluateSettings):
+            if test is not None or settings:
+                raise SettingsError("give EvaluateSettings, or a table and arguments, not both.")
+            return run_evaluation(sessions, spark)
+        _refuse_input(settings)
+        values, frames = dict(settings), {}
+        for key, given in (("input", sessions), ("test", test)):
+            if isinstance(given, DataFrame | pd.DataFrame):
+                frames[key] = given
+            elif isinstance(given, str | os.PathLike):
+                values[key] = os.fspath(given)
+            elif given is not None:
+                raise _no_table("test" if key == "test" else "sessions", given, EvaluateSettings)
+        asked = of_call(EvaluateSettings, values)
+        for key, frame in frames.items():
+            spark, rows = _in_spark(frame, spark)
+            check_runtime(spark)
+            if key == "input":
+                _opened(rows, asked)
+            with measured_joins(spark), Stages().stage(key):
+                values[key] = write_down(spark, rows, asked.workspace, None)
+        return run_evaluation(of_call(EvaluateSettings, values), spark)
 
 
 def _run(settings: PruneSettings, spark: SparkSession) -> Pruned:
@@ -135,11 +198,7 @@ def _of_frame(
     check_name(name)
     if settings.version is not None or settings.timestamp is not None:
         raise SettingsError("a DataFrame has no versions: leave out `version` and `timestamp`.")
-    if isinstance(frame, DataFrame):
-        spark, rows = spark or frame.sparkSession, frame
-    else:
-        spark = spark or get_spark("prune")
-        rows = spark_frame(spark, frame)
+    spark, rows = _in_spark(frame, spark)
     check_runtime(spark)
     table = _opened(rows, settings)
     if settings.dry_run:
@@ -150,7 +209,23 @@ def _of_frame(
     return _run(of_call(PruneSettings, {**values, "input": place}), spark)
 
 
-def _opened(rows: DataFrame, settings: PruneSettings) -> InputTable:
+def _in_spark(frame: _Frame, spark: SparkSession | None) -> tuple[SparkSession, DataFrame]:
+    """A frame as one of Spark's, and the session that it is in."""
+    if isinstance(frame, DataFrame):
+        return spark or frame.sparkSession, frame
+    spark = spark or get_spark("prune")
+    return spark, spark_frame(spark, frame)
+
+
+def _no_table(name: str, given: object, model: type[JobSettings]) -> SettingsError:
+    kind = f"{type(given).__module__}.{type(given).__qualname__}".removeprefix("builtins.")
+    return SettingsError(
+        f"`{name}` must be a DataFrame of Spark (classic, not Connect) or pandas, the name or location of a "
+        f"table, or {model.__name__}; got {kind}."
+    )
+
+
+def _opened(rows: DataFrame, settings: NamesColumns) -> InputTable:
     """The frame as a table that was opened: what is wrong with its columns is said before it is computed."""
     try:
         table = with_columns(rows, columns_of(settings), _FRAME, None, "a DataFrame")

@@ -45,7 +45,7 @@ def evaluate_main(argv: Sequence[str] | None = None) -> None:
     """Measure pruning: what `jobs/evaluate.py` and `evaluate-pruning` run; as `prune_main`."""
     from prune_lib.evaluation.settings import EvaluateSettings
 
-    _main(EvaluateSettings, "prune_lib.evaluation.job:evaluate", argv)
+    _main(EvaluateSettings, "prune_lib.evaluation.job:run_evaluation", argv)
 
 
 def explain_main(argv: Sequence[str] | None = None) -> None:

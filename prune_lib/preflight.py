@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from pyspark.sql import DataFrame, SparkSession
@@ -21,6 +21,7 @@ from prune_lib.summary import Summary, tables_of
 from prune_lib.wording import allowed
 
 __all__ = [
+    "NamesColumns",
     "budget_of",
     "check_device",
     "check_floor",
@@ -38,7 +39,20 @@ _LOG = logging.getLogger(__name__)
 _ReadsInput = PruneSettings | ExpertsSettings
 
 
-def columns_of(settings: _ReadsInput) -> ColumnNames:
+class NamesColumns(Protocol):
+    """Settings by which the user can name the columns of the input."""
+
+    @property
+    def session_column(self) -> str | None: ...  # noqa: D102
+    @property
+    def item_column(self) -> str | None: ...  # noqa: D102
+    @property
+    def time_column(self) -> str | None: ...  # noqa: D102
+    @property
+    def order_column(self) -> str | None: ...  # noqa: D102
+
+
+def columns_of(settings: NamesColumns) -> ColumnNames:
     """The columns that the user named."""
     return ColumnNames(
         session=settings.session_column,

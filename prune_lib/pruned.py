@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -53,6 +54,9 @@ class Pruned:
         >>> first = pruned.at(rank=10)                                 # a smaller budget, by rank
         >>> first.count()
         10
+        >>> curve = pruned.curve()                                     # what any smaller budget keeps
+        >>> bool(curve["items"].is_monotonic_increasing)
+        True
         >>> dropped = pruned.decisions.filter("NOT kept").first()
         >>> page = pruned.explain(dropped["session_id"])
         >>> print(str(page).splitlines()[0])
@@ -195,6 +199,23 @@ class Pruned:
                 "first session costs. Give a larger one."
             )
         return last
+
+    def curve(self) -> pd.DataFrame:
+        """What every smaller budget would have kept, from the nested ranks: a row a budget, 200 at most.
+
+        Returns:
+            ratio (share of the data kept, counted as the run did), rank (the last kept, for `at(rank=...)`),
+            sessions, interactions, items, popular, mid and cold (items of the band), objective (share of
+            the largest; NaN where a baseline knows none), difficulty (mean; NaN where there is none). Each
+            row is exact. Cost: two aggregates of the kept decisions, and a join of the items with them.
+        """
+        from prune_lib.report.tables import curve
+
+        run = self._done()
+        found = curve(self.decisions, self.items, float(run["objective"] or 0.0))
+        counted = "interactions" if run["budget"] == "interactions" else "sessions"
+        found.insert(0, "ratio", found[counted] / used_of(run)[2])
+        return found
 
     def report(self, path: str | PathLike[str] | None = None, *, map_points: int = MAP_POINTS) -> Report:
         """Write the run's report: one HTML page that needs nothing else.

@@ -269,7 +269,8 @@ RUNS = (
         "rounds",
         _ROUNDS,
         "Rounds of the sampler: phase, round, threshold (smallest key picked), candidates and picked "
-        "(sessions), interactions picked, seconds, edges looked at, bytes that shuffles wrote",
+        "(sessions), interactions picked, seconds, edges looked at, bytes that shuffles wrote; of the phase "
+        "redundant what is taken back of a floor, with negative numbers",
     ),
     OutColumn("warnings", "array<string>", "What the run warned about"),
     OutColumn("versions", "map<string, string>", "Versions of the software that ran"),

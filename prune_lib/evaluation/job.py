@@ -1,4 +1,4 @@
-"""`evaluate`: how much of the performance the kept sessions carry, for every method, ratio and target.
+"""An evaluation: how much of the performance the kept sessions carry, for every method, ratio and target.
 
 split -> choose how targets are trained, on validation -> prune -> subsets -> train and rank -> tables
 """
@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pyspark.sql import SparkSession
 
@@ -25,7 +26,7 @@ from prune_lib.evaluation.targets.settings import NEURAL
 from prune_lib.evaluation.variants import check_ablations
 from prune_lib.evaluation.worker import run_cells
 from prune_lib.locations import workspace_folder
-from prune_lib.preflight import make_demo, open_input_of
+from prune_lib.preflight import columns_of, make_demo, open_input_of
 from prune_lib.session import check_runtime, get_spark, measured_joins
 from prune_lib.sessions.columns import ColumnNames, InputTable
 from prune_lib.sessions.reading import open_input
@@ -33,7 +34,10 @@ from prune_lib.settings import PruneSettings
 from prune_lib.settings.fields import Method
 from prune_lib.stages import Stages
 
-__all__ = ["Evaluation", "evaluate"]
+if TYPE_CHECKING:
+    from prune_lib.evaluation.output import Findings
+
+__all__ = ["Evaluation", "run_evaluation"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -125,7 +129,7 @@ class Pruned:
     seconds: float
 
 
-def evaluate(settings: EvaluateSettings, spark: SparkSession | None = None) -> object:
+def run_evaluation(settings: EvaluateSettings, spark: SparkSession | None = None) -> Findings:
     """Evaluate pruning on a data set.
 
     Args:
@@ -147,17 +151,17 @@ def evaluate(settings: EvaluateSettings, spark: SparkSession | None = None) -> o
         return _evaluate(settings, spark, folder)
 
 
-def _evaluate(settings: EvaluateSettings, spark: SparkSession, folder: Path) -> object:
+def _evaluate(settings: EvaluateSettings, spark: SparkSession, folder: Path) -> Findings:
     from prune_lib.evaluation.ablations import run_ablations
-    from prune_lib.evaluation.output import Report, cells_file, check_places, write_results
+    from prune_lib.evaluation.output import Findings, cells_file, check_places, write_results
 
     found = _open_input(spark, settings)
     check_places(spark, settings)
     test = None
     if settings.test is not None:
-        test = read_test(spark, settings.test, _columns(settings))
+        test = read_test(spark, settings.test, columns_of(settings))
     if settings.dry_run:
-        return Report(_plan_in_words(settings, found))
+        return Findings(_plan_in_words(settings, found))
     folder.mkdir(parents=True, exist_ok=True)
     run = Evaluation(settings, spark, folder, CellStore(folder / "cells"))
     import_cells(run.store, cells_file(settings))
@@ -211,7 +215,7 @@ def _open_input(spark: SparkSession, settings: EvaluateSettings) -> InputTable |
     """The input; None where the demo data set is to be made."""
     if settings.input is None:
         return open_input_of(spark, _as_demo(settings))
-    return open_input(spark, settings.input, columns=_columns(settings))
+    return open_input(spark, settings.input, columns=columns_of(settings))
 
 
 def _as_demo(settings: EvaluateSettings) -> PruneSettings:
@@ -252,15 +256,6 @@ def _warn_of_edge(run: Evaluation, how: dict[str, Candidate], tried: list[Candid
             f"{', '.join(at_edge)}; a longer one may be better still, and shares of all the data's "
             "performance smaller. Try more by --fit-epochs-tried."
         )
-
-
-def _columns(settings: EvaluateSettings) -> ColumnNames:
-    return ColumnNames(
-        session=settings.session_column,
-        item=settings.item_column,
-        time=settings.time_column,
-        order=settings.order_column,
-    )
 
 
 def _choose(run: Evaluation, split: Split, targets: list[str]) -> tuple[dict[str, Candidate], list[Row]]:

@@ -24,7 +24,7 @@ from prune_lib.evaluation.document import Prices, write_document
 from prune_lib.evaluation.files import Split
 from prune_lib.evaluation.plan import Candidate, Plan, Row
 from prune_lib.evaluation.results import KEYS, metric_rows, summarise
-from prune_lib.evaluation.schemas import COMMENTS, EVALUATION
+from prune_lib.evaluation.schemas import COMMENTS, EVALUATION, SUMMARY
 from prune_lib.evaluation.settings import EvaluateSettings
 from prune_lib.settings.job import SAYING
 from prune_lib.tables import read_table, replace_table, table_version
@@ -33,13 +33,13 @@ from prune_lib.tracking import tracked_run
 if TYPE_CHECKING:
     from prune_lib.evaluation.job import Evaluation
 
-__all__ = ["IDENTITY", "Report", "cells_file", "check_places", "merged", "place_of", "write_results"]
+__all__ = ["IDENTITY", "Findings", "cells_file", "check_places", "merged", "place_of", "write_results"]
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Report:
+class Findings:
     """What an evaluation says at its end.
 
     Attributes:
@@ -49,6 +49,17 @@ class Report:
 
     text: str
     found: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """The summary table (`schemas.SUMMARY`) of this data set and split; empty after a dry run."""
+        rows: pd.DataFrame = pd.DataFrame(self.found.get("summary", []), columns=[c.name for c in SUMMARY])
+        return rows
+
+    @property
+    def document(self) -> Path | None:
+        """The report in Markdown; None after a dry run."""
+        return Path(self.found["document"]) if self.found else None
 
     def __str__(self) -> str:
         """The text for people."""
@@ -68,7 +79,7 @@ def write_results(
     tuned: tuple[Split, Sequence[Row]] | None,
     how: Mapping[str, Candidate],
     seconds: float,
-) -> Report:
+) -> Findings:
     """Write the tables, the document and the MLflow runs of an evaluation whose cells are done.
 
     Args:
@@ -118,7 +129,7 @@ def write_results(
         "summary": summary.to_dict("records"),
         "warnings": list(run.stages.warnings),
     }
-    return Report(_in_words(settings, summary, document), found)
+    return Findings(_in_words(settings, summary, document), found)
 
 
 def check_places(spark: SparkSession, settings: EvaluateSettings) -> None:

@@ -52,7 +52,7 @@ class RoundRecord:
     """What one round did; a row of the run's record.
 
     Attributes:
-        phase: floor or coverage.
+        phase: floor, coverage; or redundant: what is taken back of a floor, with negative numbers.
         round: from 1 on; where all fits one task, there is one.
         threshold: smallest key that was picked.
         candidates: sessions whose keys were computed afresh.

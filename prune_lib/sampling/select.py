@@ -3,7 +3,8 @@
 Phases, in the order of rank:
 
 0. *floor* (only with floors): every group gets the sessions that it is to keep, by as few clicks as greedy
-   set cover finds; sessions that share no transition only for what the others leave, and suspects last;
+   set cover finds, without those that later ones made redundant; sessions that share no transition count
+   half, and suspects come in only for what the others leave;
 1. *coverage*: greedy on the session-pattern graph, one session of every distinct sequence;
 2. *rest*: distinct sessions without anything to offer (a single click), by key;
 3. *duplicate*: sessions whose sequence is kept already, by key; reached only when the budget is larger
@@ -14,6 +15,8 @@ Phases, in the order of rank:
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
@@ -21,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -33,6 +37,7 @@ from prune_lib.sampling.keys import received_by_pattern, with_keys
 from prune_lib.sampling.rounds import Picks, RoundRecord, run_greedy
 from prune_lib.sampling.task import PICK_COLUMNS
 from prune_lib.settle import settle
+from prune_lib.shuffled import ShuffleMeter
 
 if TYPE_CHECKING:
     from prune_lib.settings import SamplingSettings
@@ -52,6 +57,11 @@ FLOOR, COVERAGE, REST, DUPLICATE, SUSPECT = range(5)
 
 # A floor counts groups; 2^-12 a group keeps the sum over a session's groups within a BIGINT.
 _FLOOR_WEIGHT = 2.0**-12
+# To a cover of items clicks at random are as good as any. What others do, too, is worth more to a model: a
+# session that shares no transition is taken where it serves twice as many groups a click as another.
+_ALONE = 0.5
+# Floors are chosen before their price is known.
+_NO_BUDGET = 2**62
 
 # Session ids that are broadcast, at most: 100 MB or so.
 _FEW = 2_000_000
@@ -156,7 +166,7 @@ def select_sessions(
         picks = _floor_picks(floors, sessions, budget, cost, settings)
         frames, records, spent = picks.frames, picks.records, picks.spent
         # Fewer than items times floor, mostly: they are sent to the sessions, not the sessions to them.
-        sent: Callable[[DataFrame], DataFrame] = F.broadcast if picks.picked <= _FEW else lambda df: df
+        sent = _sent(picks)
         taken = sent(settle(reduce(DataFrame.unionByName, frames).select("sid")))
         by_floor = settle(sessions.join(taken, "sid", "left_semi"))
         objective.add(*received_by_pattern(by_floor))
@@ -203,55 +213,113 @@ def select_sessions(
 def _floor_picks(
     floors: Floors, sessions: DataFrame, budget: int, cost: str, settings: SamplingSettings
 ) -> Picks:
-    """Sessions that give every group its floor: greedy set cover, by tiers.
+    """Sessions that give every group its floor: greedy set cover, suspects last, less what became redundant.
 
-    To a cover of items clicks at random are as good as any; what others do, too, is worth more to a model.
+    Raises:
+        SettingsError: they cost more than the budget.
     """
     wanted = floors.wanted
     no_cold = np.zeros(wanted.size, dtype=np.bool_)
     objective = Objective.empty(np.full(wanted.size, _FLOOR_WEIGHT), no_cold, unit=1, cap=wanted)
+    price = F.col("n") if cost == "n" else F.lit(1)
     holders = (
         sessions.select("sid", "n", "tie", "copy", "aside", "alone")
         .join(floors.rows.withColumnRenamed("groups", "patterns"), "sid")
         .withColumn("messages", F.array_repeat(F.lit(1), F.size("patterns")))
-        .withColumn("scale", 1 / (F.col("n") if cost == "n" else F.lit(1.0)))
+        .withColumn("scale", F.when(F.col("alone"), _ALONE).otherwise(1.0) / price)
     )
-    eligible = settle((holders if floors.copies_count else holders.filter(~F.col("copy"))).drop("copy"))
+    eligible = settle(
+        (holders if floors.copies_count else holders.filter(~F.col("copy"))).drop("copy", "alone")
+    )
     edges = int((eligible.agg(F.sum(F.size("patterns"))).first() or [0])[0] or 0)
     picks = Picks()
-    tiers = ~F.col("aside") & ~F.col("alone"), ~F.col("aside") & F.col("alone"), F.col("aside")
-    for n, tier in enumerate(tiers):
-        if n and bool((objective.evidence >= wanted).all()):
+    for tier in (~F.col("aside"), F.col("aside")):
+        if bool((objective.evidence >= wanted).all()):
             break
+        before = picks.picked
         run_greedy(
-            eligible.filter(tier).drop("aside", "alone"),
+            eligible.filter(tier).drop("aside"),
             objective,
-            budget,
+            _NO_BUDGET,
             cost=cost,
             phase=FLOOR,
             name="floor",
             task_edges=_task_edges(edges, settings),
             picks=picks,
         )
-    missing = np.flatnonzero(objective.evidence < wanted)
-    if missing.size:
-        raise SettingsError(_too_little(floors, objective.evidence, missing, f"{budget:,} {_UNITS[cost]}"))
+        # Tier by tier: a crawler makes everybody redundant.
+        picks = _without_redundant(picks, floors, cost, before)
+    if picks.spent > budget:
+        everything = int((sessions.agg(F.sum(price)).first() or [0])[0] or 0)
+        raise SettingsError(_too_little(floors, picks.spent, budget, everything, _UNITS[cost]))
     return picks
 
 
-def _too_little(
-    floors: Floors, kept: npt.NDArray[np.int64], missing: npt.NDArray[np.int64], budget: str
-) -> str:
-    """That a budget does not hold the floors, by how much, and the first group that goes without."""
-    asked = int((floors.wanted > 0).sum())
-    group = int(missing[0])
-    value = (floors.values.filter(F.col("group") == group).first() or [None, "?"])[1]
-    flags = ", ".join(floors.names)
+def _without_redundant(picks: Picks, floors: Floors, cost: str, before: int) -> Picks:
+    """The picks of floors, less those all of whose groups keep what they want without them.
+
+    Greedy takes first what serves many groups; what it takes later often serves them again. The last pick is
+    looked at first, as it serves fewest (the *reverse delete* step of set cover; Vazirani, Approximation
+    Algorithms, 2001, has it for the primal-dual scheme). A tenth or more of the clicks is saved.
+
+    Cost: the picks and their groups go through one task.
+
+    Args:
+        picks: numbered from 1 on.
+        floors: what they are for.
+        cost: 'n' (interactions) or 'one' (sessions).
+        before: the first so many picks stay.
+    """
+    started, meter = time.monotonic(), ShuffleMeter(floors.rows.sparkSession)
+    wanted = floors.wanted
+    chosen = settle(reduce(DataFrame.unionByName, picks.frames))
+    price = F.col("n") if cost == "n" else F.lit(1)
+    sent = _sent(picks)
+    of_groups = floors.rows.join(sent(chosen.select("sid", "round")), "sid")
+
+    def needed(rows: pd.DataFrame) -> pd.DataFrame:
+        rows = rows.sort_values("round", ascending=False)
+        held = np.bincount(np.concatenate(rows["groups"].to_list()), minlength=wanted.size)
+        stays = np.ones(len(rows), dtype=np.bool_)
+        for place, groups in enumerate(rows["groups"].iloc[: len(rows) - before]):
+            if bool((held[groups] > wanted[groups]).all()):
+                held[groups] -= 1
+                stays[place] = False
+        left = rows["sid"].to_numpy()[stays][::-1]
+        found: pd.DataFrame = pd.DataFrame({"sid": left, "round": np.arange(1, left.size + 1)})
+        return found
+
+    stay: DataFrame = settle(of_groups.groupBy().applyInPandas(needed, "sid bigint, round int"))
+    left = settle(chosen.drop("round").join(sent(stay), "sid").select(*PICK_COLUMNS))
+    count, spent = left.agg(F.count(F.lit(1)), F.sum(price)).first() or (0, 0)
+    taken_back = RoundRecord(
+        "redundant",
+        len(picks.records) + 1,
+        0.0,
+        picks.picked - before,
+        int(count) - picks.picked,
+        int(spent or 0) - picks.spent,
+        round(time.monotonic() - started, 3),
+        0,
+        meter.bytes(),
+    )
+    return Picks([left], int(count), int(spent or 0), False, [*picks.records, taken_back])
+
+
+def _sent(picks: Picks) -> Callable[[DataFrame], DataFrame]:
+    """How a frame of picks, few beside the sessions, is joined: by broadcast, unless there are very many."""
+    return F.broadcast if picks.picked <= _FEW else lambda df: df
+
+
+def _too_little(floors: Floors, price: int, budget: int, everything: int, unit: str) -> str:
+    """That a budget does not hold the floors, and which one would."""
     floor = "floor does" if len(floors.names) == 1 else "floors do"
+    ratio = math.ceil(1000 * price / everything) / 1000
+    groups = int((floors.wanted > 0).sum())
     return (
-        f"the {floor} not fit the budget ({flags}): {budget} hold what {asked - missing.size:,} of {asked:,} "
-        f"groups ask for, and {missing.size:,} are left without, such as {value} ({kept[group]:,} of "
-        f"{floors.wanted[group]:,} sessions). Raise --ratio, or lower the floor."
+        f"the {floor} not fit the budget ({', '.join(floors.names)}): what {groups:,} groups ask for was "
+        f"found in {price:,} {unit}, and the budget is {budget:,}. Raise --ratio to {ratio:g}, or lower the "
+        "floor."
     )
 
 

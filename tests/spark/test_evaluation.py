@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 from prune_lib.errors import InputError, SettingsError
 from prune_lib.evaluation.data import make_split, read_test
 from prune_lib.evaluation.files import Split, load_sessions
-from prune_lib.evaluation.job import evaluate
+from prune_lib.evaluation.job import run_evaluation
 from prune_lib.evaluation.output import IDENTITY, merged
 from prune_lib.evaluation.results import KEYS
 from prune_lib.evaluation.settings import EvaluateSettings
@@ -244,7 +244,7 @@ def test_an_evaluation_from_sessions_to_tables_and_again(
     spark: SparkSession, table: str, tmp_path: Path
 ) -> None:
     workspace = tmp_path / "ws"
-    text = str(evaluate(small(table, workspace, name="shop"), spark))
+    text = str(run_evaluation(small(table, workspace, name="shop"), spark))
     assert "graph 20 %" in text and "random 40 %" in text and "session-knn" in text
     values = spark.read.format("delta").load(str(workspace / "evaluation")).toPandas()
     assert {r.name for r in (workspace / "evaluate" / "shop" / "cells").iterdir()} == set(values["cell"])
@@ -262,7 +262,7 @@ def test_an_evaluation_from_sessions_to_tables_and_again(
 
     # Once more with another target: what is done is not run again, and stays in the tables.
     before = {f: f.stat().st_mtime_ns for f in (workspace / "evaluate" / "shop" / "cells").iterdir()}
-    evaluate(small(table, workspace, name="shop", targets=("markov",)), spark)
+    run_evaluation(small(table, workspace, name="shop", targets=("markov",)), spark)
     again = spark.read.format("delta").load(str(workspace / "evaluation")).toPandas()
     assert set(again["target"]) == {"gru4rec", "session-knn", "markov"}
     assert {f: f.stat().st_mtime_ns for f in before} == before
@@ -288,7 +288,7 @@ def test_validation_chooses_and_samples_and_ablations_run(
         samples=("positions", "prefixes", "last"),
         ablations=("kappa=0", "uniform", "no-cross-fitting", "el2n", "shuffled", "items-only", "unit=prefix"),
     )
-    evaluate(settings, spark)
+    run_evaluation(settings, spark)
     values = spark.read.format("delta").load(str(tmp_path / "ws" / "evaluation")).toPandas()
     assert set(values["split"]) == {"validation"}
     tuning = values[values["regime"] == "tuning"]
@@ -324,7 +324,7 @@ def test_every_ablation_differs_from_the_method_in_its_settings() -> None:
 
 
 def test_a_dry_run_computes_nothing(spark: SparkSession, table: str, tmp_path: Path) -> None:
-    text = str(evaluate(small(table, tmp_path / "ws", dry_run=True), spark))
+    text = str(run_evaluation(small(table, tmp_path / "ws", dry_run=True), spark))
     assert "nothing was computed" in text and "gru4rec" in text
     assert not (tmp_path / "ws").exists()
 

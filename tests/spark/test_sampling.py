@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from pyspark.sql import SparkSession
@@ -111,10 +113,9 @@ def test_rounds_pick_what_sequential_greedy_picks(
     assert seen == wanted and len(seen) > 3
     assert (rounds.objective.evidence == exact.objective.evidence).all()
     assert rounds.spent == exact.spent <= budget
-    # Of the floors' sessions those that share a transition are asked first, and then the others.
-    assert [record.phase for record in exact.records] == (["floor"] * 2 if floor else []) + ["coverage"]
+    assert [r.phase for r in exact.records] == (["floor", "redundant"] if floor else []) + ["coverage"]
     assert (len(rounds.records) > 2) == (task_edges < 5000), "rounds were taken where they were due"
-    for record in rounds.records:
+    for record in (r for r in rounds.records if r.phase != "redundant"):
         assert record.shuffle_bytes is not None
         assert record.picked <= record.candidates and record.edges >= record.candidates
 
@@ -156,14 +157,72 @@ def test_every_item_keeps_its_floor(spark: SparkSession, floor: int) -> None:
         seen.add(tuple(sessions[s]))
 
 
-def test_a_floor_takes_what_shares_no_transition_only_where_it_must(spark: SparkSession) -> None:
+def floor_oracle(made: Encoded, sessions: list[list[int]], alone: list[bool], floor: int) -> list[int]:
+    """Greedy set cover in plain Python, one pick at a time, and then without what it made redundant."""
+    tie = {row["sid"]: row["tie"] for row in made.sessions.select("sid", "tie").collect()}
+    wanted = {i: floor for i in range(made.n_items) if made.item_sessions[i] >= floor}
+    own = {row["sid"] for row in first_twin(made.sessions).filter("sid = twin").collect()}
+    able = [s for s in range(len(sessions)) if floor > 1 or s in own]
+    held, picks = dict.fromkeys(wanted, 0), list[int]()
+    while any(held[i] < wanted[i] for i in wanted):
+
+        def order(s: int) -> tuple[float, int, int]:
+            new = sum(held[i] < wanted[i] for i in set(sessions[s]) if i in wanted)
+            return -new * ((0.5 if alone[s] else 1.0) / len(sessions[s])), tie[s], s
+
+        best = min((s for s in able if s not in picks), key=order)
+        picks.append(best)
+        for i in set(sessions[best]) & set(wanted):
+            held[i] += 1
+    for s in reversed(list(picks)):
+        served = set(sessions[s]) & set(wanted)
+        if all(held[i] > wanted[i] for i in served):
+            picks.remove(s)
+            for i in served:
+                held[i] -= 1
+    return picks
+
+
+@pytest.mark.parametrize(("sampler", "floor"), [("exact", 1), ("rounds", 1), ("exact", 2)])
+def test_a_floor_is_a_set_cover_without_redundant_sessions(
+    spark: SparkSession, sampler: str, floor: int
+) -> None:
+    made, sessions = encoded(spark, random_sessions(17, n=300, items=150))
+    graph = build_graph(made, SamplingSettings())
+    budget = int(0.6 * made.n_interactions)
+    selection = run(made, graph, budget, floor=floor, sampler=sampler)
+    ranked = selection.ranked.filter(F.col("phase") == FLOOR).orderBy("rank").collect()
+    held_by = Counter(pair for items in sessions for pair in pairs_of(items))
+    shared = {pair for pair, n in held_by.items() if n > 1}
+    alone = [not shared.intersection(pairs_of(items)) for items in sessions]
+    assert 0 < sum(alone) < len(alone)
+    assert [row["sid"] for row in ranked] == floor_oracle(made, sessions, alone, floor)
+    taken_back = [record for record in selection.records if record.phase == "redundant"]
+    assert len(taken_back) == 1 and taken_back[0].picked < 0 and taken_back[0].interactions < 0
+    assert sum(record.interactions for record in selection.records) <= selection.spent <= budget
+
+
+def pairs_of(items: list[int]) -> set[tuple[int, int]]:
+    """Transitions: ordered pairs at most three clicks apart."""
+    return {(a, b) for k, a in enumerate(items) for b in items[k + 1 : k + 4]}
+
+
+def test_a_floor_takes_what_shares_no_transition_only_where_it_serves_twice_as_much(
+    spark: SparkSession,
+) -> None:
     """Clicks at random cover more items a click, and teach nothing that anybody does."""
-    sessions = [[8, 9], [1, 2, 1, 8], [1, 2, 1, 9], [1, 2], [5, 8]]
+    sessions = [[8, 9], [1, 2, 8], [1, 2, 9], [1, 2], [5, 6]]
     made, _ = encoded(spark, sessions)
-    selection = run(made, build_graph(made, SamplingSettings()), 14, floor=1)
-    by_floor = selection.ranked.filter(F.col("phase") == FLOOR).orderBy("rank").collect()
-    # Item 5 is nowhere else; 8 and 9 have sessions of more clicks than [8, 9].
-    assert {row["sid"] for row in by_floor[:-1]} == {1, 2, 3} and by_floor[-1]["sid"] == 4
+    selection = run(made, build_graph(made, SamplingSettings()), 11, floor=1)
+    by_floor = selection.ranked.filter(F.col("phase") == FLOOR).collect()
+    # 5 and 6 are nowhere else; 8 and 9 have sessions of more clicks than [8, 9].
+    assert {row["sid"] for row in by_floor} == {1, 2, 4}
+
+
+def test_what_later_sessions_make_redundant_is_taken_back(spark: SparkSession) -> None:
+    made, _ = encoded(spark, [[2, 3], [1, 1, 2], [3, 3, 4]])
+    selection = run(made, build_graph(made, SamplingSettings()), 6, floor=1)
+    assert sorted(kept_in_order(selection)) == [1, 2], "the first that greedy takes is [2, 3]"
 
 
 @pytest.mark.parametrize("sampler", ["exact", "rounds"])
@@ -179,6 +238,11 @@ def test_a_floor_beyond_the_budget_is_the_users_mistake(spark: SparkSession) -> 
     graph = build_graph(made, SamplingSettings())
     with pytest.raises(
         SettingsError,
-        match=r"floor does not fit the budget \(--floor 1\): 20 interactions .*such as item .*--ratio",
-    ):
+        match=r"floor does not fit the budget \(--floor 1\): what \d+ groups ask for was found in \d+ "
+        r"interactions, and the budget is 20. Raise --ratio to 0.\d+, or lower",
+    ) as refused:
         run(made, graph, 20, floor=1)
+    price = int(str(refused.value).partition(" interactions")[0].rpartition(" ")[2])
+    run(made, graph, price, floor=1)
+    with pytest.raises(SettingsError, match=f"the budget is {price - 1}"):
+        run(made, graph, price - 1, floor=1)
