@@ -13,10 +13,10 @@ BIN := $(VENV)/bin
 unexport SPARK_HOME SPARK_CONF_DIR PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON PYSPARK_SUBMIT_ARGS PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help setup prune evaluate results test lint lock clean
+.PHONY: help setup prune notebooks evaluate results test lint lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup: ## Make the environment in VENV (.venv): packages, jars, Spark's settings; once
 	@for p in "$(PYTHON)" python3.11 python3.12 python3.10 python3; do \
@@ -30,6 +30,11 @@ setup: ## Make the environment in VENV (.venv): packages, jars, Spark's settings
 
 prune: setup ## Keep a tenth of the data, and report: of your own with ARGS="--input …", else of a demo
 	"$(BIN)/spark-submit" jobs/prune.py --ratio 0.1 --report $(ARGS)
+
+notebooks: setup ## Open the notebooks in JupyterLab, which is fetched when first asked for
+	@"$(BIN)/python" -m ipykernel install --prefix "$(VENV)" >/dev/null  # the kernel is this environment's Python
+	JUPYTER_PATH="$(abspath $(VENV))/share/jupyter" \
+	  "$(BIN)/uv" tool run --from jupyterlab jupyter-lab --notebook-dir=notebooks $(ARGS)
 
 evaluate: setup ## What pruning costs in quality, in minutes: on your data with ARGS="--input … --test …"
 	"$(BIN)/spark-submit" jobs/evaluate.py --quick $(ARGS)
@@ -53,11 +58,11 @@ results: setup ## Regenerate docs/results.md from the data sets in DATA: hours; 
 	$(EVALUATE) $(DIGINETICA) --ratios 0.1,0.3 --regimes steps --seeds 1 \
 	  --targets gru4rec,sasrec,srgnn,item-knn,session-knn,markov
 
-PYTEST := "$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile --doctest-modules
+PYTEST := "$(BIN)/python" -m pytest -n $(WORKERS) --dist loadgroup --doctest-modules
 
 test: setup ## Run every test, those without Spark first
 	$(PYTEST) scripts/environment tests/core
-	$(PYTEST) prune_lib tests/spark tests/e2e
+	$(PYTEST) tests/e2e tests/spark prune_lib
 
 lint: setup ## Check style and types
 	"$(BIN)/ruff" check .

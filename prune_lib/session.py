@@ -66,6 +66,9 @@ def get_spark(
     if spark.sparkContext.getConf().get("spark.sql.shuffle.partitions") is None:
         cores = spark.sparkContext.defaultParallelism
         spark.conf.set("spark.sql.shuffle.partitions", str(max(4 * cores, 8)))
+    # Delta reads its log in 50 tasks whatever its size, a second or two for each table on two cores.
+    if str(spark.sparkContext.master).startswith("local") and spark.conf.get(_LOG_PARTITIONS, None) is None:
+        spark.conf.set(_LOG_PARTITIONS, str(max(spark.sparkContext.defaultParallelism, 2)))
     ship_package(spark)
     return spark
 
@@ -77,6 +80,7 @@ def _extensions() -> dict[str, str]:
     return {"spark.sql.extensions": ",".join(dict.fromkeys([*every, DELTA_SQL]))}
 
 
+_LOG_PARTITIONS = "spark.databricks.delta.snapshotPartitions"
 _BROADCAST = "spark.sql.autoBroadcastJoinThreshold"
 _MEASURED_BROADCAST = "spark.sql.adaptive.autoBroadcastJoinThreshold"
 _ADAPTIVE = "spark.sql.adaptive.enabled"

@@ -24,44 +24,52 @@ FOLDER = ROOT / "notebooks"
 _LIMIT_SECONDS = 1800
 
 
-def paths() -> list[Path]:
+def all_notebooks() -> list[Path]:
     """The notebooks, in order."""
     return sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
 
 
 def execute(
-    path: Path, folder: Path, parameters: Mapping[str, Any] | None = None, checks: str = ""
-) -> nbformat.NotebookNode:
-    """Run a notebook in a kernel of its own.
+    paths: Sequence[Path],
+    folder: Path,
+    parameters: Mapping[str, Mapping[str, Any]] | None = None,
+    checks: Mapping[str, str] | None = None,
+) -> list[nbformat.NotebookNode]:
+    """Run notebooks one after the other in one kernel, whose names are cleared in between.
+
+    What they share is Spark's session, which takes longer to start than most cells.
 
     Args:
-        path: the notebook; it is only read.
-        folder: where its cells run; its workspace lies there.
-        parameters: values for names of its cell tagged `parameters`.
-        checks: code to run after its last cell.
+        paths: the notebooks; they are only read.
+        folder: where their cells run; the workspace lies there.
+        parameters: by a notebook's name without its ending, values for its cell tagged `parameters`.
+        checks: by the same name, code to run after the last cell.
 
     Returns:
-        The notebook with the outputs of this run, its cells as they were.
+        The notebooks with the outputs of this run, their cells as they were.
 
     Raises:
         CellExecutionError: a cell failed; the message has its code and its traceback.
-        ValueError: it has no such parameter.
+        ValueError: there is no such parameter.
     """
-    book: nbformat.NotebookNode = nbformat.read(path, as_version=4)
-    sources = [cell.source for cell in book.cells]
-    (place,) = (n for n, cell in enumerate(book.cells) if "parameters" in cell.metadata.get("tags", ()))
-    book.cells[place].source = with_values(sources[place], parameters or {})
-    if checks:
-        book.cells.append(nbformat.v4.new_code_cell(checks))
+    books: list[nbformat.NotebookNode] = [nbformat.read(one, as_version=4) for one in paths]
+    together = nbformat.v4.new_notebook(metadata=books[0].metadata)
+    sources = [[cell.source for cell in book.cells] for book in books]
+    for one, book in zip(paths, books, strict=True):
+        (place,) = (cell for cell in book.cells if "parameters" in cell.metadata.get("tags", ()))
+        place.source = with_values(place.source, (parameters or {}).get(one.stem, {}))
+        more = [(checks or {}).get(one.stem, ""), "%reset -f"]
+        # The same cells, so that their outputs are the notebook's own.
+        together.cells += book.cells + [nbformat.v4.new_code_cell(source) for source in more]
     client = NotebookClient(
-        book, timeout=_LIMIT_SECONDS, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+        together, timeout=_LIMIT_SECONDS, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     )
     client.execute()
-    del book.cells[len(sources) :]
-    for cell, source in zip(book.cells, sources, strict=True):
-        cell.source = source
-        cell.metadata.pop("execution", None)  # times of day
-    return book
+    for book, own in zip(books, sources, strict=True):
+        for cell, source in zip(book.cells, own, strict=True):
+            cell.source = source
+            cell.metadata.pop("execution", None)  # times of day
+    return books
 
 
 def with_values(source: str, values: Mapping[str, Any]) -> str:
@@ -82,12 +90,12 @@ def with_values(source: str, values: Mapping[str, Any]) -> str:
 
 def main(argv: Sequence[str]) -> int:
     """Run those whose names start so, or all; store their outputs."""
-    chosen = [path for path in paths() if not argv or path.name.startswith(tuple(argv))]
+    chosen = [path for path in all_notebooks() if not argv or path.name.startswith(tuple(argv))]
     with tempfile.TemporaryDirectory(prefix="notebooks-") as folder:
         for path in chosen:
             print(path.name, flush=True)
             try:
-                book = execute(path, Path(folder))
+                (book,) = execute([path], Path(folder))
             except CellExecutionError as problem:
                 print(problem, file=sys.stderr)
                 return 1

@@ -26,8 +26,6 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
             "spark.driver.memory": "2g",
             "spark.sql.warehouse.dir": str(folder / "warehouse"),
             "spark.driver.extraJavaOptions": f"-Dderby.system.home={folder}",
-            # Delta looks at 50 partitions of its log by default: seconds a commit on tiny tables.
-            "spark.databricks.delta.snapshotPartitions": "2",
         },
     )
     yield session

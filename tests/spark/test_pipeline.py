@@ -74,9 +74,8 @@ def test_the_same_tables_with_1_and_8_partitions(spark: SparkSession, workspace:
 
 
 def test_a_smaller_ratio_is_a_prefix_by_rank(spark: SparkSession, workspace: Path) -> None:
-    run_prune(settings(workspace, ratio=0.4, output=str(workspace / "large")), spark)
-    run_prune(settings(workspace, ratio=0.15, output=str(workspace / "small")), spark)
-    large = content(spark, workspace / "large", "prune_rank")
+    run_prune(settings(workspace, ratio=0.1, output=str(workspace / "small")), spark)
+    large = content(spark, workspace / "out8", "prune_rank")
     small = content(spark, workspace / "small", "prune_rank")
     assert 0 < len(small) < len(large)
     assert large["session_id"].head(len(small)).tolist() == small["session_id"].tolist()
@@ -106,7 +105,7 @@ def test_floors_that_cannot_fit_are_refused_before_anything_is_scored(
     assert not (workspace / "none").exists()
 
 
-@pytest.mark.parametrize("method", ["random", "recent", "dual", "d2"])
+@pytest.mark.parametrize("method", ["recent", "dual", "d2"])
 def test_baselines_go_through_the_same_tables(spark: SparkSession, workspace: Path, method: str) -> None:
     output = workspace / f"by_{method}"
     summary = run_prune(settings(workspace, method=method, output=str(output)), spark)

@@ -210,8 +210,14 @@ def test_a_second_run_replaces_and_adds_to_runs(
     assert note is not None and json.loads(note["userMetadata"]) == {"run_id": "r2"}
 
 
-@at_places
-@pytest.mark.parametrize(("doomed", "after"), [("runs", False), ("pruned", False), ("pruned", True)])
+@pytest.mark.parametrize(
+    ("place", "doomed", "after"),
+    [
+        ("location", "runs", False),
+        ("location", "pruned", True),
+        ("name in a catalog", "pruned", False),
+    ],
+)
 def test_a_failure_between_commits_restores_what_was(
     spark: SparkSession,
     tmp_path: Path,
@@ -221,7 +227,7 @@ def test_a_failure_between_commits_restores_what_was(
     doomed: str,
     after: bool,
 ) -> None:
-    output = place.format(tmp_path=tmp_path, schema=schema)
+    output = PLACES[place].format(tmp_path=tmp_path, schema=schema)
     write_tables(spark, frames(spark, "r1", kept=4), output, {})
     former = contents(spark, output)
     fail_before(monkeypatch, doomed, after)

@@ -1,0 +1,101 @@
+"""The notebooks, run from the first cell to the last on fewer sessions; what they say is checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import nbformat
+import pytest
+
+import notebooks
+from tests.e2e.jobs import SHORT_LIVED
+
+NAMES = [path.stem for path in notebooks.all_notebooks()]
+SMALL: dict[str, Any] = {"SESSIONS": 1_000}
+PARAMETERS: dict[str, dict[str, Any]] = {
+    name: SMALL | {"03_choosing_a_ratio": {"RATIOS": [0.2]}, "04_training": {"STEPS": 40}}.get(name, {})
+    for name in NAMES
+}
+# Run after the last cell, with the notebook's own names.
+CHECKS = {
+    "01_quickstart": """
+        assert pruned.run["sessions_before"] == SESSIONS and pruned.ratio == 0.1
+        assert by_kind.loc["bot", "kept"] == 0 and both.sum() == 0
+        assert 0 < half.count() < pruned.sessions.count()
+        import pathlib
+        assert "</html>" in pathlib.Path(WORKSPACE, "report.html").read_text()
+    """,
+    "02_sql": """
+        assert counts["sessions_before"].is_monotonic_decreasing and error.median() < 0.5
+        changed = ask('''
+            SELECT count_if(now.kept AND NOT was.kept) AS came, count_if(was.kept AND NOT now.kept) AS went
+            FROM shop.clicks_pruned_decisions VERSION AS OF 0 AS was
+            JOIN shop.clicks_pruned_decisions AS now ON now.session_id = was.session_id
+        ''').iloc[0]
+        assert changed["came"] == 0 and changed["went"] > 0
+        assert len(decisions) == SESSIONS
+    """,
+    "03_choosing_a_ratio": """
+        ratios = pd.Series(answers).dropna()
+        assert len(ratios) >= 3 and ratios.between(0, 0.5).all()
+        assert answers["half of the objective"] < answers["three quarters of the objective"]
+        assert set(recall["target"]) == {"session-knn", "markov"}
+        assert set(recall["method"]) == {"graph", "random", "all"} and set(recall["ratio"]) == {0.2, 1.0}
+        assert kept.count() == pruned.at(0.1).count() > 0
+        assert curve["ratio"].iloc[-1] <= 0.5 and curve["rank"].iloc[-1] == pruned.run["sessions_after"]
+    """,
+    "04_training": """
+        assert result.loc["all", "sessions"] == pruned.run["sessions_before"] == train.count()
+        assert result.loc["chosen", "sessions"] == pruned.run["sessions_after"]
+        assert result["Recall@20"].between(0, 1).all() and result.loc["all", "Recall@20"] > 20 / len(number)
+        newest = train.agg(F.max(started)).first()[0]
+        assert newest < cut <= test.agg(F.min(started)).first()[0], "the test is later"
+    """,
+    "05_databricks": """
+        assert again.run["run_id"] == pruned.run["run_id"]
+        assert again.output == "spark_catalog.prune.clicks_pruned"
+        assert pruned.run["input"] == clicks and spark.table(kept).count() == pruned.run["sessions_after"]
+    """,
+}
+
+
+@pytest.fixture(scope="module")
+def books(tmp_path_factory: pytest.TempPathFactory) -> dict[str, nbformat.NotebookNode]:
+    """All notebooks, run in one kernel; a cell that fails fails here, with its code."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("PYSPARK_SUBMIT_ARGS", "SPARK_HOME", "SPARK_CONF_DIR", "PYTHONPATH"):
+            patch.delenv(name, raising=False)
+        patch.setenv("SPARK_SUBMIT_OPTS", SHORT_LIVED)
+        checks = {name: "\n".join(map(str.strip, CHECKS[name].splitlines())) for name in NAMES}
+        done = notebooks.execute(notebooks.all_notebooks(), folder, PARAMETERS, checks)
+    return dict(zip(NAMES, done, strict=True))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_notebook_runs_and_shows_what_is_stored_of_it(
+    books: dict[str, nbformat.NotebookNode], name: str
+) -> None:
+    stored = nbformat.read(notebooks.FOLDER / f"{name}.ipynb", as_version=4)
+    for own, ran in zip(stored.cells, books[name].cells, strict=True):
+        assert own.source == ran.source and own.id == ran.id
+        if own.cell_type == "code":
+            assert kinds(own) == kinds(ran), (
+                f"scripts/notebooks.py {name[:2]} stores outputs again: {own.source}"
+            )
+    assert any(kinds(cell) for cell in stored.cells if cell.cell_type == "code")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_stored_is_of_no_machine(name: str) -> None:
+    text = (notebooks.FOLDER / f"{name}.ipynb").read_text(encoding="utf-8")
+    for part in ("/home/", "/root/", "/work/", "/usr/", "site-packages", "Traceback", "Warning"):
+        assert part not in text
+
+
+def kinds(cell: nbformat.NotebookNode) -> list[str]:
+    """What a cell shows: text, or a result of which kinds."""
+    return [
+        " ".join(sorted(output.data)) if "data" in output else output.get("name", output.output_type)
+        for output in cell.outputs
+    ]
