@@ -20,6 +20,8 @@ from nbclient.exceptions import CellExecutionError
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "notebooks"
+# A process that is started later asks the main module for its `__spec__`.
+_CLEAR = "%reset -f\n__spec__ = None"
 # No cell takes as long on one core.
 _LIMIT_SECONDS = 1800
 
@@ -58,7 +60,7 @@ def execute(
     for one, book in zip(paths, books, strict=True):
         (place,) = (cell for cell in book.cells if "parameters" in cell.metadata.get("tags", ()))
         place.source = with_values(place.source, (parameters or {}).get(one.stem, {}))
-        more = [(checks or {}).get(one.stem, ""), "%reset -f"]
+        more = [(checks or {}).get(one.stem, ""), _CLEAR]
         # The same cells, so that their outputs are the notebook's own.
         together.cells += book.cells + [nbformat.v4.new_code_cell(source) for source in more]
     client = NotebookClient(
