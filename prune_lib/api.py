@@ -155,8 +155,10 @@ def evaluate(
         >>> here = found.summary.query("metric == 'recall@20' and band == 'all'")
         >>> sorted(set(here["method"]))
         ['all', 'graph', 'random']
+        >>> found.document.name
+        'results.md'
     """
-    from prune_lib.evaluation.job import run_evaluation
+    from prune_lib.evaluation.job import run_evaluation, working_folder
     from prune_lib.evaluation.settings import EvaluateSettings
 
     with as_arguments(EvaluateSettings), line_in_notebook():
@@ -174,6 +176,11 @@ def evaluate(
             elif given is not None:
                 raise _no_table("test" if key == "test" else "sessions", given, EvaluateSettings)
         asked = of_call(EvaluateSettings, values)
+        if frames and asked.dry_run:
+            raise SettingsError(
+                "a DataFrame is written down first, which `dry_run` must not do: give a table."
+            )
+        working_folder(asked)
         for key, frame in frames.items():
             spark, rows = _in_spark(frame, spark)
             check_runtime(spark)

@@ -27,7 +27,7 @@ from prune_lib.evaluation.variants import check_ablations
 from prune_lib.evaluation.worker import run_cells
 from prune_lib.locations import workspace_folder
 from prune_lib.preflight import columns_of, make_demo, open_input_of
-from prune_lib.session import check_runtime, get_spark, measured_joins
+from prune_lib.session import check_runtime, get_spark, measured_joins, ship_package
 from prune_lib.sessions.columns import ColumnNames, InputTable
 from prune_lib.sessions.reading import open_input
 from prune_lib.settings import PruneSettings
@@ -37,7 +37,7 @@ from prune_lib.stages import Stages
 if TYPE_CHECKING:
     from prune_lib.evaluation.output import Findings
 
-__all__ = ["Evaluation", "run_evaluation"]
+__all__ = ["Evaluation", "run_evaluation", "working_folder"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -146,6 +146,7 @@ def run_evaluation(settings: EvaluateSettings, spark: SparkSession | None = None
     _check_tuned(settings)
     folder = working_folder(settings)
     spark = spark or get_spark("evaluate")
+    ship_package(spark)
     check_runtime(spark)
     with measured_joins(spark):
         return _evaluate(settings, spark, folder)

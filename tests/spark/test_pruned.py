@@ -14,7 +14,8 @@ from pyspark.sql import functions as F
 
 import prune_lib.api
 import prune_lib.pruned
-from prune_lib import Pruned, PruneSettings, UserError, prune
+from prune_lib import Pruned, PruneSettings, UserError, evaluate, prune
+from prune_lib.evaluation.settings import EvaluateSettings
 from prune_lib.written import spark_frame, write_down
 from tests.spark.sessions import random_sessions
 
@@ -57,6 +58,39 @@ def test_the_examples_of_pruned(run: Any) -> None:
     run_examples(prune_lib.pruned, "Pruned", {"output": run.pruned.output, "Pruned": Pruned})
 
 
+def test_the_examples_of_evaluate(run: Any) -> None:
+    def by_default(sessions: Any, **more: Any) -> Any:
+        own = {"workspace": str(run.workspace), "order_column": "day", "training": {"epochs": 1}}
+        return evaluate(sessions, **own, **more)
+
+    names = run_examples(prune_lib.api, "evaluate", {"sessions": TABLE, "evaluate": by_default})
+    found = names["found"]
+    assert set(found.summary["target"]) == {"markov"} and str(found.document) in str(found)
+
+
+@pytest.mark.parametrize(
+    ("sessions", "given", "said"),
+    [
+        ([[1, 2]], {}, "`sessions` must be a DataFrame .* or EvaluateSettings; got list"),
+        ("clicks", {"test": 3}, "`test` must be a DataFrame .*; got int"),
+        ("clicks", {"input": "x"}, "both name what is pruned"),
+        (EvaluateSettings(), {"test": "x"}, "not both"),
+        (TABLE, {"ratio": 0.1}, "`ratio` is not a setting. Did you mean ratios"),
+        (TABLE, {"dry_run": True}, "written down first"),
+        (TABLE, {"workspace": "main.shop"}, "is no folder"),
+        (TABLE[["session_id", "day"]], {}, "^The DataFrame has no column .* item"),
+    ],
+)
+def test_mistakes_of_an_evaluation(
+    spark: SparkSession, tmp_path: Path, sessions: Any, given: dict[str, Any], said: str
+) -> None:
+    if not isinstance(sessions, EvaluateSettings):
+        given = {"workspace": str(tmp_path), **given}
+    with pytest.raises(UserError, match=said):
+        evaluate(sessions, **given)
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_is_said_of_it(run: Any) -> None:
     pruned = run.pruned
     assert pruned.run["method"] == "graph" and pruned.run["settings"]["ratio"] == 0.2
@@ -77,6 +111,14 @@ def test_an_example_of_every_smaller_budget(run: Any) -> None:
     clicks = kept["items"].map(len).cumsum()
     assert rows(pruned.at(0.1))["session_id"].tolist() == kept["session_id"][clicks <= budget].tolist()
     assert pruned.at(0.2).count() == len(kept)
+    curve = pruned.curve()
+    under = curve[curve["ratio"] <= 0.1].iloc[-1]
+    assert (
+        under["interactions"] <= budget
+        and kept["items"].map(len)[: int(under["rank"])].sum() == (under["interactions"])
+    )
+    assert pruned.at(rank=int(under["rank"])).count() == under["sessions"]
+    assert curve["ratio"].iloc[-1] == clicks.iloc[-1] / pruned.run["interactions_before"]
     with pytest.raises(UserError, match=r"in \(0, 0.2\], what this run kept; got 0.3"):
         pruned.at(0.3)
     with pytest.raises(UserError, match="needs a ratio or a rank"):
