@@ -58,7 +58,7 @@ results: setup ## Regenerate docs/results.md from the data sets in DATA: hours; 
 	$(EVALUATE) $(DIGINETICA) --ratios 0.1,0.3 --regimes steps --seeds 1 \
 	  --targets gru4rec,sasrec,srgnn,item-knn,session-knn,markov
 
-PYTEST := "$(BIN)/python" -m pytest -n $(WORKERS) --dist loadgroup --doctest-modules
+PYTEST := "$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile --doctest-modules
 
 test: setup ## Run every test, those without Spark first
 	$(PYTEST) scripts/environment tests/core
