@@ -175,14 +175,14 @@ def _pass(active: list[FittedExpert], fold: Fold, sessions: int, epoch: int) -> 
     for learner in active:
         learner.expert.train()
         learner.expert.seed_dropout(fold.seed(epoch, learner.expert.kind))
-    losses = torch.zeros(len(active))
+    losses = torch.zeros(len(active), device=fold.device)
     count = 0
     names = ", ".join(learner.expert.kind for learner in active)
     name = f"fold {fold.number} epoch {epoch + 1} ({names})"
     with EpochProgress(name, sessions, fold.place, shown=fold.progress) as told:
         for items in fold.parts["train"].batches(settings.batch_size, seed=seed):
             batch = Batch.of(items, sampler, settings.negatives, len(fold.popularity), fold.device)
-            losses += torch.stack([learner.step(batch, rate) for learner in active]).cpu()
+            losses += torch.stack([learner.step(batch, rate) for learner in active])
             count += 1
             told.update(len(items))
     means = (losses / count).tolist()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from prune_lib.experts.loss import NegativeSampler, sampled_log_normaliser
+from prune_lib.experts.loss import NegativeSampler, accidental_hits, sampled_log_normaliser
 from prune_lib.experts.models import Expert
 from prune_lib.experts.optim import RowAdam
 
@@ -42,7 +42,8 @@ class Learner:
         expert = self.expert
         weight = expert.weight[batch.rows].requires_grad_()
         bias = expert.bias[batch.rows].requires_grad_()
-        h = expert.states(batch.inputs, weight[batch.inputs_at])[batch.valid]
+        h = expert.states(batch.inputs, weight[batch.inputs_at])
+        h = h.flatten(0, 1).index_select(0, batch.valid_at)
         unit = torch.nn.functional.normalize(weight, dim=-1)
         positive = (h * unit[batch.targets_at]).sum(dim=1) + bias[batch.targets_at]
         log_z = sampled_log_normaliser(
@@ -50,8 +51,7 @@ class Learner:
             h,
             unit[batch.negatives_at],
             bias[batch.negatives_at],
-            batch.targets_at,
-            batch.negatives_at,
+            (batch.hit_rows, batch.hit_columns),
             batch.log_expected,
         )
         loss = (log_z - positive).mean()
@@ -61,7 +61,7 @@ class Learner:
             group["lr"] = self.learning_rate * rate
         self.network.step()
         assert weight.grad is not None and bias.grad is not None  # noqa: S101
-        real = batch.rows < expert.n_items  # the row of padding and unknown stays at zero
+        real = slice(batch.real)
         self.rows.learning_rate = self.biases.learning_rate = self.embedding_learning_rate * rate
         self.rows.step(batch.rows[real], weight.grad[real])
         self.biases.step(batch.rows[real], bias.grad[real])
@@ -72,22 +72,31 @@ class Learner:
 class Batch:
     """A batch in terms of the rows it touches, to be shared by several models.
 
+    All that a step has to look up by value is looked up here, on the CPU: a step on a GPU then never has to
+    wait for an answer from it.
+
     Attributes:
         inputs: item indices [B, T], `n_items` where padded.
-        valid: positions [B, T] whose next item is a target.
-        rows: the N distinct rows of the item table that the batch touches.
+        valid_at: the N positions whose next item is a target, in the flattened inputs.
+        rows: the distinct rows of the item table that the batch touches, ascending.
+        real: how many of them are items; the row of padding and unknown comes last, and stays at zero.
         inputs_at: place of each input in `rows` [B, T].
-        targets_at: place of each target in `rows`.
+        targets_at: place of each target in `rows` [N].
         negatives_at: place of each negative in `rows` [K].
+        hit_rows: see `loss.accidental_hits`.
+        hit_columns: likewise.
         log_expected: log of how often each negative is expected in the draw [K].
     """
 
     inputs: Tensor
-    valid: Tensor
+    valid_at: Tensor
     rows: Tensor
+    real: int
     inputs_at: Tensor
     targets_at: Tensor
     negatives_at: Tensor
+    hit_rows: Tensor
+    hit_columns: Tensor
     log_expected: Tensor
 
     @classmethod
@@ -121,6 +130,16 @@ class Batch:
             return_inverse=True,
         )
         inputs_at, targets_at, negatives_at = at.split([inputs.numel(), int(valid.sum()), k])
-        moved = (inputs, valid, rows, inputs_at.view_as(inputs), targets_at, negatives_at)
-        log_count = torch.from_numpy(log_expected).to(device)
-        return cls(*[x.to(device) for x in moved], log_expected=log_count)  # type: ignore[misc]
+        hit_rows, hit_columns = accidental_hits(targets_at, negatives_at)
+        return cls(
+            inputs=inputs.to(device),
+            valid_at=valid.flatten().nonzero().squeeze(1).to(device),
+            rows=rows.to(device),
+            real=int((rows < n_items).sum()),
+            inputs_at=inputs_at.view_as(inputs).to(device),
+            targets_at=targets_at.to(device),
+            negatives_at=negatives_at.to(device),
+            hit_rows=hit_rows.to(device),
+            hit_columns=hit_columns.to(device),
+            log_expected=torch.from_numpy(log_expected).to(device),
+        )

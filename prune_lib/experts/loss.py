@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["NegativeSampler", "sampled_log_normaliser"]
+__all__ = ["NegativeSampler", "accidental_hits", "sampled_log_normaliser"]
 
 
 class NegativeSampler:
@@ -47,8 +47,7 @@ def sampled_log_normaliser(
     states: Tensor,
     vectors: Tensor,
     bias: Tensor,
-    targets: Tensor,
-    negatives: Tensor,
+    hits: tuple[Tensor, Tensor],
     log_expected: Tensor,
 ) -> Tensor:
     """Return log of an unbiased estimate of Z = sum_i exp(score_i), [N].
@@ -63,12 +62,11 @@ def sampled_log_normaliser(
         states: states [N, d].
         vectors: item vectors of the negatives [K, d].
         bias: biases of the negatives [K].
-        targets: item indices of the targets [N].
-        negatives: item indices of the negatives [K].
+        hits: rows and columns of the scores [N, K] that do not count, see `accidental_hits`.
         log_expected: log of the expected count of each negative in the draw [K].
     """
     log_z: Tensor = _SampledLogNormaliser.apply(  # type: ignore[no-untyped-call]
-        positive, states, vectors, bias - log_expected, *_accidental_hits(targets, negatives)
+        positive, states, vectors, bias - log_expected, *hits
     )
     return log_z
 
@@ -111,10 +109,10 @@ class _SampledLogNormaliser(torch.autograd.Function):
         return first * each, of_states, of_vectors, terms.T @ each, None, None
 
 
-def _accidental_hits(targets: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows and columns of the scores [N, K] where the negative is the row's target.
+def accidental_hits(targets: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows and columns of the scores [N, K] where the negative [K] is the row's target [N].
 
-    >>> [x.tolist() for x in _accidental_hits(torch.tensor([7, 5, 3]), torch.tensor([5, 3, 5]))]
+    >>> [x.tolist() for x in accidental_hits(torch.tensor([7, 5, 3]), torch.tensor([5, 3, 5]))]
     [[1, 1, 2], [0, 2, 1]]
     """
     ordered, place = negatives.sort(stable=True)

@@ -83,7 +83,7 @@ class TransformerEncoder(nn.Module):
         """Build the block with two heads; positions up to `max_length`."""
         super().__init__()
         self.heads = 2 if dim % 2 == 0 else 1
-        self.positions = nn.Parameter(torch.randn(max_length, dim) * 0.02)
+        self.positions = nn.Parameter(torch.randn(max_length, dim).mul_(0.02))
         self.norm_attention = nn.LayerNorm(dim)
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
@@ -192,7 +192,9 @@ class Expert(nn.Module):
         #: the encoder computes in bfloat16 where that is precise enough
         self.mixed = False
         self.log_scale = nn.Parameter(torch.tensor(float(np.log(INITIAL_SCALE))))
-        table = torch.randn(n_items + 1, dim) / dim**0.5
+        # In place, as in the encoders: on the meta device (`Mixture.from_bytes`) the other way imports
+        # torch's compiler, which takes a second.
+        table = torch.randn(n_items + 1, dim).div_(dim**0.5)
         table[n_items] = 0.0
         self.register_buffer("weight", table)
         self.register_buffer("bias", torch.zeros(n_items + 1))

@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from prune_lib.experts.loss import NegativeSampler, sampled_log_normaliser  # noqa: E402
+from prune_lib.experts.loss import NegativeSampler, accidental_hits, sampled_log_normaliser  # noqa: E402
 from prune_lib.experts.optim import RowAdam  # noqa: E402
 
 
@@ -27,8 +27,7 @@ def test_the_sampled_normaliser_is_unbiased():
             scores,
             torch.eye(10).double()[negatives],  # a state times these is its scores
             torch.zeros(8).double(),
-            targets,
-            negatives,
+            accidental_hits(targets, negatives),
             torch.from_numpy(log_expected),
         )
         estimates.append(log_z.exp())
@@ -46,8 +45,8 @@ def test_the_sampler_follows_popularity_to_its_power():
 
 def test_only_accidental_hits_leave_the_target_alone():
     log_z = sampled_log_normaliser(
-        torch.tensor([2.0]), torch.tensor([[9.0]]), torch.ones(2, 1), torch.zeros(2), torch.tensor([5]),
-        torch.tensor([5, 5]), torch.zeros(2),
+        torch.tensor([2.0]), torch.tensor([[9.0]]), torch.ones(2, 1), torch.zeros(2),
+        accidental_hits(torch.tensor([5]), torch.tensor([5, 5])), torch.zeros(2),
     )  # fmt: skip
     assert log_z.item() == pytest.approx(2.0)
 
@@ -65,7 +64,9 @@ def test_the_gradient_by_hand_is_autograds_own():
     assert hits.any(), "the case to be tested"
     plain = (states @ vectors.T + bias - log_expected).masked_fill(hits, float("-inf"))
     expected = torch.logsumexp(torch.cat([positive[:, None], plain], dim=1), dim=1)
-    found = sampled_log_normaliser(positive, states, vectors, bias, targets, negatives, log_expected)
+    found = sampled_log_normaliser(
+        positive, states, vectors, bias, accidental_hits(targets, negatives), log_expected
+    )
     assert torch.allclose(found, expected)
     upstream = torch.randn(n, generator=generator, dtype=torch.float64)
     inputs = (positive, states, vectors, bias)
