@@ -40,7 +40,7 @@ from prune_lib.experts.workers import Work, results, run_rounds  # noqa: E402
 from prune_lib.popularity import popularity_band  # noqa: E402
 
 #: Sessions that the CPU scores, about: it is slow.
-_FEW = 20_000
+_FEW = 10_000
 
 
 def prepare(folder: Path, input_table: str, order: str | None) -> None:
@@ -146,10 +146,10 @@ class Blocks:
         self.sessions = 0
         wanted = frame[frame["block"].isin(set(names))]
         for _, block in wanted.groupby("block", sort=False):
-            batch = pa.RecordBatch.from_pandas(block, preserve_index=False)
+            batch = pa.Table.from_pandas(block, preserve_index=False).combine_chunks()
             sink = pa.BufferOutputStream()
             with pa.ipc.new_stream(sink, batch.schema) as writer:
-                writer.write_batch(batch)
+                writer.write_table(batch)
             self.arrow.append(sink.getvalue().to_pybytes())
             items = np.full((len(block), int(block["bucket"].iloc[0])), self.n_items, np.int64)
             for row, of_session in enumerate(block["items"]):
@@ -241,31 +241,31 @@ def score(
     """Time the CPU and the GPU, and compare what they find."""
     few, blocks = Blocks(folder, _FEW), Blocks(folder)
     torch.set_num_threads(1)
-    for negatives in sorted({blocks.negatives(), 0, NEGATIVES if blocks.n_items > NEGATIVES else 0}):
-        kind = f"{negatives:,} shared items" if negatives else f"all {blocks.n_items:,} items"
-        print(
-            f"\nScoring, {kind}\n\n| device | positions a batch | sessions | sessions/s | bare loop | share "
-            "| Arrow | GPU busy |\n|---|---|---|---|---|---|---|---|"
-        )
-        on_cpu = Scorer(mixtures, few, "cpu", negatives)
-        expected, seconds = on_cpu.stage(few, 2048)
-        _timed("cpu, one thread", 2048, few, seconds, on_cpu.bare(few, 2048), [])
-        on_gpu = Scorer(mixtures, blocks, device, negatives)
-        on_gpu.stage(few, 2048)
-        on_gpu.bare(few, 2048)
-        found = {}
-        for batch in batches:
-            with utilisation() as busy:
-                found[batch], seconds = on_gpu.stage(blocks, batch)
-            _timed("cuda", batch, blocks, seconds, on_gpu.bare(blocks, batch), busy)
-        first = found[batches[0]]
-        again, _ = on_gpu.stage(blocks, batches[0])
-        by_few, _ = on_gpu.stage(few, batches[0])
-        print(f"\n- GPU and CPU: {_compared(first, expected)}")
-        print(f"- the GPU twice: {_compared(again, first)}")
-        print(f"- the GPU, other sessions beside them: {_compared(first, by_few)}")
-        for batch in batches[1:]:
-            print(f"- the GPU, {batch:,} positions a batch: {_compared(found[batch], first)}")
+    negatives = blocks.negatives()
+    kind = f"{negatives:,} shared items" if negatives else f"all {blocks.n_items:,} items"
+    print(
+        f"\nScoring, {kind}\n\n| device | positions a batch | sessions | sessions/s | bare loop | share "
+        "| Arrow | GPU busy |\n|---|---|---|---|---|---|---|---|"
+    )
+    on_gpu = Scorer(mixtures, blocks, device, negatives)
+    on_gpu.stage(few, 2048)
+    on_gpu.bare(few, 2048)
+    found = {}
+    for batch in batches:
+        with utilisation() as busy:
+            found[batch], seconds = on_gpu.stage(blocks, batch)
+        _timed("cuda", batch, blocks, seconds, on_gpu.bare(blocks, batch), busy)
+    on_cpu = Scorer(mixtures, few, "cpu", negatives)
+    expected, seconds = on_cpu.stage(few, 2048)
+    _timed("cpu, one thread", 2048, few, seconds, on_cpu.bare(few, 2048), [])
+    first = found[batches[0]]
+    again, _ = on_gpu.stage(blocks, batches[0])
+    by_few, _ = on_gpu.stage(few, batches[0])
+    print(f"\n- GPU and CPU: {_compared(first, expected)}")
+    print(f"- the GPU twice: {_compared(again, first)}")
+    print(f"- the GPU, other sessions beside them: {_compared(first, by_few)}")
+    for batch in batches[1:]:
+        print(f"- the GPU, {batch:,} positions a batch: {_compared(found[batch], first)}")
     if device != "cpu":
         _too_large(on_gpu, few)
 
@@ -359,7 +359,8 @@ def main() -> None:
     parser.add_argument("--input", help="sessions or events, Delta or Parquet")
     parser.add_argument("--order-column", help="ranks sessions where there are no times")
     parser.add_argument("--measure", type=Path, help="folder that --prepare wrote")
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--part", choices=("training", "scoring", "both"), default="both")
+    parser.add_argument("--epochs", type=int, default=3, help="of each training")
     asked = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if asked.prepare:
@@ -370,10 +371,13 @@ def main() -> None:
         print(
             f"{torch.cuda.get_device_name(0)}, torch {torch.__version__}, {multiprocessing.cpu_count()} cores"
         )
-        runs = [("cuda", 6, "mixed"), ("cuda", 1, "mixed"), ("cuda", 6, "float32"), ("cpu", 6, "float32")]
+        runs = [("cuda", 1, "mixed")]
+        if asked.part != "scoring":
+            runs += [("cuda", 6, "mixed"), ("cuda", 6, "float32"), ("cpu", 6, "float32")]
         trained = train(asked.measure, asked.epochs, runs)
-        score(asked.measure, trained[-1], (2048, 16_384))
-        side_by_side(asked.measure, trained[-1], (2, 4))
+        if asked.part != "training":
+            score(asked.measure, trained[0], (2048, 16_384))
+            side_by_side(asked.measure, trained[0], (2, 4))
 
 
 if __name__ == "__main__":

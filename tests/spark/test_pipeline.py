@@ -18,7 +18,6 @@ from tests.spark.sessions import random_sessions
 
 # A large shop, a small one, and sessions without one.
 SHOPS = ["north"] * 23 + ["south", None]
-TABLES = ("pruned", "pruned_decisions", "pruned_items")
 
 
 def table_of(spark: SparkSession, sessions: list[list[int]]) -> DataFrame:
@@ -52,41 +51,43 @@ def content(spark: SparkSession, place: Path, key: str) -> pd.DataFrame:
     return frame.drop(columns=[c for c in frame.columns if "run_id" in c]).sort_values(key, ignore_index=True)
 
 
-def test_the_same_tables_with_1_and_8_partitions(spark: SparkSession, workspace: Path) -> None:
-    results = []
-    for partitions in (1, 8):
-        spark.conf.set("spark.sql.shuffle.partitions", str(partitions))
-        output = workspace / f"out{partitions}"
-        try:
-            run_prune(settings(workspace, output=str(output)), spark)
-        finally:
-            spark.conf.set("spark.sql.shuffle.partitions", "4")
-        results.append(
-            [
-                content(spark, output, "session_id"),
-                content(spark, Path(f"{output}_decisions"), "session_id"),
-                content(spark, Path(f"{output}_items"), "item"),
-            ]
-        )
-    for other in results[1:]:
-        for one, two in zip(results[0], other, strict=True):
-            pd.testing.assert_frame_equal(one, two, check_exact=True)
+@pytest.fixture(scope="module")
+def done(spark: SparkSession, workspace: Path) -> Path:
+    """The pruned table of a finished run; no test changes it."""
+    return pruned_with(spark, workspace, partitions=8)
 
 
-def test_a_smaller_ratio_is_a_prefix_by_rank(spark: SparkSession, workspace: Path) -> None:
+def pruned_with(spark: SparkSession, workspace: Path, *, partitions: int) -> Path:
+    output = workspace / f"out{partitions}"
+    spark.conf.set("spark.sql.shuffle.partitions", str(partitions))
+    try:
+        run_prune(settings(workspace, output=str(output)), spark)
+    finally:
+        spark.conf.set("spark.sql.shuffle.partitions", "4")
+    return output
+
+
+def test_the_same_tables_with_1_and_8_partitions(spark: SparkSession, workspace: Path, done: Path) -> None:
+    other = pruned_with(spark, workspace, partitions=1)
+    for suffix, key in (("", "session_id"), ("_decisions", "session_id"), ("_items", "item")):
+        one, two = (content(spark, Path(f"{output}{suffix}"), key) for output in (done, other))
+        pd.testing.assert_frame_equal(one, two, check_exact=True)
+
+
+def test_a_smaller_ratio_is_a_prefix_by_rank(spark: SparkSession, workspace: Path, done: Path) -> None:
     run_prune(settings(workspace, ratio=0.1, output=str(workspace / "small")), spark)
-    large = content(spark, workspace / "out8", "prune_rank")
+    large = content(spark, done, "prune_rank")
     small = content(spark, workspace / "small", "prune_rank")
     assert 0 < len(small) < len(large)
     assert large["session_id"].head(len(small)).tolist() == small["session_id"].tolist()
 
 
-def test_every_shop_keeps_its_floor(spark: SparkSession, workspace: Path) -> None:
+def test_every_shop_keeps_its_floor(spark: SparkSession, workspace: Path, done: Path) -> None:
     output = workspace / "floors"
     summary = run_prune(settings(workspace, floor_by=("shop:8", "band:10"), output=str(output)), spark)
     kept = content(spark, output, "prune_rank")
     assert kept["shop"].value_counts()["south"] >= 8, "of its ten"
-    free = content(spark, workspace / "out8", "prune_rank")
+    free = content(spark, done, "prune_rank")
     assert free["shop"].value_counts().get("south", 0) < 8, "which it would not keep otherwise"
     assert kept["prune_reason"].eq("FLOOR").sum() >= 8 and summary.run["reasons"]["FLOOR"] < len(kept)
     assert summary.run["interactions_after"] <= 0.2 * summary.run["interactions_before"]
@@ -201,24 +202,21 @@ def own_companion(folder: Path) -> dict[str, Any]:
 def test_mistakes_leave_the_tables_as_they_were(
     spark: SparkSession,
     workspace: Path,
+    done: Path,
     change: Callable[[Path], dict[str, Any]],
     said: str,
 ) -> None:
-    output = workspace / "kept_as_it_was"
-    if table_version(spark, str(output)) is None:
-        run_prune(settings(workspace, method="random", output=str(output)), spark)
-    before = [table_version(spark, f"{output}{s}") for s in ("", "_decisions", "_items", "_runs")]
+    before = [table_version(spark, f"{done}{s}") for s in ("", "_decisions", "_items", "_runs")]
     with pytest.raises(UserError, match=said) as caught:
-        run_prune(settings(workspace, output=str(output), **change(workspace)), spark)
+        run_prune(settings(workspace, output=str(done), **change(workspace)), spark)
     assert caught.value.exit_code == 2 and "\n\n" not in str(caught.value)
-    after = [table_version(spark, f"{output}{s}") for s in ("", "_decisions", "_items", "_runs")]
+    after = [table_version(spark, f"{done}{s}") for s in ("", "_decisions", "_items", "_runs")]
     assert after == before
 
 
 def test_experts_of_another_vocabulary_are_refused(
-    spark: SparkSession, workspace: Path, tmp_path: Path
+    spark: SparkSession, workspace: Path, done: Path, tmp_path: Path
 ) -> None:
-    run_prune(settings(workspace, output=str(workspace / "any")), spark)
     bundle = next((workspace / "experts").iterdir())
     other = [[i + 1000 for i in items] for items in random_sessions(23, n=60, items=30)]
     table_of(spark, other).write.format("delta").save(str(tmp_path / "sessions"))
@@ -228,7 +226,7 @@ def test_experts_of_another_vocabulary_are_refused(
 
 
 def test_settings_of_the_scoring_reach_it(
-    spark: SparkSession, workspace: Path, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, workspace: Path, done: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Seen(Exception):
         pass
@@ -236,12 +234,11 @@ def test_settings_of_the_scoring_reach_it(
     def scoring(*args: Any, **given: Any) -> None:
         raise Seen(given)
 
-    run_prune(settings(workspace, output=str(workspace / "any")), spark)
     monkeypatch.setattr("prune_lib.difficulty.score_sessions", scoring)
     given = {"batch_size": 333, "device": "cpu", "score": "margin"}
     for reuse, kept_in in ((True, str(workspace)), (False, None)):
         with pytest.raises(Seen) as caught:
-            run_prune(settings(workspace, output=str(workspace / "any"), reuse_scores=reuse, **given), spark)
+            run_prune(settings(workspace, output=str(done), reuse_scores=reuse, **given), spark)
         assert caught.value.args[0] == {**given, "by_sample": False, "workspace": kept_in}
 
 
@@ -291,11 +288,8 @@ def test_a_session_beyond_the_budget_does_not_end_it(
     assert summary.run["warnings"] == []
 
 
-def test_a_pruned_table_is_refused_before_any_work(
-    spark: SparkSession, workspace: Path, tmp_path: Path
-) -> None:
-    run_prune(settings(workspace, output=str(workspace / "any")), spark)
-    again = settings(tmp_path, input=str(workspace / "any"), order_column=None, dry_run=True)
+def test_a_pruned_table_is_refused_before_any_work(spark: SparkSession, done: Path, tmp_path: Path) -> None:
+    again = settings(tmp_path, input=str(done), order_column=None, dry_run=True)
     with pytest.raises(UserError, match="prune_rank.* already"):
         run_prune(again, spark)
 
