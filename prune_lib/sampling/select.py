@@ -4,7 +4,7 @@ Phases, in the order of rank:
 
 0. *floor* (only with floors): every group gets the sessions that it is to keep, by as few clicks as greedy
    set cover finds, without those that later ones made redundant; sessions that share no transition count
-   half, and suspects come in only for what the others leave;
+   the less, the harder they are, and suspects come in only for what the others leave;
 1. *coverage*: greedy on the session-pattern graph, one session of every distinct sequence;
 2. *rest*: distinct sessions without anything to offer (a single click), by key;
 3. *duplicate*: sessions whose sequence is kept already, by key; reached only when the budget is larger
@@ -58,8 +58,8 @@ FLOOR, COVERAGE, REST, DUPLICATE, SUSPECT = range(5)
 # A floor counts groups; 2^-12 a group keeps the sum over a session's groups within a BIGINT.
 _FLOOR_WEIGHT = 2.0**-12
 # To a cover of items clicks at random are as good as any. What others do, too, is worth more to a model: a
-# session that shares no transition is taken where it serves twice as many groups a click as another.
-_ALONE = 0.5
+# session that shares no transition counts the less, the harder it is, down to this, as it may be all there is.
+_LEAST_TRUST = 2.0**-6
 # Floors are chosen before their price is known.
 _NO_BUDGET = 2**62
 
@@ -155,7 +155,7 @@ def select_sessions(
             "twin",
             (F.col("twin") != F.col("sid")).alias("copy"),
             aside.alias("aside"),
-            alone.alias("alone"),
+            F.when(alone, F.greatest(1.0 - F.col("x"), F.lit(_LEAST_TRUST))).otherwise(1.0).alias("trust"),
         )
     )
     objective = Objective.empty(graph.weight, cold[graph.item], graph.unit)
@@ -223,13 +223,13 @@ def _floor_picks(
     objective = Objective.empty(np.full(wanted.size, _FLOOR_WEIGHT), no_cold, unit=1, cap=wanted)
     price = F.col("n") if cost == "n" else F.lit(1)
     holders = (
-        sessions.select("sid", "n", "tie", "copy", "aside", "alone")
+        sessions.select("sid", "n", "tie", "copy", "aside", "trust")
         .join(floors.rows.withColumnRenamed("groups", "patterns"), "sid")
         .withColumn("messages", F.array_repeat(F.lit(1), F.size("patterns")))
-        .withColumn("scale", F.when(F.col("alone"), _ALONE).otherwise(1.0) / price)
+        .withColumn("scale", F.col("trust") / price)
     )
     eligible = settle(
-        (holders if floors.copies_count else holders.filter(~F.col("copy"))).drop("copy", "alone")
+        (holders if floors.copies_count else holders.filter(~F.col("copy"))).drop("copy", "trust")
     )
     edges = int((eligible.agg(F.sum(F.size("patterns"))).first() or [0])[0] or 0)
     picks = Picks()

@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
 from prune_lib.errors import SettingsError
@@ -27,11 +27,12 @@ def run(
     floor: int = 0,
     sampler: str = "exact",
     task_edges: int = 300,
+    x: Column | None = None,
 ) -> Selection:
-    """A selection at equal difficulty of all sessions; rounds are so small that it takes many."""
+    """A selection, by default at equal difficulty of all; a round is so small that it takes many."""
     return select_sessions(
         graph,
-        made.sessions.select("sid", F.lit(0.5).alias("x")),
+        made.sessions.select("sid", (F.lit(0.5) if x is None else x).alias("x")),
         first_twin(made.sessions),
         budget=budget,
         cost="n",
@@ -157,7 +158,7 @@ def test_every_item_keeps_its_floor(spark: SparkSession, floor: int) -> None:
         seen.add(tuple(sessions[s]))
 
 
-def floor_oracle(made: Encoded, sessions: list[list[int]], alone: list[bool], floor: int) -> list[int]:
+def floor_oracle(made: Encoded, sessions: list[list[int]], trust: list[float], floor: int) -> list[int]:
     """Greedy set cover in plain Python, one pick at a time, and then without what it made redundant."""
     tie = {row["sid"]: row["tie"] for row in made.sessions.select("sid", "tie").collect()}
     wanted = {i: floor for i in range(made.n_items) if made.item_sessions[i] >= floor}
@@ -168,7 +169,7 @@ def floor_oracle(made: Encoded, sessions: list[list[int]], alone: list[bool], fl
 
         def order(s: int) -> tuple[float, int, int]:
             new = sum(held[i] < wanted[i] for i in set(sessions[s]) if i in wanted)
-            return -new * ((0.5 if alone[s] else 1.0) / len(sessions[s])), tie[s], s
+            return -new * (trust[s] / len(sessions[s])), tie[s], s
 
         best = min((s for s in able if s not in picks), key=order)
         picks.append(best)
@@ -190,13 +191,17 @@ def test_a_floor_is_a_set_cover_without_redundant_sessions(
     made, sessions = encoded(spark, random_sessions(17, n=300, items=150))
     graph = build_graph(made, SamplingSettings())
     budget = int(0.6 * made.n_interactions)
-    selection = run(made, graph, budget, floor=floor, sampler=sampler)
+    # From easy to as hard as can be, which some are.
+    x = F.pmod(F.col("sid") * 3, F.lit(7)) / 6
+    selection = run(made, graph, budget, floor=floor, sampler=sampler, x=x)
     ranked = selection.ranked.filter(F.col("phase") == FLOOR).orderBy("rank").collect()
     held_by = Counter(pair for items in sessions for pair in pairs_of(items))
     shared = {pair for pair, n in held_by.items() if n > 1}
     alone = [not shared.intersection(pairs_of(items)) for items in sessions]
     assert 0 < sum(alone) < len(alone)
-    assert [row["sid"] for row in ranked] == floor_oracle(made, sessions, alone, floor)
+    trust = [max(1 - s * 3 % 7 / 6, 1 / 64) if alone[s] else 1.0 for s in range(len(sessions))]
+    assert min(trust) == 1 / 64
+    assert [row["sid"] for row in ranked] == floor_oracle(made, sessions, trust, floor)
     taken_back = [record for record in selection.records if record.phase == "redundant"]
     assert len(taken_back) == 1 and taken_back[0].picked < 0 and taken_back[0].interactions < 0
     assert sum(record.interactions for record in selection.records) <= selection.spent <= budget
