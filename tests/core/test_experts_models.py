@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -127,3 +129,14 @@ def test_dropout_keeps_the_mean_in_training_and_everything_else_afterwards():
     assert abs((dropped == 0).float().mean().item() - 0.3) < 0.01
     assert torch.allclose(dropped[dropped != 0], torch.tensor(2.0 / 0.7))
     assert torch.equal(drop.eval()(x), x)
+
+
+def test_a_mixture_is_read_without_torchs_compiler():
+    # Every Python worker of Spark's reads one, and the compiler takes it a second to import.
+    code = (
+        "import sys, torch; from prune_lib.experts.models import Expert\n"
+        "with torch.device('meta'):\n"
+        f"    [Expert(kind, 9, 8, 4, 0.0) for kind in {EXPERTS!r}]\n"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
