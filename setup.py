@@ -36,6 +36,7 @@ setup(
     packages=find_packages(include=["prune_lib", "prune_lib.*"]),
     package_data={
         "prune_lib": ["py.typed"],
+        "prune_lib.ingest": ["forms/*.yaml"],
         "prune_lib.report": ["page.html.j2", "page.css", "page.js"],
     },
     python_requires=">=3.10,<3.13",
@@ -52,6 +53,7 @@ setup(
     },
     entry_points={
         "console_scripts": [
+            "ingest-clicks = prune_lib.cli:ingest_main",
             "prune = prune_lib.cli:prune_main",
             "evaluate-pruning = prune_lib.cli:evaluate_main",
             "explain-pruning = prune_lib.cli:explain_main",

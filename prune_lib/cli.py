@@ -25,7 +25,15 @@ from prune_lib.terminal.streams import own_stderr
 if TYPE_CHECKING:
     from prune_lib.settings.job import JobSettings
 
-__all__ = ["evaluate_main", "explain_main", "prune_main", "report_main", "run_job", "train_main"]
+__all__ = [
+    "evaluate_main",
+    "explain_main",
+    "ingest_main",
+    "prune_main",
+    "report_main",
+    "run_job",
+    "train_main",
+]
 
 Settings = TypeVar("Settings", bound="JobSettings")
 
@@ -53,6 +61,13 @@ def explain_main(argv: Sequence[str] | None = None) -> None:
     from prune_lib.settings.explain import ExplainSettings
 
     _main(ExplainSettings, "prune_lib.pages:explain_settings", argv)
+
+
+def ingest_main(argv: Sequence[str] | None = None) -> None:
+    """Bring a click log in: what `jobs/ingest.py` and `ingest-clicks` run; as `prune_main`."""
+    from prune_lib.settings.ingest import IngestSettings
+
+    _main(IngestSettings, "prune_lib.ingest.job:run_ingest", argv)
 
 
 def report_main(argv: Sequence[str] | None = None) -> None:

@@ -29,6 +29,8 @@ __all__ = [
 
 Companion = Literal["decisions", "items", "runs"]
 COMPANIONS: tuple[Companion, ...] = ("decisions", "items", "runs")
+#: What an ingest writes beside the sessions.
+Aside = Literal["quarantine", "ingests"]
 View = Literal["summary", "item_coverage"]
 VIEWS: tuple[View, ...] = ("summary", "item_coverage")
 
@@ -103,7 +105,7 @@ def table_in_workspace(workspace: str, name: str) -> str:
     return f"{workspace}.{name}"
 
 
-def companion(output: str, kind: Companion | View) -> str:
+def companion(output: str, kind: Companion | View | Aside) -> str:
     """The table that an output's companion is written to, or the view of an output that is a name.
 
     >>> companion("/data/pruned/", "decisions"), companion("main.shop.pruned", "runs")

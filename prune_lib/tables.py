@@ -11,8 +11,8 @@ import json
 import logging
 import math
 import tempfile
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from delta.tables import DeltaTable
@@ -27,8 +27,10 @@ from prune_lib.schemas import PRUNED, TABLE_COMMENTS, conform
 from prune_lib.sessions.opening import has_commit
 
 __all__ = [
+    "Written",
     "check_columns",
     "check_output",
+    "check_target",
     "identifier",
     "pruned_frame",
     "read_table",
@@ -36,6 +38,7 @@ __all__ = [
     "table_version",
     "unusual_names",
     "write_tables",
+    "write_together",
 ]
 
 _LOG = logging.getLogger(__name__)
@@ -216,11 +219,26 @@ def check_output(spark: SparkSession, output: str) -> None:
         OutputError: something is there that no pruning run wrote, or the place cannot be written.
     """
     for table in WRITE_ORDER:
-        target = _target(output, table)
-        if is_location(target):
-            _check_location(spark, target, table)
-        else:
-            _check_name(spark, target, table)
+        check_target(spark, _target(output, table), _MARK[table], "a pruning run", f"its table `{table}`")
+
+
+def check_target(spark: SparkSession, target: str, mark: str, writer: str, what: str = "its own") -> None:
+    """See that a job may write a table.
+
+    Args:
+        spark: the session.
+        target: a name or a location.
+        mark: a column by which a table of this job is known.
+        writer: the job, for messages.
+        what: it would put there, for messages.
+
+    Raises:
+        OutputError: something is there that the job did not write, or the place cannot be written.
+    """
+    if is_location(target):
+        _check_location(spark, target, mark, writer, what)
+    else:
+        _check_name(spark, target, mark, writer, what)
 
 
 def write_tables(
@@ -247,19 +265,56 @@ def write_tables(
     if missing:
         raise ValueError(f"no frame for {', '.join(missing)}")
     check_output(spark, output)
-    note = json.dumps(dict(info), sort_keys=True, default=str)
-    begun: list[_Former] = []
-    try:
+
+    def tables() -> Iterator[Written]:
         for table in WRITE_ORDER:
-            target = _target(output, table)
             frame = frames[table]
-            former = _former(spark, target)
-            begun.append(former)
             if table == "pruned":
                 files = _file_count(read_table(spark, _target(output, "decisions")))
                 frame = frame.repartitionByRange(files, "prune_rank").sortWithinPartitions("prune_rank")
-            _commit(spark, frame, table, former, note)
-            _LOG.info("wrote %s", target)
+            properties = _extra_properties(frame.schema, table)
+            yield Written(_target(output, table), frame, TABLE_COMMENTS[table], table == "runs", properties)
+
+    write_together(spark, tables(), json.dumps(dict(info), sort_keys=True, default=str))
+
+
+@dataclass(frozen=True)
+class Written:
+    """A table that is to be written.
+
+    Attributes:
+        target: a name or a location.
+        frame: its rows.
+        comment: of the table.
+        append: to what is there; else it is replaced, and the former contents stay in Delta's history.
+        properties: of the table, beside those of all our tables.
+    """
+
+    target: str
+    frame: DataFrame
+    comment: str
+    append: bool = False
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+
+def write_together(spark: SparkSession, tables: Iterable[Written], note: str) -> None:
+    """Write tables in turn, each in one commit, or none of them.
+
+    Args:
+        spark: the session.
+        tables: what is written, in this order; asked for one by one, so that one may be made of those before.
+        note: user metadata of the commits.
+
+    Raises:
+        Exception: whatever Spark raises; the tables are then as they were.
+    """
+    begun: list[_Former] = []
+    try:
+        for table in tables:
+            former = _former(spark, table.target)
+            begun.append(former)
+            _commit(spark, table, former, note)
+            _LOG.info("wrote %s", table.target)
     # A run that is stopped by hand leaves the tables as they were, too.
     except BaseException:
         for former in reversed(begun):
@@ -306,23 +361,21 @@ def _former(spark: SparkSession, target: str) -> _Former:
     return _Former(target, table_version(spark, target), folder)
 
 
-def _commit(spark: SparkSession, frame: DataFrame, table: Table, former: _Former, note: str) -> None:
-    writer = frame.writeTo(identifier(spark, former.target)).option("userMetadata", note)
-    if table == "runs" and former.version is not None:
+def _commit(spark: SparkSession, table: Written, former: _Former, note: str) -> None:
+    writer = table.frame.writeTo(identifier(spark, former.target)).option("userMetadata", note)
+    if table.append and former.version is not None:
         writer.option("mergeSchema", "true").append()
         return
-    writer = writer.using("delta").tableProperty("comment", TABLE_COMMENTS[table])
-    for key, value in {**_PROPERTIES, **_extra_properties(frame.schema, table)}.items():
+    writer = writer.using("delta").tableProperty("comment", table.comment)
+    for key, value in {**_PROPERTIES, **_mapping(table.frame.schema), **table.properties}.items():
         writer = writer.tableProperty(key, value)
     writer.createOrReplace()
 
 
 def _extra_properties(schema: StructType, table: Table) -> dict[str, str]:
-    names = list(_leaf_names(schema))
-    extra = _mapping(schema)
-    if table == "pruned" and len(names) > _STATISTICS_COLUMNS:
-        extra["delta.dataSkippingStatsColumns"] = "prune_rank"
-    return extra
+    if table == "pruned" and len(list(_leaf_names(schema))) > _STATISTICS_COLUMNS:
+        return {"delta.dataSkippingStatsColumns": "prune_rank"}
+    return {}
 
 
 def _mapping(schema: StructType) -> dict[str, str]:
@@ -387,10 +440,10 @@ def _undo(spark: SparkSession, former: _Former) -> None:
 # ------------------------------------------------------------------------------------ what is there
 
 
-def _check_location(spark: SparkSession, target: str, table: Table) -> None:
+def _check_location(spark: SparkSession, target: str, mark: str, writer: str, what: str) -> None:
     fs, path = _path(spark, target)
     if _is_delta(spark, target):
-        _check_ours(spark, target, table)
+        _check_ours(spark, target, mark, writer, what)
     elif fs.exists(path):
         if not fs.getFileStatus(path).isDirectory():
             raise OutputError(
@@ -400,13 +453,13 @@ def _check_location(spark: SparkSession, target: str, table: Table) -> None:
         log = _child(spark, path, "_delta_log")
         if len(fs.listStatus(path)) > 0 and not fs.exists(log):
             raise OutputError(
-                f"The folder {target} is not empty and no Delta table: a run would write the table "
-                f"`{table}` over it. Give another --output, or empty the folder."
+                f"The folder {target} is not empty and no Delta table: a run would write {what} over it. "
+                "Give another --output, or empty the folder."
             )
     _check_writable(spark, target)
 
 
-def _check_name(spark: SparkSession, target: str, table: Table) -> None:
+def _check_name(spark: SparkSession, target: str, mark: str, writer: str, what: str) -> None:
     schema = target.rpartition(".")[0]
     if schema and not spark.catalog.databaseExists(schema):
         raise OutputError(
@@ -419,14 +472,14 @@ def _check_name(spark: SparkSession, target: str, table: Table) -> None:
         raise OutputError(
             f"The output {target} exists and is not a Delta table. Give another --output, or drop it."
         )
-    _check_ours(spark, target, table)
+    _check_ours(spark, target, mark, writer, what)
 
 
-def _check_ours(spark: SparkSession, target: str, table: Table) -> None:
-    if _MARK[table] not in read_table(spark, target).columns:
+def _check_ours(spark: SparkSession, target: str, mark: str, writer: str, what: str) -> None:
+    if mark not in read_table(spark, target).columns:
         raise OutputError(
-            f"The Delta table {target} was not written by a pruning run (it has no column {_MARK[table]}): a "
-            f"run would replace it by its table `{table}`. Give another --output."
+            f"The Delta table {target} was not written by {writer} (it has no column {mark}): a run would "
+            f"replace it by {what}. Give another --output."
         )
 
 

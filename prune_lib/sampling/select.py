@@ -58,7 +58,7 @@ FLOOR, COVERAGE, REST, DUPLICATE, SUSPECT = range(5)
 # A floor counts groups; 2^-12 a group keeps the sum over a session's groups within a BIGINT.
 _FLOOR_WEIGHT = 2.0**-12
 # To a cover of items clicks at random are as good as any. What others do, too, is worth more to a model: a
-# session that shares no transition counts the less, the harder it is, down to this, as it may be all there is.
+# session that shares no transition counts the less, the harder it is, down to this: it may be all there is.
 _LEAST_TRUST = 2.0**-6
 # Floors are chosen before their price is known.
 _NO_BUDGET = 2**62

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from prune_lib.evaluation.settings import EvaluateSettings
 from prune_lib.settings import PruneSettings
 from prune_lib.settings.explain import ExplainSettings
+from prune_lib.settings.ingest import IngestSettings
 from prune_lib.settings.job import JobSettings
 from prune_lib.settings.options import Option, options_of, written
 from prune_lib.settings.report import ReportSettings
@@ -24,6 +25,7 @@ _JOBS: tuple[type[JobSettings], ...] = (
     PruneSettings,
     EvaluateSettings,
     ExplainSettings,
+    IngestSettings,
     ExpertsSettings,
     ReportSettings,
 )

@@ -26,6 +26,7 @@ from prune_lib.settings.fields import Method
 __all__ = [
     "evaluate_rules",
     "explain_rules",
+    "ingest_rules",
     "is_true",
     "loudness_rules",
     "prune_rules",
@@ -120,6 +121,47 @@ def explain_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
     return out
 
 
+def ingest_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
+    """What is wrong with the tables, the time and the form of an ingest.
+
+    Args:
+        values: by field, defaults filled in.
+        origin: how a message names a field: where its value came from.
+    """
+    out = _broken_names(values, origin, ("output",))
+    if values["latest"] and not _is_time(values["latest"]):
+        out.append(
+            f"{origin('latest')} must be a time such as 2026-11-01 or '2026-11-01 12:00:00'; got "
+            f"'{values['latest']}'."
+        )
+    if values["form"]:
+        idle = (
+            "format",
+            "delimiter",
+            "session_column",
+            "user_column",
+            "item_column",
+            "time_column",
+            "order_column",
+            "kind_column",
+        )
+        given = [key for key in idle if values[key] not in (None, "auto")]
+        if given:
+            out.append(
+                f"{origin('form')} says how the input is laid out, and {origin(given[0])} says it again. "
+                "Leave one of them out."
+            )
+    return out
+
+
+def _is_time(text: object) -> bool:
+    try:
+        datetime.fromisoformat(str(text).strip().replace("Z", "+00:00"))
+    except ValueError:
+        return False
+    return True
+
+
 def report_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
     """What is wrong with the tables and the file of a report.
 
@@ -172,14 +214,11 @@ def _broken_states(values: Mapping[str, Any], origin: _Origin) -> list[str]:
             f"{origin('version')} ({values['version']}) and {origin('timestamp')} ({values['timestamp']}) "
             "exclude each other: both name a state of the input. Give one of them."
         )
-    if values["timestamp"]:
-        try:
-            datetime.fromisoformat(str(values["timestamp"]).strip().replace("Z", "+00:00"))
-        except ValueError:
-            out.append(
-                f"{origin('timestamp')} must be a time such as 2026-11-01 or '2026-11-01 12:00:00'; got "
-                f"'{values['timestamp']}'."
-            )
+    if values["timestamp"] and not _is_time(values["timestamp"]):
+        out.append(
+            f"{origin('timestamp')} must be a time such as 2026-11-01 or '2026-11-01 12:00:00'; got "
+            f"'{values['timestamp']}'."
+        )
     return out
 
 

@@ -23,8 +23,8 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
             "spark.sql.shuffle.partitions": "4",
             "spark.default.parallelism": "2",
             "spark.ui.enabled": "false",
-            # Thousands of small queries: compiling each to bytecode takes a fourth of the processor's time. The
-            # jobs of tests/e2e run compiled, as a user's do, and both are held to the same numbers.
+            # Thousands of small queries: compiling each to bytecode takes a fourth of the processor's time.
+            # The jobs of tests/e2e run compiled, as a user's do, and both are held to the same numbers.
             "spark.sql.codegen.wholeStage": "false",
             "spark.sql.codegen.factoryMode": "NO_CODEGEN",
             "spark.driver.memory": "2g",

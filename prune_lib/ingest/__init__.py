@@ -1,0 +1,1 @@
+"""Any click log becomes a clean table of sessions: forms, reading, rules, sessions, the job."""

@@ -1,0 +1,148 @@
+"""Rules that a click has to hold to; which of them it breaks first, and what becomes of it then."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+from prune_lib.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column
+
+__all__ = ["RULES", "SEVERITIES", "Limits", "Rule", "Severity", "broken", "severities"]
+
+Severity = Literal["quarantine", "drop", "warn", "fail"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule.
+
+    Attributes:
+        name: by which settings and the quarantine know it.
+        severity: by default. quarantine: the row goes to the quarantine table; drop: it is left out and
+            counted; warn: it is taken, and counted; fail: the run ends before it writes anything.
+        text: what is wrong with a row that breaks it.
+    """
+
+    name: str
+    severity: Severity
+    text: str
+
+
+#: In the order in which a row is judged: by the first that it breaks.
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "unreadable",
+        "quarantine",
+        "the line is no record of this form: fields too many or too few, or no JSON",
+    ),
+    Rule("encoding", "quarantine", "the line is not UTF-8"),
+    Rule("no_session", "quarantine", "the id of the session (or user) is missing or empty"),
+    Rule("no_item", "quarantine", "the id of the item is missing or empty"),
+    Rule("long_id", "quarantine", "an id is longer than --max-id-length"),
+    Rule("bad_time", "quarantine", "the time is missing, or is none"),
+    Rule("negative_time", "quarantine", "the time is before 1970"),
+    Rule("future_time", "quarantine", "the time is later than --latest"),
+    Rule("other_kind", "drop", "the click is of a kind that --kinds leaves out"),
+    Rule("duplicate", "drop", "the same click stands in the input once more"),
+    Rule("long_session", "quarantine", "its session has more clicks than --max-clicks"),
+    Rule(
+        "fast_session",
+        "quarantine",
+        "its session clicks faster, for a hundred clicks and more, than people do",
+    ),
+)
+#: Rules that look at a whole session: what breaks them is judged last.
+OF_SESSIONS = ("long_session", "fast_session")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What rules measure by.
+
+    Attributes:
+        id_length: characters of an id, at most.
+        latest: microseconds since the epoch, at most.
+        kinds: kinds of clicks that are wanted; empty for all.
+    """
+
+    id_length: int
+    latest: int
+    kinds: tuple[str, ...] = ()
+
+
+def severities(changed: Sequence[str]) -> dict[str, Severity]:
+    """The severity of every rule.
+
+    Args:
+        changed: of `rule:severity`, as the settings have them.
+
+    >>> severities(["bad_time:drop"])["bad_time"]
+    'drop'
+
+    Raises:
+        SettingsError: a rule or a severity that is none.
+    """
+    found = {rule.name: rule.severity for rule in RULES}
+    for entry in changed:
+        name, _, severity = entry.partition(":")
+        if name not in found or severity not in SEVERITIES:
+            raise SettingsError(
+                f"--rule {entry}: write it as rule:severity; rules are {', '.join(found)}, severities "
+                f"{', '.join(SEVERITIES)}."
+            )
+        found[name] = severity
+    unreadable = [name for name in ("unreadable", *_NEEDED) if found[name] == "warn"]
+    if unreadable:
+        raise SettingsError(
+            f"--rule {unreadable[0]}:warn: such a row has no place in a session and cannot be taken with a "
+            "warning. Give quarantine, drop or fail."
+        )
+    return found
+
+
+#: Without what these ask for a click is none.
+_NEEDED = ("no_session", "no_item", "bad_time")
+
+
+def conditions(limits: Limits) -> dict[str, Column]:
+    """When a click breaks a rule of single clicks, over the columns of `reading.read_clicks`."""
+    from pyspark.sql import functions as F
+
+    def empty(name: str) -> Column:
+        return F.col(name).isNull() | (F.trim(name) == "")
+
+    longest = F.greatest(F.length("owner"), F.length("item"))
+    kinds = F.lit(False)
+    if limits.kinds:
+        kinds = ~F.coalesce(F.col("kind"), F.lit("")).isin(list(limits.kinds))
+    return {
+        "unreadable": ~F.col("readable"),
+        "encoding": ~F.col("utf8"),
+        "no_session": empty("owner"),
+        "no_item": empty("item"),
+        "long_id": longest > limits.id_length,
+        "bad_time": F.col("us").isNull(),
+        "negative_time": F.col("us") < 0,
+        "future_time": F.col("us") > limits.latest,
+        "other_kind": kinds,
+    }
+
+
+def broken(limits: Limits, severity: Mapping[str, Severity]) -> tuple[Column, Column]:
+    """The first rule that takes a click out (STRING, or null), and those that it breaks with a warning."""
+    from pyspark.sql import functions as F
+
+    first = F.lit(None).cast("string")
+    found = conditions(limits)
+    for name in reversed(found):
+        if severity[name] != "warn":
+            first = F.when(F.coalesce(found[name], F.lit(False)), name).otherwise(first)
+    warned = [
+        F.when(F.coalesce(found[name], F.lit(False)), name) for name in found if severity[name] == "warn"
+    ]
+    return first, F.array_compact(F.array(*warned)) if warned else F.array().cast("array<string>")

@@ -1,0 +1,60 @@
+"""Forms of logs: those of public data sets, and how one is found by the names of its columns."""
+
+from __future__ import annotations
+
+import pytest
+
+from prune_lib.errors import InputError, SettingsError
+from prune_lib.ingest.form import ROLES, Form, form_names, guessed, load_form
+from prune_lib.ingest.rules import RULES, severities
+from prune_lib.settings.ingest import IngestSettings
+
+NOBODY: dict[str, str | None] = dict.fromkeys(ROLES)
+
+
+def test_every_form_can_be_read_and_is_in_the_help() -> None:
+    assert len(form_names()) >= 7
+    listed = IngestSettings.model_fields["form"].description or ""
+    for name in form_names():
+        form = load_form(name)
+        assert (form.session is None) != (form.user is None) and name in listed
+        if form.header is not None:
+            assert set(form.columns().values()) <= set(form.header)
+
+
+def test_columns_are_found_by_their_names_and_those_named_come_first() -> None:
+    columns = ["Visitor ID", "product-id", "ItemId", "TIME", "event_type", "odd`name"]
+    found = guessed(columns, NOBODY, "csv", ";")
+    assert found == Form(
+        format="csv", delimiter=";", user="Visitor ID", item="ItemId", time="TIME", kind="event_type"
+    )
+    named = {**NOBODY, "item": "product-id", "session": "odd`name"}
+    found = guessed(columns, named, "csv", ";")
+    assert (found.session, found.item) == ("odd`name", "product-id")
+
+
+def test_sessions_of_users_where_the_user_asks_for_them() -> None:
+    columns = ["session", "user", "item", "ts"]
+    assert guessed(columns, NOBODY, "csv", ",").session == "session"
+    assert guessed(columns, {**NOBODY, "user": "user"}, "csv", ",").session is None
+
+
+@pytest.mark.parametrize(
+    ("columns", "named", "said"),
+    [
+        (["a", "b"], {}, "session and the item and the time .*--session-column, --item-column"),
+        (["session", "item", "ts"], {"item": "itme"}, r"no column itme \(--item-column\).*Did you mean item"),
+    ],
+)
+def test_what_is_missing_is_named(columns: list[str], named: dict[str, str], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        guessed(columns, {**NOBODY, **named}, "csv", ",")
+
+
+def test_severities_are_changed_one_by_one() -> None:
+    found = severities(["bad_time:fail", "duplicate:warn"])
+    assert found["bad_time"] == "fail" and found["duplicate"] == "warn" and found["no_item"] == "quarantine"
+    assert list(found) == [rule.name for rule in RULES]
+    for wrong in ("bad_time", "bad_time:maybe", "none:drop", "unreadable:warn"):
+        with pytest.raises(SettingsError, match=f"--rule {wrong}"):
+            severities([wrong])
