@@ -25,8 +25,10 @@ def time_in_micros(time: Column, offset_ms: Column) -> Column:
     number = F.when(time.rlike(r"^\s*-?\d{1,18}(\.\d{1,9})?\s*$"), time.cast("decimal(28,9)"))
     size = F.abs(number)
     scale = F.when(size < 100_000_000_000, 1_000_000).when(size < 100_000_000_000_000, 1_000).otherwise(1)
-    # `UTC` behind a time is no zone to Spark's parser without a T between date and time.
-    text = F.regexp_replace(F.trim(time), r"\s+UTC$", "Z")
+    # The session's zone is not the log's: what has none is UTC.
+    text = F.regexp_replace(F.trim(time), r"\s*UTC$", "Z")
+    text = F.regexp_replace(text, r"^(\d{4}-\d{1,2}-\d{1,2})$", "$1 00:00:00")
+    text = F.regexp_replace(text, r"^(\S+[ T][\d:.]+)$", "$1Z")
     dated = F.when(text.rlike(r"^\d{4}-\d{1,2}-\d{1,2}"), F.unix_micros(F.try_to_timestamp(text)))
     base = F.coalesce((number * scale).cast("bigint"), dated)
     offset = F.when(offset_ms.rlike(r"^\s*-?\d{1,15}\s*$"), offset_ms.cast("bigint") * 1000)
@@ -101,7 +103,7 @@ def in_sessions(
     first, last, count = F.min("us").over(whole), F.max("us").over(whole), F.count(F.lit(1)).over(whole)
     name = F.col("owner")
     if not by_session or gap is not None or longest is not None:
-        name = F.concat_ws("@", "owner", F.floor(first / 1000).cast("string"))
+        name = F.concat_ws("@", "owner", first.cast("string"))
     out = out.withColumn("session_id", F.when(F.col("taken"), name))
     out = out.withColumn("clicks", count).withColumn("lasts", last - first)
     long = F.col("taken") & (F.col("clicks") > most_clicks)

@@ -154,14 +154,16 @@ def run_ingest(settings: IngestSettings, spark: SparkSession | None = None) -> I
         counts.check()
         _refuse(clicks, counts, settings)
         with stages.stage("sessions") as stage:
-            sessions = sessions_of(clicks).persist(StorageLevel.MEMORY_AND_DISK)
+            sessions = sessions_of(clicks)
             if source.form.kind is None:
                 sessions = sessions.drop("kinds")
+            sessions = sessions.persist(StorageLevel.MEMORY_AND_DISK)
             profile = profile_of(clicks.where("taken"), sessions)
             stage.rows = profile.sessions
         run = _run(settings, source, run_id, began, counts, profile)
         with stages.stage("write"):
             _write(spark, clicks, sessions, run, severity, targets)
+            sessions.unpersist()
     finally:
         clicks.unpersist()
     for name, count in counts.warned.items():

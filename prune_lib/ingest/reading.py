@@ -14,17 +14,19 @@ from typing import Any, Literal
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, StringType, StructField, StructType
+from pyspark.sql.types import ArrayType, StringType, StructField, StructType, TimestampType
 
 from prune_lib.errors import InputError
 from prune_lib.ingest.form import ROLES, Form, Format, delimiter_of, first_fields, guessed
+from prune_lib.locations import is_location
 from prune_lib.sessions.columns import quoted
 from prune_lib.sessions.read_errors import reading_errors
 
 __all__ = ["Source", "find_source", "read_clicks"]
 
 _BOM = "\ufeff"
-_NOT_UTF8 = "\ufffd"
+# No field of a JSON line has this name.
+_UNREADABLE = "\x00unreadable"
 _ENDINGS: tuple[tuple[str, Format], ...] = (
     (".csv", "csv"), (".tsv", "csv"), (".txt", "csv"), (".dat", "csv"), (".jsonl", "jsonl"),
     (".ndjson", "jsonl"), (".json", "jsonl"), (".parquet", "parquet"),
@@ -83,7 +85,7 @@ def find_source(
         else:
             what, reason = _format_of(spark, place)
         if what in ("parquet", "delta"):
-            columns = spark.read.format(what).load(place).columns
+            columns = _table(spark, place, what).columns
             found = form or guessed(columns, named, what, ",")
             _check(found, columns)
             return Source(place, found, reason, {})
@@ -121,6 +123,8 @@ def _check(form: Form, columns: Sequence[str]) -> None:
 
 def _format_of(spark: SparkSession, place: str) -> tuple[Format, str]:
     """The format of a place by the names of its files."""
+    if not is_location(place):
+        return "delta", "a table of the catalog"
     jvm: Any = spark._jvm
     conf = spark._jsparkSession.sessionState().newHadoopConf()
     path = jvm.org.apache.hadoop.fs.Path(place)
@@ -206,12 +210,13 @@ def read_clicks(spark: SparkSession, source: Source) -> DataFrame:
         _text(spark, source.place)
         .join(F.broadcast(source.lines), ["file", "block"])
         .withColumn("at", F.col("row") - F.col("first") + F.col("before") + 1)
-        .withColumn("utf8", F.instr(F.decode(F.col("line").cast("binary"), "UTF-8"), _NOT_UTF8) == 0)
+        .withColumn("text", F.decode(F.col("line").cast("binary"), "UTF-8"))
+        .withColumn("utf8", F.encode("text", "UTF-8") == F.col("line").cast("binary"))
         .withColumn(
-            "line",
-            F.when(F.col("at") == 1, F.regexp_replace("line", f"^{_BOM}", "")).otherwise(F.col("line")),
+            "text",
+            F.when(F.col("at") == 1, F.regexp_replace("text", f"^{_BOM}", "")).otherwise(F.col("text")),
         )
-        .where(F.trim("line") != "")
+        .where(F.trim("text") != "")
     )
     if form.format == "jsonl":
         return _of_json(lines, form)
@@ -239,7 +244,7 @@ def _of_csv(lines: DataFrame, form: Form, columns: Sequence[str]) -> DataFrame:
         "columnNameOfCorruptRecord": "bad",
         "mode": "PERMISSIVE",
     }
-    parsed = lines.withColumn("fields", F.from_csv("line", schema, options))
+    parsed = lines.withColumn("fields", F.from_csv("text", schema, options))
     at = {column: name for name, column in zip(names, columns, strict=True)}
     return _clicks(
         parsed,
@@ -254,12 +259,15 @@ def _of_json(lines: DataFrame, form: Form) -> DataFrame:
     outer = {"session", "user"} if form.events is not None else set(columns)
     fields = [StructField(name, StringType()) for role, name in columns.items() if role in outer]
     if form.events is not None:
-        inner = [StructField(name, StringType()) for role, name in columns.items() if role not in outer]
+        names = dict.fromkeys(name for role, name in columns.items() if role not in outer)
+        inner = [StructField(name, StringType()) for name in names]
         fields.append(StructField(form.events, ArrayType(StructType(inner))))
-    schema = StructType([*fields, StructField("_bad", StringType())])
-    options = {"columnNameOfCorruptRecord": "_bad", "mode": "PERMISSIVE"}
-    parsed = lines.withColumn("fields", F.from_json("line", schema, options))
-    readable = F.col("fields").isNotNull() & F.col("fields._bad").isNull()
+    # Two roles may have one column.
+    fields = list({field.name: field for field in fields}.values())
+    schema = StructType([*fields, StructField(_UNREADABLE, StringType())])
+    options = {"columnNameOfCorruptRecord": _UNREADABLE, "mode": "PERMISSIVE"}
+    parsed = lines.withColumn("fields", F.from_json("text", schema, options))
+    readable = F.col("fields").isNotNull() & _field("fields", _UNREADABLE).isNull()
     if form.events is None:
         return _clicks(parsed, form, {r: _field("fields", n) for r, n in columns.items()}, readable)
     # A session without a click stays one row, and is judged as a click without an item.
@@ -271,13 +279,13 @@ def _of_json(lines: DataFrame, form: Form) -> DataFrame:
 
 
 def _of_table(spark: SparkSession, source: Source) -> DataFrame:
-    frame = spark.read.format(source.form.format).load(source.place)
+    frame = _table(spark, source.place, source.form.format)
     meta = [F.col("_metadata.file_path").alias("file")]
     at: Column = F.lit(None).cast("bigint")
     if source.form.format == "parquet":
         at = F.col("_metadata.row_index") + 1
     own = [F.col(quoted(name)) for name in frame.columns]
-    wanted = {role: F.col(quoted(name)).cast("string") for role, name in source.form.columns().items()}
+    wanted = {role: _as_text(frame, name) for role, name in source.form.columns().items()}
     rows = frame.select(
         *meta,
         at.alias("at"),
@@ -286,6 +294,18 @@ def _of_table(spark: SparkSession, source: Source) -> DataFrame:
         F.lit(True).alias("utf8"),
     )
     return _clicks(rows, source.form, {role: F.col(f"fields.{role}") for role in wanted}, F.lit(True))
+
+
+def _table(spark: SparkSession, place: str, format: Format) -> DataFrame:
+    return spark.read.format(format).load(place) if is_location(place) else spark.table(place)
+
+
+def _as_text(frame: DataFrame, name: str) -> Column:
+    """A value as text; a time as seconds since the epoch, which no zone changes."""
+    column = F.col(quoted(name))
+    if isinstance(frame.schema[name].dataType, TimestampType):
+        return (F.unix_micros(column).cast("decimal(20,0)") / 1_000_000).cast("decimal(26,6)").cast("string")
+    return column.cast("string")
 
 
 def _clicks(

@@ -37,8 +37,8 @@ class IngestSettings(JobSettings):
 
     input: str = Field(
         min_length=1,
-        description="Click log, a row a click: a file, a folder, a pattern of files (in quotes) or a Delta "
-        "table's location; CSV with any delimiter, JSON lines, Parquet, Delta; text may be gzipped.",
+        description="Click log, a row a click: a file, a folder, a pattern of files (in quotes), or a "
+        "table's name or location; CSV with any delimiter, JSON lines, Parquet, Delta; text may be gzipped.",
     )
     output: str | None = Field(
         default=None,

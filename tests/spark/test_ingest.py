@@ -177,7 +177,7 @@ def test_users_are_cut_into_sessions(spark: SparkSession, tmp_path: Path) -> Non
     ingest(spark, tmp_path / "log", tmp_path / "out", **named)
 
     def at(minute: int) -> str:
-        return str((START + 60 * minute) * 1000)
+        return str((START + 60 * minute) * 1_000_000)
 
     assert sessions(spark, tmp_path / "out") == {
         f"u@{at(0)}": ["u0", "u1"],
@@ -262,12 +262,40 @@ def test_a_dry_run_says_what_was_found(spark: SparkSession, tmp_path: Path) -> N
 
 
 def test_what_is_not_utf8(spark: SparkSession, tmp_path: Path) -> None:
-    (tmp_path / "log.csv").write_bytes(b"session_id,item_id,ts\nd\xe9j\xe0,1,1700000000\nok,1,1700000000\n")
+    log = b"session_id,item_id,ts\nd\xe9j\xe0,1,1700000000\nok,\xef\xbf\xbd,1700000000\n"
+    (tmp_path / "log.csv").write_bytes(log)
     ingest(spark, tmp_path / "log.csv", tmp_path / "out")
-    assert sessions(spark, tmp_path / "out") == {"ok": ["1"]}
+    assert sessions(spark, tmp_path / "out") == {"ok": ["\ufffd"]}, "which is UTF-8, too"
     bad = spark.read.format("delta").load(f"{tmp_path / 'out'}_quarantine").first()
     assert (bad["rule"], bad["line"], bad["record"]) == ("encoding", 2, "d\ufffdj\ufffd,1,1700000000")
     assert bytes(bad["bytes"]) == b"d\xe9j\xe0,1,1700000000"
+
+
+def test_times_do_not_depend_on_the_sessions_zone(spark: SparkSession, tmp_path: Path) -> None:
+    stamps = ["2024-03-10 02:30:00", "2024-03-10T02:30:00.25", "2024-03-10", "2024-03-10 02:30:00+02:00"]
+    stamps += ["2024-03-10 02:30:00 UTC", "1710037800", "1710037800.5", "1710037800123", "1710037800123456"]
+    lines = "".join(f"s{k},1,{stamp}\n" for k, stamp in enumerate(stamps))
+    (tmp_path / "log.csv").write_text("session_id,item_id,ts\n" + lines)
+    seconds = [1710037800, 1710037800.25, 1710028800, 1710030600, 1710037800]
+    seconds += [1710037800, 1710037800.5, 1710037800.123, 1710037800.123456]
+    moments = [(f"s{k}", "1", datetime.fromtimestamp(s, timezone.utc)) for k, s in enumerate(seconds)]
+    frame = spark.createDataFrame(moments, "session_id string, item_id string, ts timestamp")
+    frame.write.format("delta").saveAsTable("moments")
+    zone = spark.conf.get("spark.sql.session.timeZone")
+    try:
+        spark.conf.set("spark.sql.session.timeZone", "America/New_York")  # where 02:30 was left out that day
+        for source, output in ((tmp_path / "log.csv", "text"), ("default.moments", "table")):
+            ingest(spark, source, tmp_path / output)
+            first = F.unix_micros(F.get("times", F.lit(0))) / 1e6
+            found = (
+                spark.read.format("delta")
+                .load(str(tmp_path / output))
+                .select("session_id", first.alias("at"))
+            )
+            assert found.toPandas().sort_values("session_id")["at"].tolist() == seconds
+    finally:
+        spark.conf.set("spark.sql.session.timeZone", zone)
+        spark.sql("DROP TABLE moments")
 
 
 @pytest.mark.parametrize(
