@@ -55,8 +55,7 @@ results: setup ## Regenerate docs/results.md from the data sets in DATA: hours; 
 	  --targets gru4rec,item-knn,session-knn,markov --seeds 1
 	$(EVALUATE) $(YOOCHOOSE) --ratios 0.1,0.3 --samples positions,prefixes,last --regimes steps \
 	  --targets gru4rec --ablations unit --seeds 1
-	$(EVALUATE) $(DIGINETICA) --ratios 0.1,0.3 --regimes steps --seeds 1 \
-	  --targets gru4rec,sasrec,srgnn,item-knn,session-knn,markov
+	$(EVALUATE) $(DIGINETICA) --ratios 0.1,0.3 --regimes steps --seeds 1
 
 PYTEST := "$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile --doctest-modules
 
