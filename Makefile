@@ -57,7 +57,8 @@ results: setup ## Regenerate docs/results.md from the data sets in DATA: hours; 
 	  --targets gru4rec --ablations unit --seeds 1
 	$(EVALUATE) $(DIGINETICA) --ratios 0.1,0.3 --regimes steps --seeds 1
 
-PYTEST := "$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile --doctest-modules
+# Files in the order given, those that take minutes first: xdist would begin with those of many tests.
+PYTEST := "$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --doctest-modules
 
 test: setup ## Run every test, those without Spark first
 	$(PYTEST) scripts/environment tests/core

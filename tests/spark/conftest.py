@@ -43,6 +43,14 @@ def _clear_caches(spark: SparkSession) -> Iterator[None]:
     spark.catalog.clearCache()
 
 
+@pytest.fixture(scope="module")
+def compiled(spark: SparkSession) -> Iterator[None]:
+    """Queries are compiled: interpreted, Spark 3.5 cannot list the tables of its catalog."""
+    spark.conf.set("spark.sql.codegen.factoryMode", "FALLBACK")
+    yield
+    spark.conf.set("spark.sql.codegen.factoryMode", "NO_CODEGEN")
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The real data sets beside the project; tests that need them skip where they are absent."""

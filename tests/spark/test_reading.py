@@ -23,7 +23,7 @@ from prune_lib.sessions.reading import (
     to_sessions,
 )
 
-pytestmark = pytest.mark.spark
+pytestmark = [pytest.mark.spark, pytest.mark.usefixtures("compiled")]
 
 T0 = datetime(2024, 3, 1)
 EVENTS = "session_id string, item_id string, ts timestamp"

@@ -15,7 +15,7 @@ from prune_lib.errors import InputError, OutputError
 from prune_lib.schemas import TABLE_COMMENTS, TABLES, conform
 from prune_lib.tables import check_output, pruned_frame, read_table, table_version, write_tables
 
-pytestmark = pytest.mark.spark
+pytestmark = [pytest.mark.spark, pytest.mark.usefixtures("compiled")]
 
 COMPANIONS = ("decisions", "items", "runs")
 
@@ -119,11 +119,14 @@ def fail_before(monkeypatch: pytest.MonkeyPatch, doomed: str, after: bool = Fals
     """Let the commit of one table fail, before it or right after it is in the log."""
     commit = tables._commit
 
-    def failing(*args: Any) -> None:
-        if args[2] == doomed and not after:
+    def failing(spark: SparkSession, table: tables.Written, former: Any, note: str) -> None:
+        is_doomed = table.target.rstrip("`").rpartition("_")[2] == doomed
+        if doomed == "pruned":
+            is_doomed = not table.target.rstrip("`").endswith(("_decisions", "_items", "_runs"))
+        if is_doomed and not after:
             raise Injected(doomed)
-        commit(*args)
-        if args[2] == doomed:
+        commit(spark, table, former, note)
+        if is_doomed:
             raise Injected(doomed)
 
     monkeypatch.setattr(tables, "_commit", failing)

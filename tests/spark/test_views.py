@@ -18,6 +18,8 @@ from prune_lib.schemas import REASONS
 from prune_lib.views import VIEW_COLUMNS, VIEW_COMMENTS, view_names, view_trouble
 from tests.spark.sessions import random_sessions
 
+pytestmark = pytest.mark.usefixtures("compiled")
+
 SESSIONS = random_sessions(61, n=120, items=40)
 FOLDER = 'it\'s "kept" & ü'
 
