@@ -88,18 +88,18 @@ def in_sessions(
         `clicks` with session_id STRING. Cost: the clicks of an owner are sorted by time once; nothing is held
         in memory but what Spark's windows hold, which spill.
     """
-    of_owner = Window.partitionBy("owner", "taken").orderBy("us", *_TIES)
-    cut = F.lit(False)
+    out, parts = clicks, ["owner", "taken"]
     if gap is not None:
-        cut = F.col("us") - F.lag("us").over(of_owner) > gap
-    out = clicks.withColumn("begins", F.coalesce(cut, F.lit(False)).cast("int"))
-    out = out.withColumn("number", F.sum("begins").over(of_owner))
-    of_number = Window.partitionBy("owner", "taken", "number")
-    piece = F.lit(0)
+        of_owner = Window.partitionBy(*parts).orderBy("us", *_TIES)
+        cut = F.coalesce(F.col("us") - F.lag("us").over(of_owner) > gap, F.lit(False))
+        out = out.withColumn("begins", cut.cast("int"))
+        out = out.withColumn("number", F.sum("begins").over(of_owner))
+        parts.append("number")
     if longest is not None:
-        piece = F.floor((F.col("us") - F.min("us").over(of_number)) / longest)
-    out = out.withColumn("piece", piece)
-    whole = Window.partitionBy("owner", "taken", "number", "piece")
+        since = F.col("us") - F.min("us").over(Window.partitionBy(*parts))
+        out = out.withColumn("piece", F.floor(since / longest))
+        parts.append("piece")
+    whole = Window.partitionBy(*parts)
     first, last, count = F.min("us").over(whole), F.max("us").over(whole), F.count(F.lit(1)).over(whole)
     name = F.col("owner")
     if not by_session or gap is not None or longest is not None:
@@ -118,7 +118,7 @@ def sessions_of(clicks: DataFrame) -> DataFrame:
 
     Returns:
         session_id STRING; items ARRAY<STRING>, times ARRAY<TIMESTAMP>, kinds ARRAY<STRING>, each in the order
-        of time, then of the order column, then of the input. Cost: one shuffle.
+        of time, then of the order column, of the input, of the item. Cost: one shuffle.
     """
     click = F.struct("us", *_TIES, "item", "kind")
     grouped = (
@@ -133,7 +133,7 @@ def sessions_of(clicks: DataFrame) -> DataFrame:
 
 
 #: Where a click stood in the input: what tells clicks apart that are the same otherwise.
-_ORIGIN = ("file", "at", "place")
+_ORIGIN = ("origin", "at", "place")
 _TIES = ("rank", "order", *_ORIGIN)
 
 

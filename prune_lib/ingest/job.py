@@ -60,19 +60,21 @@ class Counts:
     failed: Mapping[str, int]
     warned: Mapping[str, int]
 
-    def check(self) -> None:
-        """See that no row is lost.
+    def check(self, in_sessions: int) -> None:
+        """See that no row is lost and none is there twice.
+
+        Args:
+            in_sessions: clicks of the sessions that are to be written.
 
         Raises:
-            PruneError: the sum does not hold.
+            PruneError: a sum does not hold.
         """
-        found = self.clean + sum(
-            map(sum, (x.values() for x in (self.quarantined, self.dropped, self.failed)))
-        )
-        if found != self.read:
+        aside = sum(map(sum, (x.values() for x in (self.quarantined, self.dropped, self.failed))))
+        if not (self.read == self.clean + aside and self.clean == in_sessions):
             raise PruneError(
-                f"{self.read:,} rows were read, and {found:,} are clean, quarantined or dropped. No table "
-                "was touched. Does another job write to the input?"
+                f"{self.read:,} rows were read, {self.clean:,} are clean, {in_sessions:,} of them in "
+                f"sessions, and {aside:,} are quarantined or dropped: that is no sum. No table was touched. "
+                "Does another job write to the input?"
             )
 
 
@@ -104,7 +106,7 @@ class Ingested:
 def run_ingest(settings: IngestSettings, spark: SparkSession | None = None) -> Ingested:
     """Bring a click log into a table of sessions.
 
-    Cost: two passes over text to number its lines, one over the rows, and two shuffles of the clicks.
+    Cost: a pass over text to number its lines, one to count, one to judge, and three shuffles of the clicks.
 
     Args:
         settings: what is read, how, and where it goes.
@@ -149,9 +151,9 @@ def run_ingest(settings: IngestSettings, spark: SparkSession | None = None) -> I
     clicks = _clicks(spark, settings, source, severity, began).persist(StorageLevel.DISK_ONLY)
     try:
         with stages.stage("judge") as stage:
-            counts = _counted(clicks, severity)
+            # Counted apart from what became of them.
+            counts = _counted(clicks, severity, read_clicks(spark, source).count())
             stage.rows = counts.read
-        counts.check()
         _refuse(clicks, counts, settings)
         with stages.stage("sessions") as stage:
             sessions = sessions_of(clicks)
@@ -160,6 +162,7 @@ def run_ingest(settings: IngestSettings, spark: SparkSession | None = None) -> I
             sessions = sessions.persist(StorageLevel.MEMORY_AND_DISK)
             profile = profile_of(clicks.where("taken"), sessions)
             stage.rows = profile.sessions
+        counts.check(profile.clicks)
         run = _run(settings, source, run_id, began, counts, profile)
         with stages.stage("write"):
             _write(spark, clicks, sessions, run, severity, targets)
@@ -202,7 +205,7 @@ def _described(source: Source) -> str:
     return f"{source.place}: {source.form.format} ({source.reason}); {columns}"
 
 
-def _counted(clicks: DataFrame, severity: Mapping[str, Severity]) -> Counts:
+def _counted(clicks: DataFrame, severity: Mapping[str, Severity], read: int) -> Counts:
     by_rule = {row["rule"]: int(row["count"]) for row in clicks.groupBy("rule").count().collect()}
     taken = clicks.where("taken").select(F.explode("warned").alias("rule"))
     warned = taken.groupBy("rule").count().collect()
@@ -211,7 +214,7 @@ def _counted(clicks: DataFrame, severity: Mapping[str, Severity]) -> Counts:
         for wanted in ("quarantine", "drop", "fail")
     }
     return Counts(
-        read=sum(by_rule.values()),
+        read=read,
         clean=by_rule.get(None, 0),
         quarantined=of["quarantine"],
         dropped=of["drop"],

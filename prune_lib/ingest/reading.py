@@ -198,7 +198,8 @@ def read_clicks(spark: SparkSession, source: Source) -> DataFrame:
     """Every click of a source.
 
     Returns:
-        file STRING, at BIGINT (line or row of the file, from 1; null in a Delta table), record STRING (as it
+        file STRING; origin STRING, at BIGINT (the file once more, and line or row in it, from 1: what clicks
+        are ordered by last; null in a Delta table, whose files are cut anew at times), record STRING (as it
         came), readable, utf8 BOOLEAN, and all else STRING: session, user, item, time, offset_ms, order, kind.
         Nothing is computed yet.
     """
@@ -314,6 +315,7 @@ def _clicks(
     empty = F.lit(None).cast("string")
     return rows.select(
         "file",
+        F.when(F.col("at").isNotNull(), F.col("file")).alias("origin"),
         "at",
         (F.lit(0) if place is None else F.coalesce(place, F.lit(0))).alias("place"),
         F.col("line").alias("record"),

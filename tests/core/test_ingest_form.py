@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from prune_lib.errors import InputError, SettingsError
+from prune_lib.errors import InputError, PruneError, SettingsError
 from prune_lib.ingest.form import ROLES, Form, form_names, guessed, load_form
+from prune_lib.ingest.job import Counts
 from prune_lib.ingest.rules import RULES, severities
 from prune_lib.settings.ingest import IngestSettings
 
@@ -58,3 +59,11 @@ def test_severities_are_changed_one_by_one() -> None:
     for wrong in ("bad_time", "bad_time:maybe", "none:drop", "unreadable:warn"):
         with pytest.raises(SettingsError, match=f"--rule {wrong}"):
             severities([wrong])
+
+
+def test_a_sum_that_does_not_hold_is_a_failure() -> None:
+    counts = Counts(10, 6, {"no_item": 2}, {"duplicate": 1}, {"bad_time": 1}, {"long_id": 3})
+    counts.check(in_sessions=6)
+    for wrong, in_sessions in ((counts, 5), (Counts(11, 6, {"no_item": 2}, {"duplicate": 2}, {}, {}), 6)):
+        with pytest.raises(PruneError, match="that is no sum"):
+            wrong.check(in_sessions)

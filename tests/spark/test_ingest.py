@@ -195,6 +195,18 @@ def test_users_are_cut_into_sessions(spark: SparkSession, tmp_path: Path) -> Non
     }
 
 
+def test_clicks_of_one_time_in_a_delta_table_go_by_their_item(spark: SparkSession, tmp_path: Path) -> None:
+    clicks = [("s", item, START, rank) for item, rank in (("b", 10), ("c", 9), ("a", 10), ("d", 9))]
+    frame = spark.createDataFrame(clicks, "session_id string, item_id string, ts bigint, place int")
+    for files in (1, 4):
+        log = tmp_path / f"log{files}"
+        frame.repartition(files, "item_id").write.format("delta").save(str(log))
+        ingest(spark, log, tmp_path / f"by_item{files}")
+        assert sessions(spark, tmp_path / f"by_item{files}") == {"s": ["a", "b", "c", "d"]}
+    ingest(spark, tmp_path / "log4", tmp_path / "by_order", order_column="place")
+    assert sessions(spark, tmp_path / "by_order") == {"s": ["c", "d", "a", "b"]}
+
+
 def test_bots_and_what_rules_are_told(spark: SparkSession, tmp_path: Path) -> None:
     slow = [("long", str(k), START + 10 * k) for k in range(30)]
     fast = [("fast", str(k), START + k // 8) for k in range(120)]
