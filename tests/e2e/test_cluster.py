@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pandas as pd
@@ -86,11 +86,11 @@ def daemon(*arguments: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     try:
         yield process
     finally:
-        with suppress(psutil.NoSuchProcess):
-            for member in psutil.Process(process.pid).children(recursive=True):
-                with suppress(psutil.NoSuchProcess):  # it ended by itself in the meantime
-                    member.kill()
-        process.kill()
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.kill()  # first: a worker would start its executors again
+        for member in children:
+            with suppress(psutil.NoSuchProcess):  # it ended by itself in the meantime
+                member.kill()
         process.wait()
 
 
