@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, StringType, StructField, StructType, TimestampType
@@ -123,7 +124,7 @@ def _check(form: Form, columns: Sequence[str]) -> None:
 
 def _format_of(spark: SparkSession, place: str) -> tuple[Format, str]:
     """The format of a place by the names of its files."""
-    if not is_location(place):
+    if _is_table(spark, place):
         return "delta", "a table of the catalog"
     jvm: Any = spark._jvm
     conf = spark._jsparkSession.sessionState().newHadoopConf()
@@ -298,7 +299,15 @@ def _of_table(spark: SparkSession, source: Source) -> DataFrame:
 
 
 def _table(spark: SparkSession, place: str, format: Format) -> DataFrame:
-    return spark.read.format(format).load(place) if is_location(place) else spark.table(place)
+    return spark.table(place) if _is_table(spark, place) else spark.read.format(format).load(place)
+
+
+def _is_table(spark: SparkSession, place: str) -> bool:
+    """Whether a name is that of a table; `clicks.csv` looks like one, too."""
+    try:
+        return not is_location(place) and bool(spark.catalog.tableExists(place))
+    except (ParseException, AnalysisException):
+        return False
 
 
 def _as_text(frame: DataFrame, name: str) -> Column:

@@ -266,6 +266,11 @@ def good(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
+def test_a_file_is_no_table_although_its_name_has_a_dot(spark: SparkSession, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="There is nothing at clicks.csv"):
+        ingest(spark, "clicks.csv", tmp_path / "out")
+
+
 def test_a_dry_run_says_what_was_found(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("session_id|item_id|ts\na|1|1700000000\n")
     plan = str(ingest(spark, tmp_path / "log.csv", tmp_path / "out", dry_run=True))
