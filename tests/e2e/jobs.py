@@ -15,7 +15,8 @@ from deltalake import DeltaTable
 ROOT = Path(__file__).resolve().parents[2]
 # A job's JVM lives for a minute: compiling its methods once and quickly, and a collector without threads of
 # its own, spare two fifths of the processor's time.
-SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+# The code cache of such a JVM is small and was full after a minute; then nothing is compiled any more.
+SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=240m"
 #: Of the small demo data set that most of these tests prune.
 SESSIONS, RATIO = 600, 0.2
 
