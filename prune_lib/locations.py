@@ -30,7 +30,7 @@ __all__ = [
 Companion = Literal["decisions", "items", "runs"]
 COMPANIONS: tuple[Companion, ...] = ("decisions", "items", "runs")
 #: What an ingest writes beside the sessions.
-Aside = Literal["quarantine", "ingests"]
+Aside = Literal["quarantine", "ingests", "inputs", "test"]
 View = Literal["summary", "item_coverage"]
 VIEWS: tuple[View, ...] = ("summary", "item_coverage")
 

@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import tempfile
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -288,6 +289,8 @@ class Written:
         comment: of the table.
         append: to what is there; else it is replaced, and the former contents stay in Delta's history.
         properties: of the table, beside those of all our tables.
+        key: a column by which rows replace those that are there; None: none are replaced.
+        gone: of that column, the values whose rows are taken out.
     """
 
     target: str
@@ -295,6 +298,8 @@ class Written:
     comment: str
     append: bool = False
     properties: Mapping[str, str] = field(default_factory=dict)
+    key: str | None = None
+    gone: DataFrame | None = None
 
 
 def write_together(spark: SparkSession, tables: Iterable[Written], note: str) -> None:
@@ -362,6 +367,9 @@ def _former(spark: SparkSession, target: str) -> _Former:
 
 
 def _commit(spark: SparkSession, table: Written, former: _Former, note: str) -> None:
+    if table.key is not None and former.version is not None:
+        _merge(spark, table, table.key, note)
+        return
     writer = table.frame.writeTo(identifier(spark, former.target)).option("userMetadata", note)
     if table.append and former.version is not None:
         writer.option("mergeSchema", "true").append()
@@ -370,6 +378,39 @@ def _commit(spark: SparkSession, table: Written, former: _Former, note: str) -> 
     for key, value in {**_PROPERTIES, **_mapping(table.frame.schema), **table.properties}.items():
         writer = writer.tableProperty(key, value)
     writer.createOrReplace()
+
+
+# A column that the table lacks is added to it; what the commit says of itself.
+_EVOLVE = "spark.databricks.delta.schema.autoMerge.enabled"
+_NOTE = "spark.databricks.delta.commitInfo.userMetadata"
+
+
+def _merge(spark: SparkSession, table: Written, key: str, note: str) -> None:
+    """Replace rows by their key, add those that are new, take out those that are gone; one commit."""
+    frame = table.frame
+    mark = next(name for name in frame.columns if name != key)
+    if table.gone is not None:
+        # Of a row that is to go only the key is known.
+        frame = frame.unionByName(table.gone.select(key), allowMissingColumns=True)
+    view = f"merged_{uuid.uuid4().hex}"
+    before = {name: spark.conf.get(name, None) for name in (_EVOLVE, _NOTE)}
+    frame.createOrReplaceTempView(view)
+    try:
+        spark.conf.set(_EVOLVE, "true")
+        spark.conf.set(_NOTE, note)
+        there, new = f"t.{_quoted(key)}", f"s.{_quoted(mark)}"
+        spark.sql(
+            f"MERGE INTO {identifier(spark, table.target)} t USING {view} s ON {there} = s.{_quoted(key)} "
+            f"WHEN MATCHED AND {new} IS NULL THEN DELETE WHEN MATCHED THEN UPDATE SET * "
+            f"WHEN NOT MATCHED AND {new} IS NOT NULL THEN INSERT *"
+        )
+    finally:
+        spark.catalog.dropTempView(view)
+        for name, value in before.items():
+            if value is None:
+                spark.conf.unset(name)
+            else:
+                spark.conf.set(name, value)
 
 
 def _extra_properties(schema: StructType, table: Table) -> dict[str, str]:

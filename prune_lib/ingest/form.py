@@ -6,20 +6,31 @@ import csv
 import difflib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.resources import files
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from prune_lib.errors import InputError, SettingsError
 
-__all__ = ["ROLES", "Form", "first_fields", "form_names", "guessed", "load_form"]
+__all__ = [
+    "ROLES",
+    "Form",
+    "delimiter_of",
+    "first_fields",
+    "first_object",
+    "form_names",
+    "guessed",
+    "load_form",
+    "recognised",
+]
 
 Format = Literal["csv", "jsonl", "parquet", "delta"]
 #: What a column can be of a click.
-ROLES = ("session", "user", "item", "time", "offset_ms", "order", "kind")
+ROLES = ("session", "user", "item", "time", "offset", "order", "kind")
 
 #: Names by which a column is known, in lower case and without anything but letters and digits.
 _KNOWN = {
@@ -28,6 +39,8 @@ _KNOWN = {
     "item": (
         "itemid",
         "item",
+        "items",
+        "itemids",
         "aid",
         "productid",
         "product",
@@ -37,7 +50,19 @@ _KNOWN = {
         "movieid",
         "asin",
     ),
-    "time": ("ts", "timestamp", "time", "eventtime", "datetime", "eventts", "eventtimestamp", "clicktime"),
+    "time": (
+        "ts",
+        "timestamp",
+        "time",
+        "times",
+        "timestamps",
+        "eventtime",
+        "datetime",
+        "eventts",
+        "eventtimestamp",
+        "clicktime",
+        "createdat",
+    ),
     "kind": ("eventtype", "event", "type", "action", "actiontype"),
 }
 
@@ -48,21 +73,42 @@ class Form(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Format
+    #: a row a click, or a row a session, whose item (and time) is a list
+    rows: Literal["clicks", "sessions"] = "clicks"
     delimiter: str = Field(default=",", min_length=1, max_length=1)
+    #: between the items of a list in a field of text
+    list_delimiter: str | None = Field(default=None, min_length=1)
     #: names of the columns of a text file that does not begin with them
     header: tuple[str, ...] | None = None
+    #: a quoted field of a text file may go on over several lines
+    multi_line: bool = False
+    #: of text that is no JSON yet: a pattern of a whole line, and the JSON object that it becomes
+    pattern: str | None = None
+    replacement: str | None = None
     #: name of a list of objects, each a click, in a JSON line that is a session
     events: str | None = None
+    #: roles that such a line has once, not each of its clicks
+    outer: tuple[str, ...] = ("session", "user")
     session: str | None = None
     user: str | None = None
     item: str
-    time: str
-    #: milliseconds to be added to the time
-    offset_ms: str | None = None
+    #: None: clicks are in order as they stand
+    time: str | None = None
+    #: how times are written, in Spark's letters, where they are no numbers and no ISO dates; and what is put
+    #: before each, such as the year that a file leaves out
+    time_format: str | None = None
+    time_prefix: str = ""
+    #: to be added to the time
+    offset: str | None = None
+    offset_unit: Literal["ms", "s"] = "ms"
     #: tells clicks of one time apart
     order: str | None = None
     #: what a click is: a view, a purchase
     kind: str | None = None
+    #: kinds that are clicks on items, where the file has others, too; all where there are none
+    kinds: tuple[str, ...] = ()
+    #: days that the field's protocols keep for the test, of this data set
+    test_days: float | None = None
 
     def columns(self) -> dict[str, str]:
         """Columns by role, those that there are."""
@@ -76,41 +122,90 @@ def form_names() -> list[str]:
 
 
 def load_form(name: str) -> Form:
-    """One of the public data sets' forms.
+    """One of the public data sets' forms, or one of the user's own.
+
+    Args:
+        name: of a form that is kept beside this module, or a YAML file.
 
     >>> load_form("diginetica").delimiter
     ';'
 
     Raises:
-        SettingsError: there is none of that name.
+        SettingsError: there is none of that name, or the file is no form.
     """
+    if name.endswith((".yaml", ".yml")):
+        return _own_form(name)
     names = form_names()
     if name not in names:
         close = difflib.get_close_matches(name, names, n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
-        raise SettingsError(f"--form {name}: there is no such form; there are {', '.join(names)}.{hint}")
+        raise SettingsError(
+            f"--form {name}: there is no such form; there are {', '.join(names)}.{hint} A file of your own "
+            "ends in .yaml."
+        )
     text = (files("prune_lib.ingest") / "forms" / f"{name}.yaml").read_text(encoding="utf-8")
     return Form.model_validate(yaml.safe_load(text))
 
 
-def first_fields(format: Format, line: str, delimiter: str) -> list[str]:
+def _own_form(path: str) -> Form:
+    try:
+        return Form.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+    except OSError as problem:
+        raise SettingsError(f"--form {path}: the file cannot be read ({problem.strerror}).") from problem
+    except (yaml.YAMLError, UnicodeDecodeError) as problem:
+        raise SettingsError(f"--form {path}: the file is no YAML.") from problem
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise SettingsError(
+            f"--form {path}: {where}: {first['msg']}. Keys of a form are {', '.join(Form.model_fields)}."
+        ) from problem
+
+
+def recognised(columns: Sequence[str], format: Format) -> tuple[str, Form] | None:
+    """The public data set whose columns these are, by its names.
+
+    Args:
+        columns: names that the source has, of JSON lines those of the outermost object.
+        format: of the source; Parquet and Delta hold what was CSV before.
+
+    Returns:
+        Name and form, in the source's format; None where no form's names are all there. Of several the one
+        with the most.
+
+    >>> recognised(["visitorid", "event", "itemid", "timestamp", "transactionid"], "csv")[0]
+    'retailrocket'
+    """
+    best: tuple[int, str, Form] | None = None
+    for name in form_names():
+        form = load_form(name)
+        if form.header is not None or form.pattern is not None:
+            continue
+        if form.format != format and (form.events is not None or format not in ("parquet", "delta")):
+            continue
+        wanted = {c for role, c in form.columns().items() if form.events is None or role in form.outer}
+        wanted |= {form.events} if form.events is not None else set()
+        if wanted <= set(columns) and (best is None or len(wanted) > best[0]):
+            best = len(wanted), name, form.model_copy(update={"format": format})
+    return best[1:] if best else None
+
+
+def first_fields(line: str, delimiter: str) -> list[str]:
     """Names that the first line of a text file gives.
 
-    >>> first_fields("csv", 'a,"b,c"', ","), first_fields("jsonl", '{"a": 1, "b": 2}', ",")
-    (['a', 'b,c'], ['a', 'b'])
-
-    Raises:
-        InputError: the line is no JSON object.
+    >>> first_fields('a,"b,c"', ",")
+    ['a', 'b,c']
     """
-    if format == "csv":
-        return next(csv.reader([line], delimiter=delimiter), [])
+    return next(csv.reader([line], delimiter=delimiter), [])
+
+
+def first_object(line: str) -> dict[str, Any] | None:
+    """The JSON object of a line; None where it is none."""
     try:
         found = json.loads(line)
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise InputError(f"The first line is no JSON object: {line[:100]!r}. Say what it is by --format.")
-    return list(found)
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def delimiter_of(line: str) -> str:
@@ -122,14 +217,24 @@ def delimiter_of(line: str) -> str:
     return max(",\t;|", key=line.count)
 
 
-def guessed(columns: Sequence[str], named: dict[str, str | None], format: Format, delimiter: str) -> Form:
+def guessed(
+    columns: Sequence[str],
+    named: Mapping[str, str | None],
+    format: Format,
+    *,
+    delimiter: str = ",",
+    lists: Collection[str] = (),
+    list_delimiter: str | None = None,
+) -> Form:
     """The form of a source by the names of its columns; what the user named comes first.
 
     Args:
         columns: its columns.
-        named: columns by role as the user gave them; None where they did not.
+        named: columns by role as the user gave them; absent or None where they did not.
         format: of the source.
         delimiter: of its lines.
+        lists: columns that hold lists: where the item is one of them, a row is a session.
+        list_delimiter: between the items of a list in text; None where a row is a click.
 
     Raises:
         InputError: no column is known for the item, the time, or the session or user.
@@ -149,7 +254,8 @@ def guessed(columns: Sequence[str], named: dict[str, str | None], format: Format
         taken[role] = wanted or next(known, None)
     if named.get("user") and not named.get("session"):
         taken["session"] = None  # the user asked for sessions of users
-    missing = [role for role in ("item", "time") if taken[role] is None]
+    whole = list_delimiter is not None or taken["item"] in lists
+    missing = [role for role in ("item", "time") if taken[role] is None and not (whole and role == "time")]
     if taken["session"] is None and taken["user"] is None:
         missing.insert(0, "session")
     if missing:
@@ -160,7 +266,15 @@ def guessed(columns: Sequence[str], named: dict[str, str | None], format: Format
             + (" (or --user-column, to cut sessions by inactivity)" if "session" in missing else "")
             + ", or give a public data set's form by --form."
         )
-    return Form(format=format, delimiter=delimiter, **taken)  # type: ignore[arg-type]
+    if whole and taken["kind"] not in lists:
+        taken["kind"] = None  # what a session is says nothing of its clicks
+    return Form(
+        format=format,
+        rows="sessions" if whole else "clicks",
+        delimiter=delimiter,
+        list_delimiter=list_delimiter,
+        **taken,  # type: ignore[arg-type]
+    )
 
 
 def _plain(name: str) -> str:

@@ -1,6 +1,6 @@
 """`ingest`: from a click log to a clean table of sessions; what is no click goes to quarantine as it came.
 
-look -> judge -> sessions -> count -> write
+look -> judge -> sessions -> (prepare) -> write
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -17,17 +18,25 @@ from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from prune_lib.errors import InputError, PruneError, SettingsError
-from prune_lib.ingest.clicks import in_sessions, judged, sessions_of
+from prune_lib.errors import InputError, SettingsError
+from prune_lib.ingest.clicks import Cutting, judged
+from prune_lib.ingest.counts import Counts, refused
 from prune_lib.ingest.form import load_form
+from prune_lib.ingest.gathering import Gathered, gather, judgement, set_aside, warned_clicks
+from prune_lib.ingest.nights import New, check_types, inputs_of, new_rows, old_clicks, since, watermark
+from prune_lib.ingest.output import COMMENTS, RUN_SCHEMA, as_quarantine, as_sessions, summary
 from prune_lib.ingest.profile import Profile, profile_of
-from prune_lib.ingest.reading import Source, find_source, read_clicks
-from prune_lib.ingest.rules import RULES, Limits, Severity, severities
-from prune_lib.locations import companion
+from prune_lib.ingest.protocol import Prepared, Protocol, prepared
+from prune_lib.ingest.reading import read_clicks
+from prune_lib.ingest.rules import Limits, Severity, severities
+from prune_lib.ingest.source import Asked, Source, find_place, find_source
+from prune_lib.locations import Aside, companion
 from prune_lib.session import check_runtime, get_spark
+from prune_lib.sessions.read_errors import reading_errors
 from prune_lib.settings.ingest import IngestSettings
 from prune_lib.stages import Stages
-from prune_lib.tables import Written, check_target, write_together
+from prune_lib.tables import Written, check_target, table_version, write_together
+from prune_lib.tracking import tracked_run
 
 __all__ = ["Ingested", "run_ingest"]
 
@@ -35,47 +44,9 @@ _LOG = logging.getLogger(__name__)
 
 #: Minutes without a click after which a user's next session begins.
 _GAP = 30.0
-_TEXT = {rule.name: rule.text for rule in RULES}
-#: Rows that a message shows.
-_SHOWN = 3
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What became of the rows of an input; a row is a click, or a line that is none.
-
-    Attributes:
-        read: rows.
-        clean: rows that are in the sessions.
-        quarantined: rows by rule.
-        dropped: rows by rule.
-        failed: rows by rule whose severity is fail.
-        warned: rows by rule that were taken all the same.
-    """
-
-    read: int
-    clean: int
-    quarantined: Mapping[str, int]
-    dropped: Mapping[str, int]
-    failed: Mapping[str, int]
-    warned: Mapping[str, int]
-
-    def check(self, in_sessions: int) -> None:
-        """See that no row is lost and none is there twice.
-
-        Args:
-            in_sessions: clicks of the sessions that are to be written.
-
-        Raises:
-            PruneError: a sum does not hold.
-        """
-        aside = sum(map(sum, (x.values() for x in (self.quarantined, self.dropped, self.failed))))
-        if not (self.read == self.clean + aside and self.clean == in_sessions):
-            raise PruneError(
-                f"{self.read:,} rows were read, {self.clean:,} are clean, {in_sessions:,} of them in "
-                f"sessions, and {aside:,} are quarantined or dropped: that is no sum. No table was touched. "
-                "Does another job write to the input?"
-            )
+#: Days of the test by the field's protocols, where the data set's form says nothing else.
+_TEST_DAYS = 7.0
+_COMPANIONS: tuple[Aside, ...] = ("quarantine", "ingests", "inputs", "test")
 
 
 @dataclass(frozen=True)
@@ -84,13 +55,14 @@ class Ingested:
 
     Attributes:
         text: what is printed.
-        run: its row of the `_ingests` table; empty after a dry run.
+        run: its row of the `_ingests` table; empty after a dry run, and where nothing was new.
         warnings: of the run.
     """
 
     text: str
     run: Mapping[str, Any] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+    dry_run: bool = False
 
     def __str__(self) -> str:
         """The text for people."""
@@ -98,15 +70,17 @@ class Ingested:
 
     def record(self) -> dict[str, Any]:
         """What --json says."""
-        if not self.run:
+        if self.dry_run:
             return {"dry_run": True, "plan": self.text.splitlines()}
-        return {"dry_run": False, **self.run, "warnings": list(self.warnings)}
+        return {"dry_run": False, "new": bool(self.run), **self.run, "warnings": list(self.warnings)}
 
 
 def run_ingest(settings: IngestSettings, spark: SparkSession | None = None) -> Ingested:
     """Bring a click log into a table of sessions.
 
-    Cost: a pass over text to number its lines, one to count, one to judge, and three shuffles of the clicks.
+    Cost: a pass over text to number its lines, a pass to judge every row, and one to gather the clicks by
+    session, with one shuffle of them; a pass more where rows go to quarantine; for users, who are cut, the
+    clicks are shuffled twice.
 
     Args:
         settings: what is read, how, and where it goes.
@@ -120,79 +94,53 @@ def run_ingest(settings: IngestSettings, spark: SparkSession | None = None) -> I
             no table was touched.
     """
     severity = severities(settings.rule)
+    form = load_form(settings.form) if settings.form else None
     spark = spark or get_spark("ingest")
     check_runtime(spark)
-    stages = Stages()
     output = settings.resolved_output
-    targets = {"sessions": output, **{name: companion(output, name) for name in ("quarantine", "ingests")}}
+    targets: dict[str, str] = {name: companion(output, name) for name in _COMPANIONS}
+    targets["sessions"] = output
     for target in targets.values():
         check_target(spark, target, "ingest_run", "an ingest")
+    stages = Stages()
     with stages.stage("look"):
-        source = find_source(
-            spark,
-            settings.input,
-            form=load_form(settings.form) if settings.form else None,
-            format=settings.format,
-            delimiter=settings.delimiter,
-            named={
+        place = find_place(spark, settings.input, settings.format, form)
+        night = settings.append and table_version(spark, output) is not None
+        new = since(spark, place, targets["inputs"]) if night else New(place)
+        if new.nothing:
+            return Ingested(f"Nothing is new at {settings.input}; {output} stays as it is.")
+        feed, frame = "", None
+        if place.files is None:
+            frame, feed = new_rows(spark, new)
+        asked = Asked(
+            form,
+            settings.delimiter,
+            {
                 role: getattr(settings, f"{role}_column")
                 for role in ("session", "user", "item", "time", "order", "kind")
             },
+            settings.keep,
+            settings.multi_line,
+            settings.list_delimiter,
         )
+        source = find_source(spark, new.place, frame, asked)
+        if night:
+            check_types(spark, targets["ingests"], source)
     _LOG.info("%s", _described(source))
-    if settings.kinds and source.form.kind is None:
-        raise SettingsError(
-            "--kinds asks for kinds of clicks, and no column says them. Name it by --kind-column."
-        )
+    job = _Job(spark, settings, source, severity, new, night, feed, targets, stages)
+    job.check()
     if settings.dry_run:
-        lines = ["Dry run: nothing was computed and no table was touched.", _described(source)]
-        return Ingested("\n".join([*lines, f"sessions: {output}; quarantine: {targets['quarantine']}"]))
-    run_id, began = uuid.uuid4().hex[:12], datetime.now(timezone.utc)
-    clicks = _clicks(spark, settings, source, severity, began).persist(StorageLevel.DISK_ONLY)
-    try:
-        with stages.stage("judge") as stage:
-            # Counted apart from what became of them.
-            counts = _counted(clicks, severity, read_clicks(spark, source).count())
-            stage.rows = counts.read
-        _refuse(clicks, counts, settings)
-        with stages.stage("sessions") as stage:
-            sessions = sessions_of(clicks)
-            if source.form.kind is None:
-                sessions = sessions.drop("kinds")
-            sessions = sessions.persist(StorageLevel.MEMORY_AND_DISK)
-            profile = profile_of(clicks.where("taken"), sessions)
-            stage.rows = profile.sessions
-        counts.check(profile.clicks)
-        run = _run(settings, source, run_id, began, counts, profile)
-        with stages.stage("write"):
-            _write(spark, clicks, sessions, run, severity, targets)
-            sessions.unpersist()
-    finally:
-        clicks.unpersist()
-    for name, count in counts.warned.items():
-        stages.warn(f"{count:,} rows were taken although {_TEXT[name]} ({name})")
-    return Ingested("\n".join(_summary(run, counts, profile, targets, stages)), run, stages.warnings)
+        lines = ["Dry run: nothing was computed and no table was touched.", *job.plan()]
+        return Ingested("\n".join(lines), dry_run=True)
+    with reading_errors(settings.input, analysed=True):
+        return job.run()
 
 
-def _clicks(
-    spark: SparkSession,
-    settings: IngestSettings,
-    source: Source,
-    severity: Mapping[str, Severity],
-    began: datetime,
-) -> DataFrame:
-    latest = _moment(settings.latest) if settings.latest else began + timedelta(days=1)
-    limits = Limits(settings.max_id_length, round(latest.timestamp() * 1e6), settings.kinds)
-    by_session = source.form.session is not None
-    minutes = settings.gap_minutes or (None if by_session else _GAP)
-    return in_sessions(
-        judged(read_clicks(spark, source), source.form, limits, severity),
-        severity,
-        by_session=by_session,
-        gap=None if minutes is None else round(minutes * 60e6),
-        longest=None if settings.max_hours is None else round(settings.max_hours * 3600e6),
-        most_clicks=settings.max_clicks,
-    )
+def _described(source: Source) -> str:
+    columns = ", ".join(f"{role} {name}" for role, name in source.form.columns().items())
+    kept = f"; kept {', '.join(source.keep)}" if source.keep else ""
+    rows = ", a row a session" if source.form.rows == "sessions" else ""
+    return f"{source.place}: {source.form.format}{rows} ({source.reason}); {columns}{kept}"
 
 
 def _moment(text: str) -> datetime:
@@ -200,151 +148,260 @@ def _moment(text: str) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
 
 
-def _described(source: Source) -> str:
-    columns = ", ".join(f"{role} {name}" for role, name in source.form.columns().items())
-    return f"{source.place}: {source.form.format} ({source.reason}); {columns}"
+class _Job:
+    """One ingest, its source found."""
 
+    def __init__(
+        self,
+        spark: SparkSession,
+        settings: IngestSettings,
+        source: Source,
+        severity: Mapping[str, Severity],
+        new: New,
+        night: bool,
+        feed: str,
+        targets: Mapping[str, str],
+        stages: Stages,
+    ) -> None:
+        self.spark, self.settings, self.source, self.severity = spark, settings, source, severity
+        self.new, self.night, self.feed, self.targets, self.stages = new, night, feed, targets, stages
+        self.form = source.form
+        self.run_id, self.began = uuid.uuid4().hex[:12], datetime.now(timezone.utc)
+        self.cutting = self._cutting()
+        self.protocol = self._protocol()
 
-def _counted(clicks: DataFrame, severity: Mapping[str, Severity], read: int) -> Counts:
-    by_rule = {row["rule"]: int(row["count"]) for row in clicks.groupBy("rule").count().collect()}
-    taken = clicks.where("taken").select(F.explode("warned").alias("rule"))
-    warned = taken.groupBy("rule").count().collect()
-    of = {
-        wanted: {name: n for name, n in sorted(by_rule.items(), key=str) if name and severity[name] == wanted}
-        for wanted in ("quarantine", "drop", "fail")
-    }
-    return Counts(
-        read=read,
-        clean=by_rule.get(None, 0),
-        quarantined=of["quarantine"],
-        dropped=of["drop"],
-        failed=of["fail"],
-        warned={row["rule"]: int(row["count"]) for row in warned},
-    )
+    def check(self) -> None:
+        """See that the settings fit what was found.
 
+        Raises:
+            SettingsError: they do not.
+        """
+        if self.settings.kinds and self.form.kind is None:
+            raise SettingsError(
+                "--kinds asks for kinds of clicks, and no column says them. Name it by --kind-column."
+            )
+        if self.form.time is None and (self.cutting.cuts or self.protocol.test_days is not None):
+            what = (
+                "--test-days"
+                if self.protocol.test_days is not None
+                else "sessions of users, and --gap-minutes,"
+            )
+            raise SettingsError(f"{what} needs times, and no column holds any. Name it by --time-column.")
+        if self.new.changed and self.severity["duplicate"] == "warn":
+            raise InputError(
+                f"{self.new.changed[0]} was read before and has changed since: it would be read again, and "
+                "its clicks, which duplicate:warn takes, would be there twice. Leave out --rule "
+                "duplicate:warn."
+            )
 
-def _refuse(clicks: DataFrame, counts: Counts, settings: IngestSettings) -> None:
-    """Refuse an input with too many bad rows, or with nothing in it.
-
-    Raises:
-        InputError: nothing was written.
-    """
-    if counts.failed:
-        name, count = next(iter(counts.failed.items()))
-        raise InputError(
-            f"{count:,} of {counts.read:,} rows of {settings.input} break the rule {name}, which is to fail "
-            f"the run: {_TEXT[name]}. {_examples(clicks, [name])} No table was touched."
+    def _cutting(self) -> Cutting:
+        settings, by_session = self.settings, self.form.session is not None
+        minutes = settings.gap_minutes or (None if by_session else _GAP)
+        return Cutting(
+            by_session,
+            None if minutes is None else round(minutes * 60e6),
+            None if settings.max_hours is None else round(settings.max_hours * 3600e6),
+            settings.max_clicks,
+            settings.max_rate,
         )
-    bad = sum(counts.quarantined.values())
-    if bad > settings.max_bad * counts.read:
-        worst = sorted(counts.quarantined, key=lambda name: -counts.quarantined[name])
-        told = "; ".join(f"{counts.quarantined[name]:,} {name}: {_TEXT[name]}" for name in worst[:_SHOWN])
-        raise InputError(
-            f"{bad:,} of {counts.read:,} rows of {settings.input} are bad, {100 * bad / counts.read:.1f} %, "
-            f"and --max-bad allows {100 * settings.max_bad:g} %: {told}. {_examples(clicks, worst[:1])} Is "
-            "this the right --form, --format or --delimiter? No table was touched."
+
+    def _protocol(self) -> Protocol:
+        asked, form = self.settings, self.form
+        field_has = asked.protocol != "none"
+        days = form.test_days or _TEST_DAYS
+        return Protocol(
+            asked.collapse_repeats,
+            asked.min_length or (2 if field_has else 1),
+            asked.min_support or (5 if field_has else 1),
+            asked.test_days or (days if field_has else None),
+            as_srgnn=asked.protocol == "srgnn",
+            by_day=form.offset is not None,
         )
-    if not counts.clean:
-        raise InputError(
-            f"{settings.input} holds no click: a header only, or empty files. No table was touched."
+
+    def plan(self) -> list[str]:
+        """What a run would do."""
+        lines = [_described(self.source), f"sessions: {self.targets['sessions']}"]
+        lines.append(f"quarantine: {self.targets['quarantine']}")
+        if self.protocol.test_days is not None:
+            lines.append(f"test: {self.targets['test']}, the last {self.protocol.test_days:g} days")
+        if self.new.place.files is not None:
+            again = f", {len(self.new.changed)} of them read before" if self.new.changed else ""
+            lines.append(f"files: {len(self.new.place.files):,}{' new' if self.night else ''}{again}")
+        return lines
+
+    def run(self) -> Ingested:
+        """Read, judge, gather, write."""
+        with ExitStack() as stack:
+            rows, read = self._rows()
+            with self.stages.stage("judge") as stage:
+                found = judgement(rows, read, self.settings.max_clicks)
+                stage.rows = read
+            counts = Counts.of(read, found.by_rule, self.severity)
+            rules = list(counts.failed) or list(counts.quarantined)
+            if counts.bad(self.settings.max_bad) or not found.by_rule.get(None):
+                none = self.spark.createDataFrame([], "owner string")
+                nobody = Gathered(none, {}, {}, None)
+                raise refused(counts, self.settings, self._aside(rows, None, nobody, rules))
+            old, touched = self._old(rows)
+            with self.stages.stage("sessions") as stage:
+                done = stack.enter_context(gather(rows, old, found, self.form, self.severity, self.cutting))
+                sessions = done.sessions.persist(StorageLevel.DISK_ONLY)
+                stack.callback(sessions.unpersist)
+                warned = {**warned_clicks(sessions, self.severity), **done.warned}
+                by_rule: dict[str | None, int] = dict(found.by_rule)
+                by_rule.update(done.by_rule)
+                by_rule[None] = found.by_rule[None] - sum(done.by_rule.values())
+                counts = Counts.of(read, by_rule, self.severity, warned)
+                rules = list(counts.failed) or list(counts.quarantined)
+                if counts.bad(self.settings.max_bad) or not counts.clean:
+                    raise refused(counts, self.settings, self._aside(rows, old, done, rules))
+                counts.check(self._clicks_in(sessions, old))
+                stage.rows = counts.clean
+            return self._finish(stack, rows, old, touched, done, sessions, counts)
+
+    def _rows(self) -> tuple[DataFrame, int]:
+        """Every row, judged by itself, and how many they are, counted apart."""
+        latest = _moment(self.settings.latest) if self.settings.latest else self.began + timedelta(days=1)
+        limits = Limits(
+            self.settings.max_id_length,
+            round(latest.timestamp() * 1e6),
+            self.settings.kinds or self.form.kinds,
+            timed=self.form.time is not None,
+            fields=self.form.format == "csv",
+        )
+        clicks = read_clicks(self.spark, self.source)
+        known = self.source.rows()
+        if self.feed == "all" and self.night and self.new.known:
+            start = watermark(self.spark, self.targets["sessions"], self.settings.late_hours)
+            if start is not None:
+                clicks, known = clicks.where(F.col("us") >= start), None
+        read = clicks.count() if known is None else known
+        return judged(clicks, self.form, limits, self.severity), read
+
+    def _old(self, rows: DataFrame) -> tuple[DataFrame | None, DataFrame | None]:
+        if not self.night:
+            return None, None
+        return old_clicks(
+            self.spark, self.targets["sessions"], rows, self.form, self.cutting, self.source.keep
         )
 
+    def _aside(self, rows: DataFrame, old: DataFrame | None, done: Gathered, rules: list[str]) -> DataFrame:
+        return set_aside(rows, old, done, self.form, self.severity, self.cutting, rules)
 
-def _examples(clicks: DataFrame, rules: list[str]) -> str:
-    record = F.decode(F.col("record").cast("binary"), "UTF-8").alias("record")
-    bad = clicks.where(F.col("rule").isin(rules)).orderBy("file", "at", "place")
-    rows = bad.select("at", record).limit(_SHOWN).collect()
-    shown = [(f"line {row['at']}: " if row["at"] else "") + repr((row["record"] or "")[:80]) for row in rows]
-    return f"Such as {', '.join(shown)}."
+    def _clicks_in(self, sessions: DataFrame, old: DataFrame | None) -> int:
+        n = F.size("clicks")
+        if old is not None:
+            n = F.size(F.filter("clicks", lambda x: x["night"] == 1))
+        row = sessions.agg(F.sum(n)).first()
+        return int(row[0] or 0) if row is not None else 0
 
+    def _finish(
+        self,
+        stack: ExitStack,
+        rows: DataFrame,
+        old: DataFrame | None,
+        touched: DataFrame | None,
+        done: Gathered,
+        sessions: DataFrame,
+        counts: Counts,
+    ) -> Ingested:
+        if self.protocol.idle:
+            parts = Prepared(sessions, None, {})
+        else:
+            with self.stages.stage("prepare"):
+                parts = stack.enter_context(prepared(sessions, self.protocol))
+                counts = counts.prepared(parts.dropped)
+        train = as_sessions(parts.train, self.source, self.cutting, self.run_id)
+        test = None
+        if parts.test is not None:
+            test = as_sessions(parts.test, self.source, self.cutting, self.run_id)
+        with self.stages.stage("profile") as stage:
+            profile = profile_of(train)
+            stage.rows = profile.sessions
+            tested = profile_of(test) if test is not None else None
+        if not self.protocol.idle:
+            counts.check(profile.clicks + (tested.clicks if tested else 0))
+        run = self._run_row(counts, profile, tested, parts)
+        with self.stages.stage("write"):
+            self._write(rows, old, touched, done, train, test, counts, run)
+        for name, count in counts.warned.items():
+            self.stages.warn(f"{count:,} rows were taken although {counts.text(name)} ({name})")
+        if self.new.changed:
+            many = len(self.new.changed)
+            self.stages.warn(
+                f"{many:,} file{'s' if many > 1 else ''} had changed since the last time and were read again"
+            )
+        self._track(run)
+        text = "\n".join(summary(run, counts, profile, tested, self.targets, self.stages, self.night))
+        return Ingested(text, run, self.stages.warnings)
 
-def _run(
-    settings: IngestSettings,
-    source: Source,
-    run_id: str,
-    began: datetime,
-    counts: Counts,
-    profile: Profile,
-) -> dict[str, Any]:
-    return {
-        "ingest_run": run_id,
-        "started_at": began,
-        "input": settings.input,
-        "form": json.dumps(source.form.model_dump(exclude_none=True, mode="json"), sort_keys=True),
-        "settings": settings.settings_json(),
-        "rows_read": counts.read,
-        "rows_clean": counts.clean,
-        "rows_quarantined": sum(counts.quarantined.values()),
-        "rows_dropped": sum(counts.dropped.values()),
-        "by_rule": {**counts.quarantined, **counts.dropped},
-        "warned": dict(counts.warned),
-        **profile.columns(),
-    }
+    def _run_row(
+        self, counts: Counts, profile: Profile, tested: Profile | None, parts: Prepared
+    ) -> dict[str, Any]:
+        return {
+            "ingest_run": self.run_id,
+            "started_at": self.began,
+            "input": self.settings.input,
+            "input_version": self.new.place.version,
+            "form": json.dumps(self.form.model_dump(exclude_none=True, mode="json"), sort_keys=True),
+            "types": dict(self.source.types),
+            "settings": self.settings.settings_json(),
+            "appended": self.night,
+            "rows_read": counts.read,
+            "rows_clean": counts.clean,
+            "rows_quarantined": sum(counts.quarantined.values()),
+            "rows_dropped": sum(counts.dropped.values()),
+            "by_rule": {**counts.quarantined, **counts.dropped},
+            "warned": dict(counts.warned),
+            "test_sessions": tested.sessions if tested else None,
+            "test_clicks": tested.clicks if tested else None,
+            **profile.columns(),
+        }
 
+    def _write(
+        self,
+        rows: DataFrame,
+        old: DataFrame | None,
+        touched: DataFrame | None,
+        done: Gathered,
+        train: DataFrame,
+        test: DataFrame | None,
+        counts: Counts,
+        run: Mapping[str, Any],
+    ) -> None:
+        spark, targets = self.spark, self.targets
+        tables: list[Written] = []
+        if counts.quarantined or table_version(spark, targets["quarantine"]) is None:
+            aside = as_quarantine(self._aside(rows, old, done, list(counts.quarantined)), self.run_id)
+            tables.append(Written(targets["quarantine"], aside, COMMENTS["quarantine"], append=True))
+        row = spark.createDataFrame([tuple(run.values())], RUN_SCHEMA)
+        tables.append(Written(targets["ingests"], row, COMMENTS["ingests"], append=True))
+        if test is not None:
+            tables.append(Written(targets["test"], test, COMMENTS["test"]))
+        if self.night:
+            touched = touched if touched is not None and not touched.isEmpty() else None
+            key = "session_id" if touched is not None else None
+            gone = None if touched is None else touched.join(train, "session_id", "left_anti")
+            written = Written(
+                targets["sessions"], train, COMMENTS["sessions"], append=True, key=key, gone=gone
+            )
+        else:
+            written = Written(targets["sessions"], train, COMMENTS["sessions"])
+        tables.append(written)
+        # Last: a run that is cut off before reads the same again, and takes no click twice.
+        inputs = inputs_of(spark, self.new.place, self.run_id, self.began)
+        tables.append(Written(targets["inputs"], inputs, COMMENTS["inputs"], append=self.night))
+        write_together(spark, tables, json.dumps({"ingest_run": run["ingest_run"]}))
 
-_RUN_SCHEMA = (
-    "ingest_run string, started_at timestamp, input string, form string, settings string, rows_read bigint, "
-    "rows_clean bigint, rows_quarantined bigint, rows_dropped bigint, by_rule map<string, bigint>, "
-    "warned map<string, bigint>, " + Profile.SCHEMA
-)
-_COMMENTS = {
-    "sessions": "Sessions of a click log, a row a session; written by jobs/ingest.py",
-    "quarantine": "Rows of click logs that broke a rule, as they came; written by jobs/ingest.py",
-    "ingests": "What was read, and what became of it; a row an ingest",
-}
-
-
-def _write(
-    spark: SparkSession,
-    clicks: DataFrame,
-    sessions: DataFrame,
-    run: Mapping[str, Any],
-    severity: Mapping[str, Severity],
-    targets: Mapping[str, str],
-) -> None:
-    run_id = F.lit(run["ingest_run"]).alias("ingest_run")
-    aside = [name for name, what in severity.items() if what == "quarantine"]
-    text = F.create_map(*[F.lit(x) for pair in _TEXT.items() for x in pair])
-    # A column of text holds no other bytes; what was not UTF-8 is kept beside it.
-    quarantine = clicks.where(F.col("rule").isin(aside)).select(
-        F.decode(F.col("record").cast("binary"), "UTF-8").alias("record"),
-        F.when(~F.col("utf8"), F.col("record").cast("binary")).alias("bytes"),
-        "file",
-        F.col("at").alias("line"),
-        F.when(F.col("place") > 0, F.col("place")).alias("place"),
-        "rule",
-        text[F.col("rule")].alias("message"),
-        run_id,
-    )
-    row = spark.createDataFrame([tuple(run.values())], _RUN_SCHEMA)
-    write_together(
-        spark,
-        [
-            Written(targets["quarantine"], quarantine, _COMMENTS["quarantine"], append=True),
-            Written(targets["ingests"], row, _COMMENTS["ingests"], append=True),
-            Written(targets["sessions"], sessions.select("*", run_id), _COMMENTS["sessions"]),
-        ],
-        json.dumps({"ingest_run": run["ingest_run"]}),
-    )
-
-
-def _summary(
-    run: Mapping[str, Any], counts: Counts, profile: Profile, targets: Mapping[str, str], stages: Stages
-) -> Iterator[str]:
-    yield f"Ingested {run['input']} into {targets['sessions']}"
-    yield (
-        f"  rows         {counts.read:,} read = {counts.clean:,} clean + {run['rows_quarantined']:,} "
-        f"quarantined + {run['rows_dropped']:,} dropped"
-    )
-    for what, found in (("quarantined", counts.quarantined), ("dropped", counts.dropped)):
-        for name, count in sorted(found.items(), key=lambda pair: -pair[1]):
-            yield f"    {count:>9,} {what}: {_TEXT[name]} ({name})"
-    yield from (f"  {line}" for line in profile.lines())
-    yield "  seconds      " + ", ".join(f"{s.name} {s.seconds:.1f}" for s in stages.done)
-    if run["rows_quarantined"]:
-        yield f"  quarantine   {targets['quarantine']}"
-    yield from (f"  warning      {w}" for w in stages.warnings)
-    yield ""
-    yield "Prune it:"
-    yield ""
-    yield f"  spark-submit jobs/prune.py --ratio 0.1 --input {targets['sessions']}"
+    def _track(self, run: Mapping[str, Any]) -> None:
+        """Log the run to MLflow where it is installed; what fails there never fails the run."""
+        asked = ("input", "input_version", "appended", "form")
+        numbers = {k: float(v) for k, v in run.items() if isinstance(v, int | float) and k not in asked}
+        with tracked_run(
+            self.settings.workspace, "ingest", self.run_id, {k: run[k] for k in asked}
+        ) as tracker:
+            tracker.metrics(numbers)
+            tracker.metrics({f"rows_{name}": n for name, n in run["by_rule"].items()})
+            tracker.metrics({f"seconds_{s.name}": s.seconds for s in self.stages.done})
+            tracker.dict(json.loads(run["settings"]), "settings.json")
+        self.stages.warnings.extend(tracker.warnings)

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from prune_lib.popularity import gini
 
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 __all__ = ["Profile", "profile_of"]
+
+
+#: Shares of the items, the most frequent first.
+_HEADS = (0.01, 0.05, 0.1, 0.2, 0.5)
+#: Sessions whose gaps are measured, about.
+_MEASURED = 100_000
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,12 @@ class Profile:
         repeated_clicks: share of steps from a click to the next that stay on the item.
         item_gini: of clicks over items: 0 all alike, 1 one item has all.
         top_item: clicks of the most frequent item.
-        first: time of the first click.
+        head: share of the clicks that the most frequent items have, by their share of the items: a hundredth,
+            a twentieth, a tenth, a fifth, a half.
+        median_gap: seconds from a click to the next of its session, the middle one; of about a hundred
+            thousand sessions, where there are more; None without times, and where no session has two clicks.
+        long_gap: a twentieth of those gaps is longer.
+        first: time of the first click; None without times.
         last: time of the last.
     """
 
@@ -50,13 +62,17 @@ class Profile:
     repeated_clicks: float
     item_gini: float
     top_item: int
-    first: datetime
-    last: datetime
+    head: list[float]
+    median_gap: float | None
+    long_gap: float | None
+    first: datetime | None
+    last: datetime | None
 
     SCHEMA: ClassVar[str] = (
         "sessions bigint, clicks bigint, items bigint, mean_length double, median_length double, "
         "longest bigint, one_click double, one_item double, repeated_sessions bigint, "
-        "repeated_clicks double, item_gini double, top_item bigint, first timestamp, last timestamp"
+        "repeated_clicks double, item_gini double, top_item bigint, head array<double>, median_gap double, "
+        "long_gap double, first timestamp, last timestamp"
     )
 
     def columns(self) -> dict[str, Any]:
@@ -74,80 +90,116 @@ class Profile:
             f"repeats      {self.repeated_sessions:,} sessions as an earlier one, {self.repeated_clicks:.1%} "
             "of the steps stay on the item"
         )
-        yield f"popularity   Gini {self.item_gini:.3f}, the most frequent item has {self.top_item:,} clicks"
-        yield f"time         {_shown(self.first)} to {_shown(self.last)} UTC"
+        yield (
+            f"popularity   Gini {self.item_gini:.3f}, the most frequent item has {self.top_item:,} clicks; a "
+            f"hundredth of the items {self.head[0]:.0%} of the clicks, a tenth {self.head[2]:.0%}, half "
+            f"{self.head[4]:.0%}"
+        )
+        if self.first is not None and self.last is not None:
+            yield f"time         {_shown(self.first)} to {_shown(self.last)} UTC"
+        if self.median_gap is not None:
+            yield (
+                f"gaps         from a click to the next {self.median_gap:.3g} s in the middle, a twentieth "
+                f"longer than {self.long_gap:.3g} s"
+            )
 
 
 def _shown(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%d %H:%M")
 
 
-def profile_of(clicks: DataFrame, sessions: DataFrame) -> Profile:
+def profile_of(sessions: DataFrame) -> Profile:
     """Measure sessions.
 
     Args:
-        clicks: those that are in them: item, us.
-        sessions: of `clicks.sessions_of`.
+        sessions: items ARRAY<STRING>; times ARRAY<TIMESTAMP>, if there are any.
 
     Returns:
-        The numbers. Cost: a count by item and by sequence; an array of the items' counts comes to the driver.
+        The numbers. Cost: a count by item, one by sequence and one pass; an array of the items' counts comes
+        to the driver.
     """
     from pyspark.sql import functions as F
 
-    counts = clicks.groupBy("item").count().select("count").toPandas()["count"].to_numpy(np.int64)
+    counts = _item_counts(sessions)
     n = F.size("items")
+    items = F.col("items")
     stays = F.aggregate(
-        F.zip_with(F.slice("items", 1, F.size("items") - 1), F.slice("items", 2, F.size("items")), _same),
+        F.zip_with(F.slice(items, 1, n - 1), F.slice(items, 2, n), lambda x, y: (x == y).cast("int")),
         F.lit(0),
         lambda total, one: total + one,
     )
-    sequence = F.xxhash64("items", F.to_json("items"))
-    found = (
-        sessions.select(
-            n.alias("n"),
-            F.size(F.array_distinct("items")).alias("distinct"),
-            F.when(n > 1, stays).otherwise(0).alias("stays"),
-            sequence.alias("sequence"),
-            "times",
-        )
-        .agg(
-            F.count(F.lit(1)).alias("sessions"),
-            F.sum("n").alias("clicks"),
-            F.avg("n").alias("mean"),
-            F.percentile("n", 0.5).alias("median"),
-            F.max("n").alias("longest"),
-            F.sum((F.col("n") == 1).cast("int")).alias("one_click"),
-            F.sum((F.col("distinct") == 1).cast("int")).alias("one_item"),
-            F.count_distinct("sequence").alias("sequences"),
-            F.sum("stays").alias("stays"),
-            F.min(F.unix_micros(F.get("times", F.lit(0)))).alias("first"),
-            F.max(F.unix_micros(F.element_at("times", -1))).alias("last"),
-        )
-        .first()
-    )
+    timed = "times" in sessions.columns
+    first = F.min(F.unix_micros(F.get("times", F.lit(0)))) if timed else F.lit(None)
+    last = F.max(F.unix_micros(F.element_at("times", -1))) if timed else F.lit(None)
+    found = sessions.agg(
+        F.count(F.lit(1)).alias("sessions"),
+        F.sum(n).alias("clicks"),
+        F.avg(n).alias("mean"),
+        F.percentile(n, 0.5).alias("median"),
+        F.max(n).alias("longest"),
+        F.sum((n == 1).cast("int")).alias("one_click"),
+        F.sum((F.size(F.array_distinct(items)) == 1).cast("int")).alias("one_item"),
+        F.sum(F.when(n > 1, stays).otherwise(0)).alias("stays"),
+        first.alias("first"),
+        last.alias("last"),
+    ).first()
     assert found is not None  # an aggregate without keys has one row
     many = int(found["sessions"])
+    sequences = sessions.select(F.xxhash64("items")).distinct().count()
+    gaps = _gaps(sessions, many) if timed else (None, None)
     return Profile(
         sessions=many,
-        clicks=int(found["clicks"]),
+        clicks=int(found["clicks"] or 0),
         items=len(counts),
-        mean_length=float(found["mean"]),
-        median_length=float(found["median"]),
-        longest=int(found["longest"]),
-        one_click=found["one_click"] / many,
-        one_item=found["one_item"] / many,
-        repeated_sessions=many - int(found["sequences"]),
-        repeated_clicks=found["stays"] / max(1, found["clicks"] - many),
-        item_gini=float(gini(counts)),
-        top_item=int(counts.max()),
+        mean_length=float(found["mean"] or 0),
+        median_length=float(found["median"] or 0),
+        longest=int(found["longest"] or 0),
+        one_click=(found["one_click"] or 0) / max(1, many),
+        one_item=(found["one_item"] or 0) / max(1, many),
+        repeated_sessions=many - sequences,
+        repeated_clicks=(found["stays"] or 0) / max(1, (found["clicks"] or 0) - many),
+        item_gini=float(gini(counts)) if len(counts) else 0.0,
+        top_item=int(counts.max(initial=0)),
+        head=_head(counts),
+        median_gap=gaps[0],
+        long_gap=gaps[1],
         first=_moment(found["first"]),
         last=_moment(found["last"]),
     )
 
 
-def _same(one: Any, other: Any) -> Any:
-    return (one == other).cast("int")
+def _item_counts(sessions: DataFrame) -> npt.NDArray[np.int64]:
+    from pyspark.sql import functions as F
+
+    counts = sessions.select(F.explode("items").alias("item")).groupBy("item").count()
+    return counts.select("count").toPandas()["count"].to_numpy(np.int64)
 
 
-def _moment(micros: int) -> datetime:
+def _head(counts: npt.NDArray[np.int64]) -> list[float]:
+    """Shares of the clicks of the most frequent items, at the shares of `_HEADS`."""
+    if not len(counts):
+        return [0.0] * len(_HEADS)
+    shares = np.cumsum(np.sort(counts)[::-1]) / counts.sum()
+    return [float(shares[max(0, round(share * len(counts)) - 1)]) for share in _HEADS]
+
+
+def _gaps(sessions: DataFrame, many: int) -> tuple[float | None, float | None]:
+    from pyspark.sql import functions as F
+
+    some = sessions.where(F.size("times") > 1)
+    if many > _MEASURED:
+        share = F.pmod(F.xxhash64("session_id"), F.lit(many // _MEASURED)) == 0
+        some = some.where(share)
+    micros = F.transform("times", F.unix_micros)
+    n = F.size(micros)
+    between = F.zip_with(F.slice(micros, 2, n), F.slice(micros, 1, n - 1), lambda x, y: x - y)
+    row = some.select(F.explode(between).alias("gap")).agg(F.percentile("gap", [0.5, 0.95])).first()
+    if row is None or row[0] is None:
+        return None, None
+    return row[0][0] / 1e6, row[0][1] / 1e6
+
+
+def _moment(micros: int | None) -> datetime | None:
+    if micros is None:
+        return None
     return datetime.fromtimestamp(micros / 1e6, timezone.utc)

@@ -1,232 +1,67 @@
 """Every click of a source with where it came from: file, line, and the record as it came.
 
-Text is read line by line by Spark itself; what stands in a line is taken apart afterwards, so that a line
-that is no record is still there as it came. The number of a line is exact whatever the splits: the lines of
-each split are counted first (a pass over the text that reads nothing else), and a click's number is that of
-its split's first line and its place in the split.
+Text is read line by line by Spark itself (`lines`); what stands in a line is taken apart afterwards, so that
+a line that is no record is still there as it came.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, StringType, StructField, StructType, TimestampType
+from pyspark.sql.types import (
+    ArrayType,
+    AtomicType,
+    BinaryType,
+    DataType,
+    DateType,
+    FractionalType,
+    IntegralType,
+    StringType,
+    StructField,
+    StructType,
+    TimestampType,
+)
 
-from prune_lib.errors import InputError
-from prune_lib.ingest.form import ROLES, Form, Format, delimiter_of, first_fields, guessed
-from prune_lib.locations import is_location
+from prune_lib.ingest.form import ROLES, Form
+from prune_lib.ingest.lines import filled, numbered, records
+from prune_lib.ingest.source import Source
+from prune_lib.ingest.times import micros_of_number, micros_of_text
 from prune_lib.sessions.columns import quoted
-from prune_lib.sessions.read_errors import reading_errors
 
-__all__ = ["Source", "find_source", "read_clicks"]
+__all__ = ["read_clicks"]
 
-_BOM = "\ufeff"
 # No field of a JSON line has this name.
 _UNREADABLE = "\x00unreadable"
-_ENDINGS: tuple[tuple[str, Format], ...] = (
-    (".csv", "csv"), (".tsv", "csv"), (".txt", "csv"), (".dat", "csv"), (".jsonl", "jsonl"),
-    (".ndjson", "jsonl"), (".json", "jsonl"), (".parquet", "parquet"),
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Source:
-    """What is read, and how.
-
-    Attributes:
-        place: as the user named it.
-        form: how it is laid out.
-        reason: why this form was taken, in a few words.
-        headers: of text with headers, the names of each file's columns by its first line; several where files
-            differ.
-        lines: of text, a row a split of a file: file, block, first (id of its first row), before (lines of
-            the file before it); None for tables.
-    """
-
-    place: str
-    form: Form
-    reason: str
-    headers: dict[str, tuple[str, ...]]
-    lines: DataFrame | None = None
-
-
-def find_source(
-    spark: SparkSession,
-    place: str,
-    *,
-    form: Form | None,
-    format: Format | Literal["auto"],
-    delimiter: str | None,
-    named: dict[str, str | None],
-) -> Source:
-    """Look at a source and see how it is laid out; of its rows only the first are read.
-
-    Args:
-        spark: the session.
-        place: a file, a folder, a pattern of files, or a table.
-        form: where the user gave one; None to find it.
-        format: csv, jsonl, parquet, delta, or auto.
-        delimiter: of lines; None to find it.
-        named: columns by role as the user gave them.
-
-    Raises:
-        InputError: there is nothing, it is empty, or a column is missing.
-    """
-    with reading_errors(place):
-        what: Format
-        if form is not None:
-            what, reason = form.format, "the form that was asked for"
-        elif format != "auto":
-            what, reason = format, "the format that was asked for"
-        else:
-            what, reason = _format_of(spark, place)
-        if what in ("parquet", "delta"):
-            columns = _table(spark, place, what).columns
-            found = form or guessed(columns, named, what, ",")
-            _check(found, columns)
-            return Source(place, found, reason, {})
-        splits = _splits(spark, place)
-        first = next((row["line"] for row in splits if row["block"] == 0 and row["line"] is not None), None)
-        if first is None:
-            raise InputError(f"{place} is empty: no file of it has a line. Give another --input.")
-        lines = _first_lines(spark, splits)
-        first = first.removeprefix(_BOM)
-        if form is None:
-            mark = delimiter or delimiter_of(first)
-            found = guessed(first_fields(what, first, mark), named, what, mark)
-            reason += f", delimiter {mark!r}" if what == "csv" else ""
-        else:
-            found = form
-        headers: dict[str, tuple[str, ...]] = {}
-        if what == "csv" and found.header is None:
-            for row in splits:
-                if row["block"] == 0 and row["line"] is not None:
-                    line = row["line"].removeprefix(_BOM)
-                    headers[row["line"]] = tuple(first_fields("csv", line, found.delimiter))
-            for columns_of in headers.values():
-                _check(found, columns_of)
-        return Source(place, found, reason, headers, lines)
-
-
-def _check(form: Form, columns: Sequence[str]) -> None:
-    missing = [name for name in form.columns().values() if name not in columns]
-    if missing and form.events is None:
-        raise InputError(
-            f"There is no column {' and no column '.join(missing)}; the columns are "
-            f"{', '.join(columns[:40])}. Is this the right --form and delimiter?"
-        )
-
-
-def _format_of(spark: SparkSession, place: str) -> tuple[Format, str]:
-    """The format of a place by the names of its files."""
-    if _is_table(spark, place):
-        return "delta", "a table of the catalog"
-    jvm: Any = spark._jvm
-    conf = spark._jsparkSession.sessionState().newHadoopConf()
-    path = jvm.org.apache.hadoop.fs.Path(place)
-    fs = path.getFileSystem(conf)
-    found = fs.globStatus(path)
-    if not found:
-        raise InputError(
-            f"There is nothing at {place}. Give an existing file, folder, pattern or table by --input."
-        )
-    if found[0].isDirectory() and fs.exists(jvm.org.apache.hadoop.fs.Path(found[0].getPath(), "_delta_log")):
-        return "delta", "it has a _delta_log"
-    names = [str(status.getPath().getName()) for status in found if not status.isDirectory()]
-    for status in found:
-        if status.isDirectory() and not names:
-            walk = fs.listFiles(status.getPath(), True)
-            while walk.hasNext() and len(names) < 100:
-                names.append(str(walk.next().getPath().getName()))
-    names = sorted(name for name in names if not name.startswith(("_", ".")))
-    for name in names:
-        plain = name.lower()
-        for packed in (".gz", ".bz2", ".zst", ".snappy"):
-            plain = plain.removesuffix(packed)
-        for ending, what in _ENDINGS:
-            if plain.endswith(ending):
-                return what, f"the ending of {name}"
-    there = ", ".join(names[:3]) or "nothing"
-    raise InputError(f"No ending in {place} tells its format (there is {there}). Say it by --format.")
-
-
-# --------------------------------------------------------------------------------------------- lines
-
-
-def _text(spark: SparkSession, place: str) -> DataFrame:
-    return spark.read.text(place, recursiveFileLookup=True).select(
-        F.col("value").alias("line"),
-        F.col("_metadata.file_path").alias("file"),
-        F.col("_metadata.file_block_start").alias("block"),
-        F.monotonically_increasing_id().alias("row"),
-    )
-
-
-def _splits(spark: SparkSession, place: str) -> list[Any]:
-    """A row a split: file, block, first, count, line (the first, of the file's first split)."""
-    first_line = F.min_by("line", "row")
-    return (
-        _text(spark, place)
-        .groupBy("file", "block")
-        .agg(
-            F.min("row").alias("first"),
-            F.count(F.lit(1)).alias("count"),
-            F.when(F.col("block") == 0, first_line).alias("line"),
-        )
-        .orderBy("file", "block")
-        .collect()
-    )
-
-
-def _first_lines(spark: SparkSession, splits: list[Any]) -> DataFrame:
-    before, rows, file = 0, [], None
-    for split in splits:
-        if split["file"] != file:
-            file, before = split["file"], 0
-            header = split["line"]
-        rows.append((split["file"], split["block"], split["first"], before, header))
-        before += split["count"]
-    schema = "file string, block bigint, first bigint, before bigint, header string"
-    return spark.createDataFrame(rows, schema)
+#: Rows of a file that have numbers of their own.
+_FILE_BITS = 40
 
 
 def read_clicks(spark: SparkSession, source: Source) -> DataFrame:
     """Every click of a source.
 
     Returns:
-        file STRING; origin STRING, at BIGINT (the file once more, and line or row in it, from 1: what clicks
-        are ordered by last; null in a Delta table, whose files are cut anew at times), record STRING (as it
-        came), readable, utf8 BOOLEAN, and all else STRING: session, user, item, time, offset_ms, order, kind.
-        Nothing is computed yet.
+        file STRING, at BIGINT (its line or row there, from 1; null in a Delta table, whose files are cut anew
+        at times), seq BIGINT (what orders rows by file and line; null likewise), place INT (in a list of
+        clicks), record STRING (as it came), readable, utf8 BOOLEAN, us BIGINT (microseconds since the epoch;
+        null where it is none), session, user, item, order, kind STRING, more STRUCT (m0, m1, …: the columns
+        that are kept; absent where there are none). Nothing is computed yet.
     """
     form = source.form
-    if form.format in ("parquet", "delta"):
-        return _of_table(spark, source)
-    assert source.lines is not None
-    lines = (
-        _text(spark, source.place)
-        .join(F.broadcast(source.lines), ["file", "block"])
-        .withColumn("at", F.col("row") - F.col("first") + F.col("before") + 1)
-        .withColumn("text", F.decode(F.col("line").cast("binary"), "UTF-8"))
-        .withColumn("utf8", F.encode("text", "UTF-8") == F.col("line").cast("binary"))
-        .withColumn(
-            "text",
-            F.when(F.col("at") == 1, F.regexp_replace("text", f"^{_BOM}", "")).otherwise(F.col("text")),
-        )
-        .where(F.trim("text") != "")
-    )
+    if source.frame is not None:
+        return _of_table(spark, source, source.frame)
+    assert source.splits is not None
+    lines = numbered(spark, source.paths, source.splits)
+    lines = filled(records(lines) if form.multi_line else lines)
     if form.format == "jsonl":
-        return _of_json(lines, form)
+        return _of_json(lines, source)
     if form.header is not None:
-        return _of_csv(lines, form, form.header)
+        return _of_csv(lines, source, form.header)
     lines = lines.where(F.col("at") > 1)
     parts = [
-        _of_csv(lines.where(F.col("header") == header), form, columns)
+        _of_csv(lines.where(F.col("header") == header), source, columns)
         for header, columns in sorted(source.headers.items())
     ]
     out = parts[0]
@@ -235,7 +70,8 @@ def read_clicks(spark: SparkSession, source: Source) -> DataFrame:
     return out
 
 
-def _of_csv(lines: DataFrame, form: Form, columns: Sequence[str]) -> DataFrame:
+def _of_csv(lines: DataFrame, source: Source, columns: Sequence[str]) -> DataFrame:
+    form = source.form
     # By number: a column's name may hold anything.
     names = [f"c{k}" for k in range(len(columns))]
     schema = ", ".join(f"{name} STRING" for name in (*names, "bad"))
@@ -245,25 +81,47 @@ def _of_csv(lines: DataFrame, form: Form, columns: Sequence[str]) -> DataFrame:
         "escape": '"',
         "columnNameOfCorruptRecord": "bad",
         "mode": "PERMISSIVE",
+        "maxCharsPerColumn": "-1",
+        # Else a line that begins with a null byte is a comment.
+        "comment": "",
     }
     parsed = lines.withColumn("fields", F.from_csv("text", schema, options))
-    at = {column: name for name, column in zip(names, columns, strict=True)}
-    return _clicks(
-        parsed,
-        form,
-        {role: F.col(f"fields.{at[name]}") for role, name in form.columns().items()},
-        F.col("fields").isNotNull() & F.col("fields.bad").isNull(),
-    )
+    at = {column: F.col(f"fields.{name}") for name, column in zip(names, columns, strict=True)}
+    readable = F.col("fields").isNotNull() & F.col("fields.bad").isNull()
+    values = {role: at[name] for role, name in form.columns().items()}
+    more = {name: at.get(name, _nothing()) for name in source.keep}
+    if form.rows == "clicks":
+        return _clicks(parsed, form, values, readable, more)
+    mark = form.list_delimiter or " "
+    lists: dict[str, Column] = {
+        role: F.when(F.trim(values[role]) != "", F.split(F.trim(values[role]), _literally(mark)))
+        for role in ("item", "time", "kind")
+        if role in values
+    }
+    parsed = parsed.withColumn("readable", readable)
+    return _of_sessions(parsed, form, values, lists, more)
 
 
-def _of_json(lines: DataFrame, form: Form) -> DataFrame:
+def _of_json(lines: DataFrame, source: Source) -> DataFrame:
+    form = source.form
     columns = form.columns()
-    outer = {"session", "user"} if form.events is not None else set(columns)
-    fields = [StructField(name, StringType()) for role, name in columns.items() if role in outer]
+    if form.pattern is not None:
+        lines = lines.withColumn("text", F.regexp_replace("text", form.pattern, form.replacement or ""))
+    outer = set(form.outer) if form.events is not None else set(columns)
+    lists = {"item", "time", "kind"} if form.rows == "sessions" else set()
+    fields = [
+        StructField(name, ArrayType(StringType()) if role in lists else StringType())
+        for role, name in columns.items()
+        if role in outer
+    ]
+    inner: list[StructField] = []
     if form.events is not None:
-        names = dict.fromkeys(name for role, name in columns.items() if role not in outer)
+        names = dict.fromkeys([name for role, name in columns.items() if role not in outer])
+        names.update(dict.fromkeys(source.keep))
         inner = [StructField(name, StringType()) for name in names]
         fields.append(StructField(form.events, ArrayType(StructType(inner))))
+    else:
+        fields += [StructField(name, StringType()) for name in source.keep]
     # Two roles may have one column.
     fields = list({field.name: field for field in fields}.values())
     schema = StructType([*fields, StructField(_UNREADABLE, StringType())])
@@ -271,67 +129,165 @@ def _of_json(lines: DataFrame, form: Form) -> DataFrame:
     parsed = lines.withColumn("fields", F.from_json("text", schema, options))
     readable = F.col("fields").isNotNull() & _field("fields", _UNREADABLE).isNull()
     if form.events is None:
-        return _clicks(parsed, form, {r: _field("fields", n) for r, n in columns.items()}, readable)
+        values = {role: _field("fields", name) for role, name in columns.items()}
+        more = {name: _field("fields", name) for name in source.keep}
+        if form.rows == "clicks":
+            return _clicks(parsed, form, values, readable, more)
+        parsed = parsed.withColumn("readable", readable)
+        return _of_sessions(parsed, form, values, {r: values[r] for r in lists & set(values)}, more)
     # A session without a click stays one row, and is judged as a click without an item.
     parsed = parsed.withColumn("readable", readable).select(
         "*", F.posexplode_outer(_field("fields", form.events)).alias("place", "click")
     )
     values = {r: _field("fields" if r in outer else "click", n) for r, n in columns.items()}
-    return _clicks(parsed, form, values, F.col("readable"), F.col("place"))
+    more = {name: _field("click", name) for name in source.keep}
+    return _clicks(parsed, form, values, F.col("readable"), more, F.col("place"))
 
 
-def _of_table(spark: SparkSession, source: Source) -> DataFrame:
-    frame = _table(spark, source.place, source.form.format)
-    meta = [F.col("_metadata.file_path").alias("file")]
-    at: Column = F.lit(None).cast("bigint")
-    if source.form.format == "parquet":
-        at = F.col("_metadata.row_index") + 1
-    own = [F.col(quoted(name)) for name in frame.columns]
-    wanted = {role: _as_text(frame, name) for role, name in source.form.columns().items()}
+def _of_table(spark: SparkSession, source: Source, frame: DataFrame) -> DataFrame:
+    form = source.form
+    # By number: a column's name may be anything, one of ours, too.
+    at = {name: F.col(f"c{k}") for k, name in enumerate(frame.columns)}
+    numbered = form.format == "parquet" and source.has_files
+    nothing = F.lit(None).cast("bigint")
     rows = frame.select(
-        *meta,
-        at.alias("at"),
-        F.to_json(F.struct(*own)).alias("line"),
-        F.struct(*[value.alias(role) for role, value in wanted.items()]).alias("fields"),
-        F.lit(True).alias("utf8"),
+        *[F.col(quoted(name)).alias(f"c{k}") for k, name in enumerate(frame.columns)],
+        (F.col("_metadata.file_path") if source.has_files else F.lit(source.place)).alias("file"),
+        (F.col("_metadata.row_index") if numbered else nothing).alias("row"),
     )
-    return _clicks(rows, source.form, {role: F.col(f"fields.{role}") for role in wanted}, F.lit(True))
+    number = F.lit(0).cast("bigint")
+    if numbered and len(source.paths) > 1:
+        jvm: Any = spark._jvm
+        uris = [str(jvm.org.apache.hadoop.fs.Path(path).toUri().toString()) for path in source.paths]
+        numbers = spark.createDataFrame(
+            [(uri, n) for n, uri in enumerate(uris)], "file string, number bigint"
+        )
+        rows, number = rows.join(F.broadcast(numbers), "file", "left"), F.col("number")
+    rows = (
+        rows.withColumn("at", F.col("row") + 1)
+        .withColumn("seq", F.shiftleft(number, _FILE_BITS) + F.col("row"))
+        # Computed where a row is put aside, and nowhere else.
+        .withColumn("line", F.to_json(F.struct(*[column.alias(name) for name, column in at.items()])))
+        .withColumn("utf8", F.lit(True))
+        .withColumn("readable", F.lit(True))
+    )
+    kinds = {field.name: field.dataType for field in frame.schema}
+    typed = {role: (at[name], kinds[name]) for role, name in form.columns().items()}
+    more = {name: _plain(at[name], kinds[name]) if name in at else _nothing() for name in source.keep}
+    us = None
+    if "time" in typed:
+        column, kind = typed.pop("time")
+        offset = at[form.offset].cast("string") if form.offset is not None else None
+        if isinstance(kind, ArrayType):
+            us = F.transform(column, lambda x: _typed_micros(x, kind.elementType, form, None))
+        else:
+            us = _typed_micros(column, kind, form, offset)
+    if form.rows == "sessions":
+        lists = {r: c.cast("array<string>") for r, (c, kind) in typed.items() if isinstance(kind, ArrayType)}
+        values = {role: column.cast("string") for role, (column, _) in typed.items() if role not in lists}
+        return _of_sessions(rows, form, values, lists, more, us)
+    values = {role: column.cast("string") for role, (column, _) in typed.items()}
+    return _clicks(rows, form, values, F.lit(True), more, us=us)
 
 
-def _table(spark: SparkSession, place: str, format: Format) -> DataFrame:
-    return spark.table(place) if _is_table(spark, place) else spark.read.format(format).load(place)
+def _of_sessions(
+    rows: DataFrame,
+    form: Form,
+    values: Mapping[str, Column],
+    lists: Mapping[str, Column],
+    more: Mapping[str, Column],
+    us: Column | None = None,
+) -> DataFrame:
+    """Rows that are sessions, a row a click: an item beyond the end of a list of times has none.
+
+    Args:
+        rows: with file, at, seq, line, utf8, readable.
+        form: of the source.
+        values: by role, one a session.
+        lists: by role, one a click; the item is one of them.
+        more: columns that are kept, one a session.
+        us: microseconds, of a session or a list of its clicks'; None: by the text of the time.
+    """
+    given = {f"v_{role}": column for role, column in values.items() if role not in lists}
+    given |= {f"l_{role}": column for role, column in lists.items()}
+    given |= {f"k{n}": column for n, column in enumerate(more.values())}
+    given |= {} if us is None else {"us": us}
+    base = ["file", "at", "seq", "line", "utf8", "readable"]
+    named = rows.select(*base, *[column.alias(name) for name, column in given.items()])
+    flat = named.select("*", F.posexplode_outer("l_item").alias("place", "v_item"))
+
+    def each(name: str) -> Column:
+        return (
+            F.get(name, F.col("place")) if isinstance(flat.schema[name].dataType, ArrayType) else F.col(name)
+        )
+
+    clicks = {r: each(f"l_{r}") if r in lists and r != "item" else F.col(f"v_{r}") for r in (*values, *lists)}
+    kept = {name: F.col(f"k{n}") for n, name in enumerate(more)}
+    micros = None if us is None else each("us")
+    return _clicks(flat, form, clicks, F.col("readable"), kept, F.col("place"), micros)
 
 
-def _is_table(spark: SparkSession, place: str) -> bool:
-    """Whether a name is that of a table; `clicks.csv` looks like one, too."""
-    try:
-        return not is_location(place) and bool(spark.catalog.tableExists(place))
-    except (ParseException, AnalysisException):
-        return False
+def _typed_micros(column: Column, kind: DataType, form: Form, offset: Column | None) -> Column:
+    """Microseconds of a value by its type: what is a time already is not read from a text."""
+    if offset is None and form.time_format is None:
+        if isinstance(kind, TimestampType):
+            return F.unix_micros(column)
+        if isinstance(kind, DateType):
+            return F.unix_date(column).cast("bigint") * F.lit(86_400_000_000)
+        if isinstance(kind, IntegralType):
+            return micros_of_number(column.cast("bigint"))
+    if isinstance(kind, TimestampType):
+        text = (F.unix_micros(column).cast("decimal(20,0)") / 1_000_000).cast("decimal(26,6)").cast("string")
+    elif isinstance(kind, FractionalType):
+        text = column.cast("decimal(28,9)").cast("string")
+    else:
+        text = column.cast("string")
+    return micros_of_text(text, offset, form)
 
 
-def _as_text(frame: DataFrame, name: str) -> Column:
-    """A value as text; a time as seconds since the epoch, which no zone changes."""
-    column = F.col(quoted(name))
-    if isinstance(frame.schema[name].dataType, TimestampType):
-        return (F.unix_micros(column).cast("decimal(20,0)") / 1_000_000).cast("decimal(26,6)").cast("string")
-    return column.cast("string")
+def _plain(column: Column, kind: DataType) -> Column:
+    """A kept value: as it is, where values of its type can be ordered; else as JSON."""
+    if isinstance(kind, AtomicType) and not isinstance(kind, BinaryType):
+        return column
+    return column.cast("string") if isinstance(kind, BinaryType) else F.to_json(column)
 
 
 def _clicks(
-    rows: DataFrame, form: Form, values: dict[str, Column], readable: Column, place: Column | None = None
+    rows: DataFrame,
+    form: Form,
+    values: Mapping[str, Column],
+    readable: Column,
+    more: Mapping[str, Column],
+    place: Column | None = None,
+    us: Column | None = None,
 ) -> DataFrame:
-    empty = F.lit(None).cast("string")
+    empty = _nothing()
+    if us is None:
+        us = F.lit(None).cast("bigint")
+        if form.time is not None:
+            us = micros_of_text(values["time"], values.get("offset"), form)
+    kept = [value.alias(f"m{n}") for n, value in enumerate(more.values())]
     return rows.select(
         "file",
-        F.when(F.col("at").isNotNull(), F.col("file")).alias("origin"),
         "at",
+        "seq",
         (F.lit(0) if place is None else F.coalesce(place, F.lit(0))).alias("place"),
         F.col("line").alias("record"),
         readable.alias("readable"),
         "utf8",
-        *[values.get(role, empty).alias(role) for role in ROLES],
+        us.alias("us"),
+        *[values.get(role, empty).alias(role) for role in ROLES if role not in ("time", "offset")],
+        *([F.struct(*kept).alias("more")] if kept else []),
     )
+
+
+def _nothing() -> Column:
+    return F.lit(None).cast("string")
+
+
+def _literally(mark: str) -> str:
+    """A pattern that means a text and nothing else."""
+    return "\\Q" + mark.replace("\\E", "\\E\\\\E\\Q") + "\\E"
 
 
 def _field(of: str, name: str) -> Column:

@@ -11,7 +11,18 @@ from prune_lib.errors import SettingsError
 if TYPE_CHECKING:
     from pyspark.sql import Column
 
-__all__ = ["RULES", "SEVERITIES", "Limits", "Rule", "Severity", "broken", "severities"]
+__all__ = [
+    "OF_SESSIONS",
+    "PROTOCOL_RULES",
+    "RULES",
+    "SEVERITIES",
+    "Limits",
+    "Rule",
+    "Severity",
+    "broken",
+    "severities",
+    "warned_rules",
+]
 
 Severity = Literal["quarantine", "drop", "warn", "fail"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
@@ -35,11 +46,8 @@ class Rule:
 
 #: In the order in which a row is judged: by the first that it breaks.
 RULES: tuple[Rule, ...] = (
-    Rule(
-        "unreadable",
-        "quarantine",
-        "the line is no record of this form: fields too many or too few, or no JSON",
-    ),
+    Rule("ragged", "quarantine", "the line has too many fields or too few, or a quote that is not closed"),
+    Rule("unreadable", "quarantine", "the line is no JSON object of this form"),
     Rule("encoding", "quarantine", "the line is not UTF-8"),
     Rule("no_session", "quarantine", "the id of the session (or user) is missing or empty"),
     Rule("no_item", "quarantine", "the id of the item is missing or empty"),
@@ -50,14 +58,20 @@ RULES: tuple[Rule, ...] = (
     Rule("other_kind", "drop", "the click is of a kind that --kinds leaves out"),
     Rule("duplicate", "drop", "the same click stands in the input once more"),
     Rule("long_session", "quarantine", "its session has more clicks than --max-clicks"),
-    Rule(
-        "fast_session",
-        "quarantine",
-        "its session clicks faster, for a hundred clicks and more, than people do",
-    ),
+    Rule("fast_session", "quarantine", "its session has a hundred clicks and more, at more than --max-rate"),
 )
 #: Rules that look at a whole session: what breaks them is judged last.
 OF_SESSIONS = ("long_session", "fast_session")
+#: Rules that the field's protocols have, after all others, each in the order of the steps.
+PROTOCOL_RULES: tuple[Rule, ...] = (
+    Rule("repeated_click", "drop", "the click before is on the same item (--collapse-repeats)"),
+    Rule("short_session", "drop", "its session has fewer clicks than --min-length"),
+    Rule("rare_item", "drop", "its item has fewer clicks than --min-support"),
+    Rule(
+        "between_parts", "drop", "its session ends where the test begins: of neither part, as SR-GNN has it"
+    ),
+    Rule("unseen_item", "drop", "its item is in the test and not in the training sessions"),
+)
 
 
 @dataclass(frozen=True)
@@ -68,11 +82,15 @@ class Limits:
         id_length: characters of an id, at most.
         latest: microseconds since the epoch, at most.
         kinds: kinds of clicks that are wanted; empty for all.
+        timed: whether clicks have times.
+        fields: whether a line is fields between delimiters, not JSON.
     """
 
     id_length: int
     latest: int
     kinds: tuple[str, ...] = ()
+    timed: bool = True
+    fields: bool = True
 
 
 def severities(changed: Sequence[str]) -> dict[str, Severity]:
@@ -96,7 +114,7 @@ def severities(changed: Sequence[str]) -> dict[str, Severity]:
                 f"{', '.join(SEVERITIES)}."
             )
         found[name] = severity
-    unreadable = [name for name in ("unreadable", *_NEEDED) if found[name] == "warn"]
+    unreadable = [name for name in ("ragged", "unreadable", *_NEEDED) if found[name] == "warn"]
     if unreadable:
         raise SettingsError(
             f"--rule {unreadable[0]}:warn: such a row has no place in a session and cannot be taken with a "
@@ -121,20 +139,24 @@ def conditions(limits: Limits) -> dict[str, Column]:
     if limits.kinds:
         kinds = ~F.coalesce(F.col("kind"), F.lit("")).isin(list(limits.kinds))
     return {
+        "ragged": ~F.col("readable") & F.lit(limits.fields),
         "unreadable": ~F.col("readable"),
         "encoding": ~F.col("utf8"),
         "no_session": empty("owner"),
         "no_item": empty("item"),
         "long_id": longest > limits.id_length,
-        "bad_time": F.col("us").isNull(),
+        "bad_time": F.col("us").isNull() & F.lit(limits.timed),
         "negative_time": F.col("us") < 0,
         "future_time": F.col("us") > limits.latest,
         "other_kind": kinds,
     }
 
 
-def broken(limits: Limits, severity: Mapping[str, Severity]) -> tuple[Column, Column]:
-    """The first rule that takes a click out (STRING, or null), and those that it breaks with a warning."""
+def broken(limits: Limits, severity: Mapping[str, Severity]) -> tuple[Column, Column | None]:
+    """The first rule that takes a click out (STRING, or null), and those that it breaks with a warning.
+
+    The second is a number, INT, of which each bit is a rule of `warned_rules`; None where there are none.
+    """
     from pyspark.sql import functions as F
 
     first = F.lit(None).cast("string")
@@ -142,7 +164,13 @@ def broken(limits: Limits, severity: Mapping[str, Severity]) -> tuple[Column, Co
     for name in reversed(found):
         if severity[name] != "warn":
             first = F.when(F.coalesce(found[name], F.lit(False)), name).otherwise(first)
-    warned = [
-        F.when(F.coalesce(found[name], F.lit(False)), name) for name in found if severity[name] == "warn"
-    ]
-    return first, F.array_compact(F.array(*warned)) if warned else F.array().cast("array<string>")
+    bits = None
+    for bit, name in enumerate(warned_rules(severity)):
+        one = F.when(F.coalesce(found[name], F.lit(False)), 1 << bit).otherwise(0)
+        bits = one if bits is None else bits + one
+    return first, bits
+
+
+def warned_rules(severity: Mapping[str, Severity]) -> list[str]:
+    """Rules of single clicks that are to warn."""
+    return [n for n, what in severity.items() if what == "warn" and n not in ("duplicate", *OF_SESSIONS)]

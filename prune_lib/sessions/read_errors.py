@@ -24,8 +24,13 @@ _NANOS = re.compile(r"Illegal Parquet type: INT64 \(TIMESTAMP\(NANOS")
 
 
 @contextmanager
-def reading_errors(table: str) -> Iterator[None]:
-    """Turn what Spark says about a table that cannot be read into an InputError."""
+def reading_errors(table: str, *, analysed: bool = False) -> Iterator[None]:
+    """Turn what Spark says about a table that cannot be read into an InputError.
+
+    Args:
+        table: its name, for the message.
+        analysed: whether its columns are known already: a query that is wrong is then no user's mistake.
+    """
     try:
         yield
     except (PySparkException, Py4JJavaError) as problem:
@@ -36,7 +41,7 @@ def reading_errors(table: str) -> Iterator[None]:
                 "with microseconds (pandas: to_parquet(..., coerce_timestamps='us', "
                 "allow_truncated_timestamps=True))."
             ) from problem
-        if _UNREADABLE.search(text) or isinstance(problem, AnalysisException):
+        if _UNREADABLE.search(text) or (isinstance(problem, AnalysisException) and not analysed):
             raise InputError(
                 f"The table {table} cannot be read: {_cause(problem)}. See that its files are "
                 "whole and may be read, or give another table by --input."

@@ -29,6 +29,7 @@ class IngestSettings(JobSettings):
             "input": "what is read, and where it goes",
             "session_column": "columns of the input",
             "gap_minutes": "sessions",
+            "protocol": "as the field prepares its data",
             "rule": "rules",
             "config": "the run",
         },
@@ -37,20 +38,34 @@ class IngestSettings(JobSettings):
 
     input: str = Field(
         min_length=1,
-        description="Click log, a row a click: a file, a folder, a pattern of files (in quotes), or a "
-        "table's name or location; CSV with any delimiter, JSON lines, Parquet, Delta; text may be gzipped.",
+        description="Click log, a row a click or a session: a file, a folder, a pattern of files (in "
+        "quotes), or a table's name or location; CSV with any delimiter, JSON lines, Parquet, Delta; text "
+        "may be gzipped.",
     )
     output: str | None = Field(
         default=None,
         min_length=1,
-        description="Table of sessions, a name or a location; beside it `_quarantine` and `_ingests`. "
+        description="Table of sessions, a name or a location; beside it `_quarantine`, `_ingests` and "
+        "`_inputs`. "
         "Default: the workspace's `sessions`, which is what the other jobs read.",
+    )
+    append: bool = Field(
+        default=False,
+        description="Take only what is new since the last run, and leave the sessions that are there: files "
+        "that were not read yet, rows that a table gained.",
+    )
+    late_hours: float = Field(
+        default=24.0,
+        ge=0,
+        description="With --append, of a table without a change feed: clicks from so many hours before the "
+        "newest session on are looked at again; those that are there already are doubles.",
     )
     form: str | None = Field(
         default=None,
         min_length=1,
-        description="A public data set's form: amazon, diginetica, movielens, otto, rees46, retailrocket, "
-        "yoochoose. Default: found by the names of the columns.",
+        description="A public data set's form: 30music, amazon, diginetica, movielens, nowplaying, otto, "
+        "rees46, retailrocket, tmall, trivago, yoochoose; or a YAML file of your own. Default: found by the "
+        "names of the columns.",
     )
     format: Literal["auto", "csv", "jsonl", "parquet", "delta"] = Field(
         default="auto", description="Format of the input; auto: by the endings of its files."
@@ -61,6 +76,15 @@ class IngestSettings(JobSettings):
         max_length=1,
         description="Between the fields of a line. Default: the commonest of comma, tab, semicolon and bar "
         "in the first.",
+    )
+    multi_line: bool = Field(
+        default=False,
+        description="A quoted field of CSV may hold line breaks; each file is then put in order in one task.",
+    )
+    list_delimiter: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A row of CSV is a session, and this stands between its items (and times): ' ' or '|'.",
     )
 
     session_column: SessionColumn = None
@@ -77,6 +101,12 @@ class IngestSettings(JobSettings):
         default=None, min_length=1, description="Column of what a click is (view, cart); default: found."
     )
 
+    keep: Distinct[str] = Field(
+        default=(),
+        description="Further columns to be kept, as arrays beside the items, such as price,category; all: "
+        "every one.",
+    )
+
     gap_minutes: float | None = Field(
         default=None,
         gt=0,
@@ -87,7 +117,29 @@ class IngestSettings(JobSettings):
         default=None, gt=0, description="A session is cut after so many hours, from its first click."
     )
     kinds: Distinct[str] = Field(
-        default=(), description="Kinds of clicks that are taken, such as view,cart. Default: all."
+        default=(),
+        description="Kinds of clicks that are taken, such as view,cart. Default: all, or those of the form.",
+    )
+
+    protocol: Literal["none", "srgnn", "session-rec"] = Field(
+        default="none",
+        description="The steps by which the field prepares a data set, in its order: min-length 2, "
+        "min-support 5, test-days 7 (of yoochoose 1), each of which can be given another value.",
+    )
+    collapse_repeats: bool = Field(
+        default=False, description="Leave out a click on the item of the click before."
+    )
+    min_length: int | None = Field(
+        default=None, ge=1, description="Clicks of a session, at least. Default: 1, or as --protocol has it."
+    )
+    min_support: int | None = Field(
+        default=None, ge=1, description="Clicks of an item, at least. Default: 1, or as --protocol has it."
+    )
+    test_days: float | None = Field(
+        default=None,
+        gt=0,
+        description="Sessions that end in so many last days go to the table `_test` beside the output, less "
+        "items that the others lack. Default: none, or as --protocol has it.",
     )
 
     rule: Distinct[str] = Field(
@@ -109,6 +161,9 @@ class IngestSettings(JobSettings):
     )
     max_clicks: int = Field(
         default=5000, ge=1, description="Clicks of a session, at most; a session with more is a bot's."
+    )
+    max_rate: float = Field(
+        default=4.0, gt=0, description="Clicks a second, at most, of sessions with a hundred clicks and more."
     )
 
     @classmethod

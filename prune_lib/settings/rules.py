@@ -138,6 +138,7 @@ def ingest_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
         idle = (
             "format",
             "delimiter",
+            "list_delimiter",
             "session_column",
             "user_column",
             "item_column",
@@ -151,6 +152,13 @@ def ingest_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
                 f"{origin('form')} says how the input is laid out, and {origin(given[0])} says it again. "
                 "Leave one of them out."
             )
+    steps = [key for key in ("collapse_repeats", "min_length", "min_support", "test_days") if values[key]]
+    if values["append"] and (values["protocol"] != "none" or steps):
+        named = "protocol" if values["protocol"] != "none" else steps[0]
+        out.append(
+            f"{origin('append')} adds to sessions, and {origin(named)} needs all of them at once. Leave one "
+            "of them out."
+        )
     return out
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from prune_lib.errors import InputError, PruneError, SettingsError
 from prune_lib.ingest.form import ROLES, Form, form_names, guessed, load_form
-from prune_lib.ingest.job import Counts
+from prune_lib.ingest.counts import Counts
 from prune_lib.ingest.rules import RULES, severities
 from prune_lib.settings.ingest import IngestSettings
 
@@ -25,19 +25,19 @@ def test_every_form_can_be_read_and_is_in_the_help() -> None:
 
 def test_columns_are_found_by_their_names_and_those_named_come_first() -> None:
     columns = ["Visitor ID", "product-id", "ItemId", "TIME", "event_type", "odd`name"]
-    found = guessed(columns, NOBODY, "csv", ";")
+    found = guessed(columns, NOBODY, "csv", delimiter=";")
     assert found == Form(
         format="csv", delimiter=";", user="Visitor ID", item="ItemId", time="TIME", kind="event_type"
     )
     named = {**NOBODY, "item": "product-id", "session": "odd`name"}
-    found = guessed(columns, named, "csv", ";")
+    found = guessed(columns, named, "csv", delimiter=";")
     assert (found.session, found.item) == ("odd`name", "product-id")
 
 
 def test_sessions_of_users_where_the_user_asks_for_them() -> None:
     columns = ["session", "user", "item", "ts"]
-    assert guessed(columns, NOBODY, "csv", ",").session == "session"
-    assert guessed(columns, {**NOBODY, "user": "user"}, "csv", ",").session is None
+    assert guessed(columns, NOBODY, "csv").session == "session"
+    assert guessed(columns, {**NOBODY, "user": "user"}, "csv").session is None
 
 
 @pytest.mark.parametrize(
@@ -49,14 +49,14 @@ def test_sessions_of_users_where_the_user_asks_for_them() -> None:
 )
 def test_what_is_missing_is_named(columns: list[str], named: dict[str, str], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        guessed(columns, {**NOBODY, **named}, "csv", ",")
+        guessed(columns, {**NOBODY, **named}, "csv")
 
 
 def test_severities_are_changed_one_by_one() -> None:
     found = severities(["bad_time:fail", "duplicate:warn"])
     assert found["bad_time"] == "fail" and found["duplicate"] == "warn" and found["no_item"] == "quarantine"
     assert list(found) == [rule.name for rule in RULES]
-    for wrong in ("bad_time", "bad_time:maybe", "none:drop", "unreadable:warn"):
+    for wrong in ("bad_time", "bad_time:maybe", "none:drop", "ragged:warn"):
         with pytest.raises(SettingsError, match=f"--rule {wrong}"):
             severities([wrong])
 

@@ -1,0 +1,251 @@
+"""From judged clicks to sessions: which owners go through arrays, which row by row, and what is counted."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pyspark import StorageLevel
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from prune_lib.ingest.clicks import Cutting, gathered, row_by_row, sessions_of
+from prune_lib.ingest.form import Form
+from prune_lib.ingest.rules import OF_SESSIONS, Severity, warned_rules
+
+__all__ = ["Gathered", "Judgement", "gather", "judgement", "set_aside", "warned_clicks"]
+
+#: Groups of owners whose clicks are counted together, to see who has many without counting each.
+_GROUPS, _MOST_GROUPS = 1 << 16, 1 << 22
+#: Groups with many clicks whose owners are looked for by name.
+_LISTED = 1000
+_OF_SESSIONS = ("duplicate", *OF_SESSIONS)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What single clicks were judged to be.
+
+    Attributes:
+        by_rule: clicks by the rule that takes them out; None: none does.
+        groups: how many groups of owners there are.
+        crowded: groups with more clicks than one session may have.
+    """
+
+    by_rule: Mapping[str | None, int]
+    groups: int
+    crowded: tuple[int, ...]
+
+
+def judgement(rows: DataFrame, read: int, most_clicks: int) -> Judgement:
+    """Count clicks by rule, and those of groups of owners. Cost: a pass, and a shuffle of counts.
+
+    Args:
+        rows: of `clicks.judged`.
+        read: how many they are.
+        most_clicks: of a session.
+    """
+    groups = 1 << math.ceil(math.log2(max(1, 4 * read / most_clicks)))
+    groups = min(max(groups, _GROUPS), _MOST_GROUPS)
+    good = F.isnull("rule")
+    group = F.when(good, _group(groups)).otherwise(F.lit(-1))
+    found = rows.groupBy("rule", group.alias("group")).count().toPandas()
+    by_rule: Counter[str | None] = Counter()
+    for rule, count in found.groupby("rule", dropna=False)["count"].sum().items():
+        by_rule[rule if isinstance(rule, str) else None] += int(count)
+    taken = found[found["rule"].isna()]
+    crowded = taken.loc[taken["count"] > most_clicks, "group"]
+    return Judgement(by_rule, groups, tuple(sorted(int(g) for g in crowded)))
+
+
+def _group(groups: int) -> Column:
+    return F.pmod(F.xxhash64("owner"), F.lit(groups)).cast("int")
+
+
+def _busy(rows: DataFrame, found: Judgement, most_clicks: int) -> DataFrame | None:
+    """Owners with more clicks than a session may have: owner. None where there is none."""
+    if not found.crowded:
+        return None
+    some = rows
+    if len(found.crowded) <= _LISTED:
+        some = rows.where(_group(found.groups).isin(list(found.crowded)))
+    busy = some.groupBy("owner").count().where(F.col("count") > most_clicks).select("owner")
+    busy = busy.persist()
+    if busy.isEmpty():
+        busy.unpersist()
+        return None
+    return busy
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Sessions, and what became of the clicks that single rules did not take out.
+
+    Attributes:
+        sessions: session_id, owner STRING; clicks ARRAY<STRUCT>.
+        by_rule: clicks by the rule of doubles and sessions that takes them out.
+        warned: clicks that were taken although they break a rule.
+        owners: owner, of those with a click that doubles' and sessions' rules take out; None: nobody.
+    """
+
+    sessions: DataFrame
+    by_rule: Mapping[str, int]
+    warned: Mapping[str, int]
+    owners: DataFrame | None
+
+
+@contextmanager
+def gather(
+    rows: DataFrame,
+    old: DataFrame | None,
+    found: Judgement,
+    form: Form,
+    severity: Mapping[str, Severity],
+    cutting: Cutting,
+    row_level: bool = False,
+) -> Iterator[Gathered]:
+    """Sessions of judged clicks; what is kept on disk for them goes when the block ends.
+
+    Args:
+        rows: of `clicks.judged`.
+        old: clicks of nights before of the owners that are in `rows`; None: there are none.
+        found: of `judgement`.
+        form: of the source.
+        severity: of every rule.
+        cutting: what is a session.
+        row_level: whether all go row by row, which is slower and gives the same.
+
+    Yields:
+        The sessions. Cost: one shuffle of the clicks by owner; two of those that go row by row.
+    """
+    good = _good(rows, old)
+    kept: list[DataFrame] = []
+    by_rule: Counter[str] = Counter()
+    warned: Counter[str] = Counter()
+    parts: list[DataFrame] = []
+    troubled: list[DataFrame] = []
+    try:
+        slow: DataFrame | None = good
+        if not cutting.cuts and not row_level:
+            busy = _busy(good, found, cutting.most_clicks)
+            few = good
+            slow = None
+            if busy is not None:
+                kept.append(busy)
+                few = good.join(busy, "owner", "left_anti")
+                slow = good.join(busy, "owner", "left_semi")
+            nights = old is not None
+            whole = gathered(few, form, severity, cutting, nights).persist(StorageLevel.DISK_ONLY)
+            kept.append(whole)
+            _count_whole(whole, severity, by_rule, warned)
+            taken = whole.where(F.size("clicks") > 0)
+            parts.append(taken.select(F.col("owner").alias("session_id"), "owner", "clicks"))
+            troubled.append(whole.where(F.col("rule").isNotNull() | (F.col("doubles") > 0)).select("owner"))
+        if slow is not None:
+            single = row_by_row(slow, form, severity, cutting).persist(StorageLevel.DISK_ONLY)
+            kept.append(single)
+            _count_single(single, by_rule, warned)
+            parts.append(sessions_of(single, form))
+            troubled.append(single.where(F.col("rule").isNotNull()).select("owner"))
+        sessions, owners = parts[0], troubled[0]
+        for more, others in zip(parts[1:], troubled[1:], strict=True):
+            sessions, owners = sessions.unionByName(more), owners.union(others)
+        some = sum(by_rule.values()) > 0
+        yield Gathered(
+            sessions,
+            {name: n for name, n in by_rule.items() if n},
+            {name: n for name, n in warned.items() if n},
+            owners.distinct() if some else None,
+        )
+    finally:
+        for frame in kept:
+            frame.unpersist()
+
+
+def _good(rows: DataFrame, old: DataFrame | None) -> DataFrame:
+    """Clicks without what only the quarantine needs."""
+    drop = ("file", "at", "record", "readable", "utf8", "session", "user")
+    good = rows.where(F.isnull("rule")).drop(*drop)
+    return good if old is None else good.unionByName(old, allowMissingColumns=True)
+
+
+def _count_whole(
+    whole: DataFrame, severity: Mapping[str, Severity], by_rule: Counter[str], warned: Counter[str]
+) -> None:
+    """Add what became of clicks that went through arrays."""
+    names = ("doubles", *OF_SESSIONS)
+    for row in whole.groupBy("rule").agg(*[F.sum(name).alias(name) for name in names]).collect():
+        out = row["rule"]
+        if severity["duplicate"] != "warn":
+            by_rule["duplicate"] += int(row["doubles"])
+        elif out is None:
+            warned["duplicate"] += int(row["doubles"])
+        if out is not None:
+            by_rule[out] += int(row[out])
+            continue
+        for name in OF_SESSIONS:
+            warned[name] += int(row[name])
+
+
+def _count_single(single: DataFrame, by_rule: Counter[str], warned: Counter[str]) -> None:
+    """Add what became of clicks that went row by row."""
+    new = single.where(F.col("night") == 1)
+    for row in new.groupBy("rule", "warns").count().collect():
+        if row["rule"] is not None:
+            by_rule[row["rule"]] += int(row["count"])
+            continue
+        for name in row["warns"]:
+            warned[name] += int(row["count"])
+
+
+def warned_clicks(sessions: DataFrame, severity: Mapping[str, Severity]) -> dict[str, int]:
+    """Clicks of sessions that break a rule of single clicks which only warns."""
+    names = warned_rules(severity)
+    if not names:
+        return {}
+    sums = [
+        F.sum(F.size(F.filter("clicks", lambda x: x["warned"].bitwiseAND(1 << bit) > 0))).alias(name)  # noqa: B023
+        for bit, name in enumerate(names)
+    ]
+    row = sessions.agg(*sums).first()
+    assert row is not None  # an aggregate without keys has one row
+    return {name: int(row[name]) for name in names if row[name]}
+
+
+def set_aside(
+    rows: DataFrame,
+    old: DataFrame | None,
+    done: Gathered,
+    form: Form,
+    severity: Mapping[str, Severity],
+    cutting: Cutting,
+    rules: list[str],
+) -> DataFrame:
+    """Clicks that some rules took out, with their records.
+
+    Args:
+        rows: of `clicks.judged`.
+        old: as in `gather`.
+        done: of `gather`.
+        form: of the source.
+        severity: of every rule.
+        cutting: what is a session.
+        rules: by name.
+
+    Returns:
+        file, at, seq, place, record, utf8, rule. Cost: a pass; where doubles or sessions are among them, a
+        shuffle of those owners' clicks.
+    """
+    columns = ("file", "at", "seq", "place", "record", "utf8", "rule")
+    single = [rule for rule in rules if rule not in _OF_SESSIONS]
+    out = rows.where(F.col("rule").isin(single)).select(*columns)
+    if done.owners is None or not any(done.by_rule.get(rule) for rule in rules):
+        return out
+    theirs = rows.where(F.isnull("rule"))
+    if old is not None:
+        theirs = theirs.unionByName(old, allowMissingColumns=True)
+    again = row_by_row(theirs.join(done.owners, "owner", "left_semi"), form, severity, cutting)
+    return out.unionByName(again.where(F.col("rule").isin(rules)).select(*columns))

@@ -1,0 +1,224 @@
+"""What is new since the nights before: files, rows of a table, and the sessions that they go on.
+
+What was read stands in `<output>_inputs`, a row a file or a version of a table. It is the last table that a
+run writes: a run that is cut off before reads the same again, and takes no click twice, as those that are
+there already are doubles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import Any
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
+
+from prune_lib.errors import InputError
+from prune_lib.ingest.clicks import Cutting
+from prune_lib.ingest.form import Form
+from prune_lib.ingest.source import Place, Source
+from prune_lib.sessions.columns import quoted
+from prune_lib.tables import identifier, read_table, table_version
+
+__all__ = ["INPUTS_SCHEMA", "New", "check_types", "inputs_of", "new_rows", "old_clicks", "since", "watermark"]
+
+INPUTS_SCHEMA = (
+    "path string, bytes bigint, modified timestamp, version bigint, read_at timestamp, ingest_run string"
+)
+_CHANGES = ("insert", "update_postimage")
+
+
+@dataclass(frozen=True)
+class New:
+    """What of a place was not read before.
+
+    Attributes:
+        place: with those files only; the whole of it on the first night.
+        known: whether something of it was read before.
+        since: version of a table up to which it was read; None where it has none.
+        changed: files that were read before and are other ones now.
+        nothing: whether there is nothing new.
+    """
+
+    place: Place
+    known: bool = False
+    since: int | None = None
+    changed: tuple[str, ...] = ()
+    nothing: bool = False
+
+
+def since(spark: SparkSession, place: Place, inputs: str) -> New:
+    """Compare a place with what was read.
+
+    Args:
+        spark: the session.
+        place: what is there.
+        inputs: the table of what was read; there may be none yet.
+    """
+    if table_version(spark, inputs) is None:
+        return New(place)
+    read = read_table(spark, inputs)
+    if place.files is None:
+        rows = read.where(F.col("path") == place.name)
+        last = rows.agg(F.max("version"), F.count(F.lit(1))).first()
+        assert last is not None  # an aggregate without keys has one row
+        version = None if last[0] is None else int(last[0])
+        nothing = version is not None and version == place.version
+        return New(place, last[1] > 0, version, nothing=nothing)
+    latest = F.max_by(F.struct("bytes", "modified"), "read_at").alias("was")
+    before = {row["path"]: row["was"] for row in read.groupBy("path").agg(latest).collect()}
+    new, changed = [], []
+    for file in place.files:
+        was = before.get(file.path)
+        if was is not None and was["bytes"] == file.bytes and _utc(was["modified"]) == file.modified:
+            continue
+        new.append(file)
+        if was is not None:
+            changed.append(file.path)
+    return New(replace(place, files=tuple(new)), bool(before), changed=tuple(changed), nothing=not new)
+
+
+def _utc(when: datetime) -> datetime:
+    return when.astimezone(timezone.utc)
+
+
+def new_rows(spark: SparkSession, new: New) -> tuple[DataFrame, str]:
+    """The rows of a table that were not read before, and by what they are known.
+
+    Args:
+        spark: the session.
+        new: of `since`; its place is a table.
+
+    Returns:
+        The rows: those that its change feed says were added since, else all (of which `watermark` takes the
+        newest); and which of the two: `feed` or `all`.
+    """
+    place = new.place
+    if new.since is None or place.version is None:
+        return read_table(spark, place.name, version=place.version), "all"
+    reader = spark.read.format("delta").option("readChangeFeed", "true")
+    reader = reader.option("startingVersion", new.since + 1).option("endingVersion", place.version)
+    try:
+        table = identifier(spark, place.name)
+        feed = reader.table(place.name) if table == place.name else reader.load(place.name)
+        feed = feed.where(F.col("_change_type").isin(*_CHANGES))
+        # Whether each of those versions has a feed is seen when their files are looked for.
+        feed.select("_change_type").limit(1).collect()
+    except Exception as problem:
+        if not any(
+            word in str(problem) for word in ("CHANGE_DATA", "change data", "CHANGE_TABLE", "ChangeData")
+        ):
+            raise
+        return read_table(spark, place.name, version=place.version), "all"
+    return feed.drop("_change_type", "_commit_version", "_commit_timestamp"), "feed"
+
+
+def watermark(spark: SparkSession, output: str, late_hours: float) -> int | None:
+    """Microseconds from which clicks may be new: those of the newest session, less so many hours."""
+    sessions = read_table(spark, output)
+    if "times" not in sessions.columns:
+        return None
+    newest = sessions.agg(F.max(F.unix_micros(F.element_at("times", -1)))).first()
+    if newest is None or newest[0] is None:
+        return None
+    return int(newest[0]) - round(late_hours * 3600e6)
+
+
+def inputs_of(spark: SparkSession, place: Place, run_id: str, read_at: datetime) -> DataFrame:
+    """Rows of what a run read, in `INPUTS_SCHEMA`."""
+    rows: list[tuple[Any, ...]]
+    if place.files is None:
+        rows = [(place.name, None, None, place.version, read_at, run_id)]
+    else:
+        rows = [(f.path, f.bytes, f.modified, None, read_at, run_id) for f in place.files]
+    return spark.createDataFrame(rows, INPUTS_SCHEMA)
+
+
+def check_types(spark: SparkSession, ingests: str, source: Source) -> None:
+    """See that the columns that are used are of the types that they had the last night.
+
+    Raises:
+        InputError: one is not.
+    """
+    runs = read_table(spark, ingests)
+    last = runs.where(F.col("input") == source.place).agg(F.max_by("types", "started_at")).first()
+    before: Mapping[str, str] = (last[0] if last is not None else None) or {}
+    for name, kind in source.types.items():
+        if before.get(name, kind) != kind:
+            raise InputError(
+                f"The column {name} of {source.place} was {before[name]} the last time and is {kind} now: "
+                "values of both would not be the same. Cast it in the log, or give another --output. No "
+                "table was touched."
+            )
+
+
+def old_clicks(
+    spark: SparkSession, output: str, rows: DataFrame, form: Form, cutting: Cutting, keep: Sequence[str]
+) -> tuple[DataFrame, DataFrame]:
+    """Clicks of nights before, of the owners that have new ones.
+
+    Args:
+        spark: the session.
+        output: the table of sessions.
+        rows: of `clicks.judged`.
+        form: of the source.
+        cutting: what is a session.
+        keep: names of the columns that are kept.
+
+    Returns:
+        The clicks, as `clicks.judged` has them, night 0; and the ids of their sessions: session_id. Cost: the
+        new clicks' owners are joined with the table's.
+    """
+    sessions = read_table(spark, output)
+    if cutting.cuts and "owner" not in sessions.columns:
+        raise InputError(
+            f"The sessions of {output} were not cut from users, and these are to be. Give another --output, "
+            "or ingest them all without --append."
+        )
+    good = rows.where(F.isnull("rule"))
+    owners = good.groupBy("owner").agg(F.min("us").alias("from"))
+    owner = F.col("owner") if cutting.cuts else F.col("session_id")
+    theirs = sessions.withColumn("owner", owner).join(owners, "owner")
+    if cutting.gap is not None and cutting.longest is None:
+        # What ended long before the first new click stays as it is.
+        last = F.unix_micros(F.element_at("times", -1))
+        theirs = theirs.where(last >= F.col("from") - F.lit(cutting.gap))
+    names = {"items": "item", "times": "us", "kinds": "kind", "orders": "order"}
+    there = {new: F.col(old) for old, new in names.items() if old in sessions.columns}
+    there |= {f"m{k}": F.col(quoted(name)) for k, name in enumerate(keep) if name in sessions.columns}
+    named = theirs.select("session_id", "owner", *[column.alias(new) for new, column in there.items()])
+    flat = named.select("session_id", "owner", F.posexplode(F.arrays_zip(*there)).alias("seq", "click"))
+    values: dict[str, Column] = {
+        "owner": F.col("owner"),
+        "seq": F.col("seq").cast("bigint"),
+        "place": F.lit(0) if form.time is not None else F.col("seq"),
+        "night": F.lit(0),
+        "rule": F.lit(None).cast("string"),
+        "item": F.col("click.item"),
+        "us": F.unix_micros("click.us") if "us" in there else F.lit(None).cast("bigint"),
+    }
+    for name in ("kind", "order"):
+        if name in rows.columns:
+            values[name] = F.col(f"click.{name}") if name in there else F.lit(None).cast("string")
+    if form.order is not None:
+        values["rank"] = F.expr("try_cast(click.`order` AS DECIMAL(38, 9))")
+        if "order" not in there:
+            values["rank"] = F.lit(None).cast("decimal(38,9)")
+    if "more" in rows.columns:
+        kinds = rows.schema["more"].dataType
+        assert isinstance(kinds, StructType)
+        values["more"] = F.struct(
+            *[
+                (F.col(f"click.m{k}") if f"m{k}" in there else F.lit(None))
+                .cast(kinds[f"m{k}"].dataType)
+                .alias(f"m{k}")
+                for k in range(len(keep))
+            ]
+        )
+    if "warned" in rows.columns:
+        values["warned"] = F.lit(0)
+    clicks = flat.select(*[value.alias(name) for name, value in values.items()])
+    return clicks, theirs.select("session_id").distinct()

@@ -1,0 +1,178 @@
+"""What the field does to sessions before it trains: short ones and rare items out, the last days for a test.
+
+The steps and their order are those of SR-GNN's `preprocess.py` (Wu et al., AAAI 2019) and of session-rec's
+`preprocess_*.py` (Ludewig and Jannach, 2018), which agree but for two things: SR-GNN goes by the day or
+second that the log gives a session's last click before anything is left out, and drops sessions that end
+exactly where the test begins; session-rec goes by the last click that is left, and has those in the test.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pyspark import StorageLevel
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from prune_lib.errors import InputError
+
+__all__ = ["Protocol", "prepared"]
+
+_DAY = 86_400_000_000
+#: A session of the test has a click to predict, and one before.
+_TESTED = 2
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Steps, each off by default.
+
+    Attributes:
+        collapse_repeats: a click on the item of the click before is left out.
+        min_length: clicks of a session, at least; asked for before and after the support.
+        min_support: clicks of an item, at least, counted once.
+        test_days: sessions that end in so many last days are the test.
+        as_srgnn: whether the parts are told as SR-GNN does, not as session-rec.
+        by_day: whether a session's end is a day: the log gives no more.
+    """
+
+    collapse_repeats: bool = False
+    min_length: int = 1
+    min_support: int = 1
+    test_days: float | None = None
+    as_srgnn: bool = False
+    by_day: bool = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is asked for."""
+        return self == Protocol(as_srgnn=self.as_srgnn, by_day=self.by_day)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Sessions as a protocol has them.
+
+    Attributes:
+        train: those that are to be learnt from; columns of the sessions that went in.
+        test: those of the last days; None where none were asked for.
+        dropped: clicks by rule.
+        edge: microseconds at which the test begins.
+    """
+
+    train: DataFrame
+    test: DataFrame | None
+    dropped: Mapping[str, int]
+    edge: int | None = None
+
+
+@contextmanager
+def prepared(sessions: DataFrame, protocol: Protocol) -> Iterator[Prepared]:
+    """Take the steps; what is kept on disk for them goes when the block ends.
+
+    Args:
+        sessions: session_id, owner STRING; clicks ARRAY<STRUCT<us, item, …>> in order.
+        protocol: what is asked for.
+
+    Yields:
+        The parts. Cost: a count by item and two shuffles of the clicks for a support, the same for a test.
+
+    Raises:
+        InputError: nothing is left to learn from.
+    """
+    if protocol.idle:
+        yield Prepared(sessions, None, {})
+        return
+    kept: list[DataFrame] = []
+    dropped: Counter[str] = Counter()
+    try:
+        left = sessions.withColumn("ended", _ended(protocol))
+        if protocol.collapse_repeats:
+            left = left.withColumn("before", F.size("clicks")).withColumn("clicks", _without_repeats())
+            left = _settled(left, kept)
+            dropped["repeated_click"] = _sum(left, F.col("before") - F.size("clicks"))
+            left = left.drop("before")
+        left = _long_enough(left, protocol.min_length, dropped)
+        if protocol.min_support > 1:
+            counts = left.select(F.explode("clicks.item").alias("item")).groupBy("item").count()
+            often = counts.where(F.col("count") >= protocol.min_support).select("item")
+            left = _settled(_with_items(left, often, "rare_item", dropped), kept)
+            _difference(left, "rare_item", dropped)
+            left = _long_enough(left.drop("before"), protocol.min_length, dropped)
+        if protocol.test_days is None:
+            yield Prepared(_whole(left), None, dict(dropped))
+            return
+        if not protocol.as_srgnn:
+            left = left.withColumn("ended", _ended(protocol))
+        newest = left.agg(F.max("ended")).first()
+        if newest is None or newest[0] is None:
+            raise InputError(
+                "No session is left with a time: --test-days needs times, and sessions that pass "
+                "--min-length and --min-support."
+            )
+        edge = int(newest[0]) - round(protocol.test_days * _DAY)
+        train = left.where(F.col("ended") < edge)
+        late = left.where(F.col("ended") > edge if protocol.as_srgnn else F.col("ended") >= edge)
+        if protocol.as_srgnn:
+            dropped["between_parts"] = _sum(left.where(F.col("ended") == edge), F.size("clicks"))
+        seen = train.select(F.explode("clicks.item").alias("item")).distinct()
+        test = _settled(_with_items(late, seen, "unseen_item", dropped), kept)
+        _difference(test, "unseen_item", dropped)
+        test = _long_enough(test.drop("before"), max(_TESTED, protocol.min_length), dropped)
+        yield Prepared(_whole(train), _whole(test), {k: n for k, n in dropped.items() if n}, edge)
+    finally:
+        for frame in kept:
+            frame.unpersist()
+
+
+def _ended(protocol: Protocol) -> Column:
+    last = F.element_at("clicks", -1)["us"]
+    if protocol.as_srgnn and protocol.by_day:
+        return (F.floor(last / _DAY) * _DAY).cast("bigint")
+    return last
+
+
+def _without_repeats() -> Column:
+    clicks = F.col("clicks")
+    return F.filter(
+        clicks, lambda x, i: (i == 0) | (x["item"] != F.get(clicks, F.greatest(i - 1, F.lit(0)))["item"])
+    )
+
+
+def _long_enough(sessions: DataFrame, least: int, dropped: Counter[str]) -> DataFrame:
+    if least <= 1:
+        return sessions
+    dropped["short_session"] += _sum(sessions.where(F.size("clicks") < least), F.size("clicks"))
+    return sessions.where(F.size("clicks") >= least)
+
+
+def _with_items(sessions: DataFrame, items: DataFrame, rule: str, dropped: Counter[str]) -> DataFrame:
+    """Sessions with their clicks on some items; `dropped` gets all clicks, less what `_difference` takes."""
+    dropped[rule] += _sum(sessions, F.size("clicks"))
+    flat = sessions.select("session_id", "owner", "ended", F.posexplode("clicks").alias("pos", "click"))
+    found = flat.withColumn("item", F.col("click.item")).join(items, "item", "left_semi")
+    again = F.sort_array(F.collect_list(F.struct("pos", "click")))
+    grouped = found.groupBy("session_id", "owner", "ended").agg(again.alias("c"))
+    return grouped.select("session_id", "owner", F.col("c.click").alias("clicks"), "ended")
+
+
+def _difference(sessions: DataFrame, rule: str, dropped: Counter[str]) -> None:
+    dropped[rule] -= _sum(sessions, F.size("clicks"))
+
+
+def _sum(sessions: DataFrame, what: Column) -> int:
+    row = sessions.agg(F.sum(what)).first()
+    return int(row[0] or 0) if row is not None else 0
+
+
+def _settled(sessions: DataFrame, kept: list[DataFrame]) -> DataFrame:
+    out = sessions.persist(StorageLevel.DISK_ONLY)
+    kept.append(out)
+    return out
+
+
+def _whole(sessions: DataFrame) -> DataFrame:
+    return sessions.drop("ended")

@@ -1,0 +1,388 @@
+"""What is to be read, and how it is laid out: files or a table, their columns, their types."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from typing import Any, Literal
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import AnalysisException, ParseException, PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import ArrayType, StructType
+
+from prune_lib.errors import InputError, SettingsError
+from prune_lib.ingest.form import Form, Format, delimiter_of, first_fields, first_object, guessed, recognised
+from prune_lib.ingest.lines import BOM, Splits, first_texts, splits_of
+from prune_lib.locations import is_location
+from prune_lib.sessions.columns import sql_type
+from prune_lib.sessions.read_errors import reading_errors
+
+__all__ = ["Asked", "File", "Place", "Source", "find_place", "find_source"]
+
+_ENDINGS: tuple[tuple[str, Format], ...] = (
+    (".csv", "csv"), (".tsv", "csv"), (".txt", "csv"), (".dat", "csv"), (".jsonl", "jsonl"),
+    (".ndjson", "jsonl"), (".json", "jsonl"), (".idomaar", "jsonl"), (".parquet", "parquet"),
+)  # fmt: skip
+_PACKED = (".gz", ".bz2", ".zst", ".snappy")
+#: Columns of a sessions table that are not the log's.
+_OURS = ("session_id", "owner", "items", "times", "kinds", "orders", "ingest_run")
+#: First lines of JSON of which one must be an object.
+_FIRST = 50
+
+
+@dataclass(frozen=True)
+class File:
+    """A file as it was when the run began.
+
+    Attributes:
+        path: qualified.
+        bytes: its length.
+        modified: when it was last written.
+    """
+
+    path: str
+    bytes: int
+    modified: datetime
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the clicks are.
+
+    Attributes:
+        name: as the user gave it.
+        format: of what is there.
+        reason: why this format was taken, in a few words.
+        files: of text and Parquet, by path; None for tables.
+        version: of a Delta table, the one that is read.
+    """
+
+    name: str
+    format: Format
+    reason: str
+    files: tuple[File, ...] | None = None
+    version: int | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user said of the source's layout.
+
+    Attributes:
+        form: a form; None to find it.
+        delimiter: of lines; None to find it.
+        named: columns by role.
+        keep: columns that are kept beside those of the roles; `all` alone for every one.
+        multi_line: whether a quoted field may go on over lines.
+        list_delimiter: between the items of a session in text; None where a row is a click.
+    """
+
+    form: Form | None = None
+    delimiter: str | None = None
+    named: Mapping[str, str | None] = field(default_factory=dict)
+    keep: tuple[str, ...] = ()
+    multi_line: bool = False
+    list_delimiter: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is read, and how.
+
+    Attributes:
+        place: as the user named it.
+        form: how it is laid out.
+        reason: why this form was taken, in a few words.
+        keep: columns that are kept beside those of the roles.
+        types: of the columns that are used, by name; of text STRING.
+        paths: files that are read.
+        headers: of text with headers, the names of each file's columns by its first line; several where files
+            differ.
+        splits: of text, where its lines begin.
+        frame: of tables, their rows.
+        has_files: whether its rows know the file that they came from.
+    """
+
+    place: str
+    form: Form
+    reason: str
+    keep: tuple[str, ...]
+    types: Mapping[str, str]
+    paths: tuple[str, ...] = ()
+    headers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    splits: Splits | None = None
+    frame: DataFrame | None = None
+    has_files: bool = True
+
+    def rows(self) -> int | None:
+        """Rows by the lines of the files, where a line is a row; else None."""
+        if self.splits is None or self.form.multi_line or self.form.events is not None:
+            return None
+        if self.form.rows == "sessions":
+            return None
+        return self.splits.lines - len([h for h in self.splits.headers.values() if h in self.headers])
+
+
+def find_place(spark: SparkSession, name: str, format: Format | Literal["auto"], form: Form | None) -> Place:
+    """See what is at a place; of its files nothing is read but, where no ending tells, one's first bytes.
+
+    Args:
+        spark: the session.
+        name: a file, a folder, a pattern of files, or a table.
+        format: as the user said it.
+        form: where the user gave one.
+
+    Raises:
+        InputError: there is nothing, or nothing that tells its format.
+    """
+    from prune_lib.tables import table_version
+
+    table = _is_table(spark, name)
+    version = None
+    with reading_errors(name):
+        if table or not re.search(r"[*?\[{]", name):
+            version = table_version(spark, name)
+    # A table's files are Parquet whatever the log's form was.
+    if table or version is not None:
+        return Place(
+            name, "delta", "a table of the catalog" if table else "it has a _delta_log", None, version
+        )
+    files = _files(spark, name)
+    if format == "auto" and form is None:
+        format, reason = _format_of(spark, name, [f.path for f in files])
+    elif form is not None:
+        parquet = form.events is None and all(f.path.lower().endswith(".parquet") for f in files)
+        format = "parquet" if parquet else form.format
+        reason = "the form that was asked for"
+    else:
+        reason = "the format that was asked for"
+    assert format != "auto"
+    if format == "delta":
+        raise InputError(f"{name} is no Delta table: it has no _delta_log. Leave out --format.")
+    return Place(name, format, reason, files)
+
+
+def find_source(spark: SparkSession, place: Place, frame: DataFrame | None, asked: Asked) -> Source:
+    """See how a source is laid out; of its rows only the first of each file are looked at.
+
+    Args:
+        spark: the session.
+        place: what is there; its files are those that are read.
+        frame: of a table, the rows that are read.
+        asked: what the user said.
+
+    Raises:
+        InputError: it is empty, or a column is missing.
+    """
+    if asked.form is not None and place.format in ("parquet", "delta"):
+        asked = replace(asked, form=asked.form.model_copy(update={"format": place.format}))
+    with reading_errors(place.name):
+        if place.format in ("parquet", "delta"):
+            return _tabular(spark, place, frame, asked)
+        return _textual(spark, place, asked)
+
+
+# -------------------------------------------------------------------------------------------- tables
+
+
+def _tabular(spark: SparkSession, place: Place, frame: DataFrame | None, asked: Asked) -> Source:
+    paths: tuple[str, ...] = ()
+    if frame is None:
+        paths = tuple(file.path for file in place.files or ())
+        frame = _parquet(spark, place.name, paths)
+    columns = frame.columns
+    lists = {f.name for f in frame.schema if isinstance(f.dataType, ArrayType)}
+    form, reason = _form_of(place, columns, asked, lists, ",")
+    _check(form, columns)
+    keep = _kept(asked.keep, columns, form)
+    used = [*form.columns().values(), *keep]
+    types = {name: sql_type(frame, name) for name in used}
+    nested = [n for n in form.columns().values() if isinstance(frame.schema[n].dataType, StructType)]
+    if nested:
+        raise InputError(
+            f"The column {nested[0]} of {place.name} is a STRUCT and no value. Name another by a "
+            "--…-column flag, or read a view that takes it apart."
+        )
+    knows = _knows_files(frame)
+    return Source(place.name, form, reason, keep, types, paths, frame=frame, has_files=knows)
+
+
+def _knows_files(frame: DataFrame) -> bool:
+    try:
+        frame.select("_metadata.file_path")
+    except AnalysisException:
+        return False
+    return True
+
+
+def _parquet(spark: SparkSession, name: str, paths: Sequence[str]) -> DataFrame:
+    # Files of a log that gained a column have it or have it not.
+    reader = spark.read.option("mergeSchema", "true")
+    if not re.search(r"[*?\[{]", name) and not paths[0].rstrip("/").endswith(name.rstrip("/")):
+        reader = reader.option("basePath", name)
+    try:
+        return reader.parquet(*[escaped(path) for path in paths])
+    except (PySparkException, Py4JJavaError) as problem:
+        found = re.search(r"[Ff]ailed to merge (?:incompatible data types|fields) ([^\n]*)", str(problem))
+        if found is None and "MERGE_SCHEMA" not in str(problem):
+            raise
+        said = f" ({found[1].strip().rstrip('.')})" if found else ""
+        raise InputError(
+            f"The files of {name} have a column of one name and two types{said}. Read them in two runs with "
+            "another --output, or cast the column in the older files."
+        ) from problem
+
+
+# ---------------------------------------------------------------------------------------------- text
+
+
+def _textual(spark: SparkSession, place: Place, asked: Asked) -> Source:
+    paths = tuple(escaped(file.path) for file in place.files or () if file.bytes)
+    splits = splits_of(spark, paths) if paths else None
+    if splits is None or not splits.headers:
+        raise InputError(f"{place.name} is empty: no file of it has a line. Give another --input.")
+    first = next(iter(splits.headers.values())).removeprefix(BOM)
+    lists: set[str] = set()
+    if place.format == "csv":
+        mark = asked.form.delimiter if asked.form else asked.delimiter or delimiter_of(first)
+        columns = list((asked.form and asked.form.header) or first_fields(first, mark))
+        form, reason = _form_of(place, columns, asked, lists, mark)
+        reason += f", delimiter {'tab' if mark == chr(9) else mark}"
+    else:
+        mark = ","
+        columns, lists = ([], set()) if asked.form else _first_object(spark, paths[0])
+        form, reason = _form_of(place, columns, asked, lists, mark)
+    form = form.model_copy(update={"multi_line": form.multi_line or asked.multi_line})
+    headers: dict[str, tuple[str, ...]] = {}
+    if place.format == "csv" and form.header is None:
+        for line in splits.headers.values():
+            headers[line] = tuple(first_fields(line.removeprefix(BOM), mark))
+            _check(form, headers[line])
+        # Of all files, in the order in which they come up.
+        columns = list(dict.fromkeys(name for names in headers.values() for name in names))
+    keep = _kept(asked.keep, columns, form)
+    types = dict.fromkeys([*form.columns().values(), *keep], "STRING")
+    return Source(place.name, form, reason, keep, types, paths, headers, splits)
+
+
+def _first_object(spark: SparkSession, path: str) -> tuple[list[str], set[str]]:
+    """Names of the first JSON object of a file, and those of them that are lists of values."""
+    texts = first_texts(spark, path, _FIRST)
+    for text in texts:
+        found = first_object(text)
+        if found is not None:
+            return list(found), {n for n, v in found.items() if isinstance(v, list) and not _objects(v)}
+    raise InputError(f"The first lines are no JSON object: {texts[0][:100]!r}. Say what it is by --format.")
+
+
+def _objects(values: list[Any]) -> bool:
+    return any(isinstance(value, dict) for value in values)
+
+
+def escaped(path: str) -> str:
+    """A path that Spark does not take for a pattern."""
+    return re.sub(r"([{}\[\]*?\\])", r"\\\1", path)
+
+
+# ---------------------------------------------------------------------------------------------- both
+
+
+def _form_of(
+    place: Place, columns: Sequence[str], asked: Asked, lists: set[str], mark: str
+) -> tuple[Form, str]:
+    if asked.form is not None:
+        return asked.form, place.reason
+    named = any(asked.named.values()) or asked.list_delimiter is not None
+    known = None if named else recognised(columns, place.format)
+    if known is not None:
+        name, form = known
+        # What the file's own header shows is worth more than the form's.
+        return form.model_copy(update={"delimiter": mark}), f"{place.reason}; columns as {name} has them"
+    form = guessed(
+        columns,
+        asked.named,
+        place.format,
+        delimiter=mark,
+        lists=lists,
+        list_delimiter=asked.list_delimiter,
+    )
+    return form, f"{place.reason}; columns {'as named' if named else 'by their names'}"
+
+
+def _check(form: Form, columns: Sequence[str]) -> None:
+    wanted = form.columns() if form.events is None else {}
+    missing = [name for name in wanted.values() if name not in columns]
+    if missing:
+        raise InputError(
+            f"There is no column {' and no column '.join(missing)}; the columns are "
+            f"{', '.join(columns[:40])}. Is this the right --form and delimiter?"
+        )
+
+
+def _kept(keep: Sequence[str], columns: Sequence[str], form: Form) -> tuple[str, ...]:
+    """Columns that are kept: those that were named, or all that have no role."""
+    if keep == ("all",) and "all" not in columns:
+        if form.events is not None:
+            raise SettingsError("--keep all: the columns of nested clicks are not known. Name them.")
+        taken = set(form.columns().values())
+        return tuple(c for c in columns if c not in taken and c.lower() not in _OURS)
+    clash = [name for name in keep if name.lower() in _OURS]
+    if clash:
+        raise SettingsError(
+            f"--keep {clash[0]}: the sessions have a column of that name of their own. Rename it in the log."
+        )
+    # One that is not there (yet) is kept from the night on which it comes.
+    return tuple(keep)
+
+
+def _files(spark: SparkSession, name: str) -> tuple[File, ...]:
+    """The files of a place by path, hidden ones left out; their contents are not read."""
+    reader = spark.read.format("binaryFile").option("recursiveFileLookup", "true")
+    try:
+        found = reader.load(name).select("path", "length", "modificationTime").collect()
+    except AnalysisException as problem:
+        if "PATH_NOT_FOUND" not in str(problem):
+            raise
+        raise InputError(
+            f"There is nothing at {name}. Give an existing file, folder, pattern or table by --input."
+        ) from problem
+    if not found:
+        # Spark does not list files of no length.
+        raise InputError(f"{name} is empty: no file of it has a line. Give another --input.")
+    rows = sorted((row["path"], int(row["length"]), row["modificationTime"]) for row in found)
+    return tuple(File(path, length, when.astimezone(timezone.utc)) for path, length, when in rows)
+
+
+def _format_of(spark: SparkSession, place: str, paths: Sequence[str]) -> tuple[Format, str]:
+    """The format of files by their names, else by what the first begins with."""
+    for path in paths:
+        name = path.rsplit("/", 1)[-1]
+        plain = name.lower()
+        for packed in _PACKED:
+            plain = plain.removesuffix(packed)
+        for ending, what in _ENDINGS:
+            if plain.endswith(ending):
+                return what, f"the ending of {name}"
+    texts = first_texts(spark, escaped(paths[0]), 1)
+    name = paths[0].rsplit("/", 1)[-1]
+    if texts and texts[0].startswith("PAR1"):
+        return "parquet", f"{name} begins as Parquet does"
+    if texts and texts[0].lstrip().startswith("{"):
+        return "jsonl", f"{name} begins as a JSON object"
+    if texts and delimiter_of(texts[0]) in texts[0]:
+        return "csv", f"{name} begins with names between delimiters"
+    raise InputError(
+        f"Neither an ending nor the first line in {place} tells its format (there is "
+        f"{', '.join(path.rsplit('/', 1)[-1] for path in paths[:3])}). Say it by --format."
+    )
+
+
+def _is_table(spark: SparkSession, place: str) -> bool:
+    """Whether a name is that of a table; `clicks.csv` looks like one, too."""
+    try:
+        return not is_location(place) and bool(spark.catalog.tableExists(place))
+    except (ParseException, AnalysisException):
+        return False
