@@ -91,7 +91,7 @@ def main() -> None:
         for layout in layouts:
             place, owner = places[layout], "user_id" if layout == "users" else "session_id"
             seconds: dict[str, list[float]] = {"bare": [], "ingest": []}
-            for k in range(asked.repeats):
+            for _ in range(asked.repeats):
                 began = time.perf_counter()
                 bare(spark, place, f"{scratch}/bare-{layout}", owner)
                 seconds["bare"].append(time.perf_counter() - began)

@@ -1,18 +1,19 @@
 """Clicks in order, judged, and gathered into sessions.
 
-Sessions that a column names are gathered in one shuffle, doubles and bots found in the arrays (`gathered`).
-What needs each row, and never holds an owner's clicks in memory at once, goes by windows (`row_by_row`):
-users, who are cut by inactivity; owners with more clicks than a session may have; those whose rows go to
-quarantine. Both judge alike.
+Clicks are gathered by owner in one shuffle; doubles are found, users cut by inactivity and bots seen in the
+arrays (`gathered`). What needs each row, and never holds an owner's clicks in memory at once, goes by windows
+(`row_by_row`): owners with more clicks than a session may have, and those whose rows go to quarantine. Both
+judge alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
 
 from prune_lib.ingest.form import Form
 from prune_lib.ingest.rules import OF_SESSIONS, Limits, Severity, broken
@@ -75,8 +76,29 @@ def _fields(clicks: DataFrame, form: Form) -> list[str]:
     """What a click is ordered by: its time, its order, where it stood, what it is."""
     order = ("rank", "order") if form.order is not None else ()
     kind = ("kind",) if form.kind is not None else ()
+    where = [name for name in ("night", "seq", "place") if name in clicks.columns]
     rest = [name for name in ("more", "warned") if name in clicks.columns]
-    return ["us", *order, "night", "seq", "place", "item", *kind, *rest]
+    return ["us", *order, *where, "item", *kind, *rest]
+
+
+def _click(clicks: DataFrame, form: Form) -> Column:
+    """A click as what it is ordered by; its time is a TIMESTAMP, as the table has it."""
+    named = {name: F.col(name) for name in _fields(clicks, form)}
+    named["us"] = F.timestamp_micros("us")
+    return F.struct(*[column.alias(name) for name, column in named.items()])
+
+
+def _arrays(clicks: DataFrame, form: Form, nights: bool) -> list[Column]:
+    """An array of sorted clicks as an array of each of their columns, without what only ordered them."""
+    more = clicks.schema["more"].dataType if "more" in clicks.columns else StructType()
+    assert isinstance(more, StructType)
+    wanted = {"items": "item", "times": "us"}
+    wanted |= {"kinds": "kind"} if form.kind is not None else {}
+    wanted |= {"orders": "order"} if form.order is not None else {}
+    wanted |= {name: f"more.{name}" for name in more.names}
+    wanted |= {"warns": "warned"} if "warned" in clicks.columns else {}
+    wanted |= {"nights": "night"} if nights else {}
+    return [F.col(f"clicks.{name}").alias(new) for new, name in wanted.items()]
 
 
 def _same(form: Form) -> list[str]:
@@ -89,24 +111,26 @@ def _same(form: Form) -> list[str]:
 def gathered(
     clicks: DataFrame, form: Form, severity: Mapping[str, Severity], cutting: Cutting, nights: bool
 ) -> DataFrame:
-    """Clicks of sessions that a column names, a row a session.
+    """Clicks of owners with not too many, a row a session.
 
     Args:
         clicks: of `judged`, those that no rule takes out.
         form: of the source.
         severity: of every rule.
-        cutting: that cuts nothing.
+        cutting: what is a session.
         nights: whether there are clicks of nights before among them.
 
     Returns:
-        owner STRING; clicks ARRAY<STRUCT> (in order, doubles left out; null or of nights before where a rule
-        takes the session out), doubles INT (how many; where they only warn they are in `clicks`), rule STRING
-        (by which the session is taken out, or null), long_session, fast_session INT (its new clicks, if it
-        breaks that rule). Cost: one shuffle; an owner's clicks are in memory at once.
+        The columns of `sessions_of` (doubles left out; null or of nights before where a rule takes the
+        session out), doubles INT (how many; of an owner with several sessions in one of them; where they only
+        warn they are in the arrays), rule STRING (by which the session is taken out, or null), long_session,
+        fast_session INT (its new clicks, if it breaks that rule). Cost: one shuffle; an owner's clicks are in
+        memory at once.
     """
-    fields, same = _fields(clicks, form), _same(form)
-    click = F.struct(*fields)
-    every = clicks.groupBy("owner").agg(F.sort_array(F.collect_list(click)).alias("all"))
+    same = _same(form)
+    # Rows go through the shuffle, not arrays of a few: a fifth less time.
+    here = clicks.repartition("owner")
+    every = here.groupBy("owner").agg(F.sort_array(F.collect_list(_click(clicks, form))).alias("all"))
     n = F.size("all")
     # Of clicks that all differ in time none is a double; that is seen at a glance.
     at = "us" if form.time is not None else "place"
@@ -128,8 +152,10 @@ def gathered(
     if severity["duplicate"] != "warn":
         clicks_left = F.when(doubles > 0, distinct).otherwise(F.col("all"))
     out = every.select("owner", clicks_left.alias("clicks"), doubles.alias("doubles"))
+    for apart in _cuts(cutting):
+        out = _cut(out, apart)
     n = F.size("clicks")
-    first, last = F.get("clicks", F.lit(0))["us"], F.element_at("clicks", -1)["us"]
+    first, last = (F.unix_micros(x["us"]) for x in (F.get("clicks", F.lit(0)), F.element_at("clicks", -1)))
     bad = {
         "long_session": n > cutting.most_clicks,
         "fast_session": F.coalesce((n >= _FAST_FROM) & (last - first < n * _micros(cutting)), F.lit(False)),
@@ -145,7 +171,52 @@ def gathered(
     # What nights before took stays.
     left = F.when(F.isnull("rule"), F.col("clicks"))
     left = left.otherwise(before) if nights else left
-    return out.select("owner", left.alias("clicks"), "doubles", "rule", *counts)
+    out = out.select("owner", left.alias("clicks"), "doubles", "rule", *counts)
+    named = F.col("owner")
+    if cutting.cuts:
+        named = _name(F.unix_micros(F.get("clicks", F.lit(0))["us"]))
+    arrays = _arrays(clicks, form, nights)
+    return out.select(named.alias("session_id"), "owner", *arrays, "doubles", "rule", *OF_SESSIONS)
+
+
+def _name(first: Column) -> Column:
+    """Id of a session that was cut from its owner's clicks, by the microseconds of its first."""
+    return F.concat_ws("@", "owner", first.cast("string"))
+
+
+def _cuts(cutting: Cutting) -> list[Callable[[Column, Column], Column]]:
+    """Whether a session ends between two clicks, for each way of cutting."""
+
+    def micros(click: Column) -> Column:
+        return F.unix_micros(click["us"])
+
+    out: list[Callable[[Column, Column], Column]] = []
+    if (gap := cutting.gap) is not None:
+        out.append(lambda before, after: micros(after) - micros(before) > gap)
+    if (longest := cutting.longest) is not None:
+
+        def piece(click: Column) -> Column:
+            return F.floor((micros(click) - micros(F.get("clicks", F.lit(0)))) / longest)
+
+        out.append(lambda before, after: piece(after) != piece(before))
+    return out
+
+
+def _cut(sessions: DataFrame, apart: Callable[[Column, Column], Column]) -> DataFrame:
+    """Sessions cut between clicks: owner, clicks, doubles (at the first piece)."""
+    n = F.size("clicks")
+    ends = F.zip_with(
+        F.slice("clicks", 1, n - 1),
+        F.slice("clicks", 2, n),
+        lambda x, y: F.coalesce(apart(x, y), F.lit(False)),
+    )
+    starts = F.transform(ends, lambda end, i: F.when(end, i + 1))
+    marked = sessions.withColumn("starts", F.concat(F.array(F.lit(0)), F.array_compact(starts)))
+    next_starts = F.concat(F.slice("starts", 2, F.size("starts")), F.array(n))
+    pieces = F.zip_with("starts", next_starts, lambda x, y: F.slice("clicks", x + 1, y - x))
+    parts = marked.select("owner", "doubles", F.posexplode(pieces).alias("part", "clicks"))
+    doubles = F.when(F.col("part") == 0, F.col("doubles")).otherwise(0)
+    return parts.select("owner", "clicks", doubles.alias("doubles"))
 
 
 def row_by_row(
@@ -190,25 +261,28 @@ def row_by_row(
     out = _breaking(out, "fast_session", new & F.coalesce(fast, F.lit(False)), severity)
     name = F.col("owner")
     if cutting.cuts:
-        kept = F.min(F.when(F.isnull("rule"), F.col("us"))).over(whole)
-        name = F.concat_ws("@", "owner", kept.cast("string"))
+        name = _name(F.min(F.when(F.isnull("rule"), F.col("us"))).over(whole))
     out = out.withColumn("session_id", F.when(F.isnull("rule"), name))
     return out.drop("begins", "number", "piece", "clicks", "lasts", "first", "taken")
 
 
-def sessions_of(clicks: DataFrame, form: Form) -> DataFrame:
+def sessions_of(clicks: DataFrame, form: Form, nights: bool) -> DataFrame:
     """One row a session, of the clicks that no rule takes out.
 
     Args:
         clicks: of `row_by_row`.
         form: of the source.
+        nights: whether there are clicks of nights before among them.
 
     Returns:
-        session_id, owner STRING; clicks ARRAY<STRUCT> in order. Cost: one shuffle.
+        session_id, owner STRING; items ARRAY<STRING>, times ARRAY<TIMESTAMP> (of nulls where the log has
+        none), kinds, orders ARRAY<STRING> and m0, m1, … ARRAY (where there are any), warns ARRAY<INT> (bits
+        of `rules.warned_rules`, where there are any), nights ARRAY<INT>; all in the order of the clicks.
+        Cost: one shuffle.
     """
-    click = F.struct(*_fields(clicks, form))
-    taken = clicks.where(F.isnull("rule"))
-    return taken.groupBy("session_id", "owner").agg(F.sort_array(F.collect_list(click)).alias("clicks"))
+    sorted_clicks = F.sort_array(F.collect_list(_click(clicks, form))).alias("clicks")
+    grouped = clicks.where(F.isnull("rule")).groupBy("session_id", "owner").agg(sorted_clicks)
+    return grouped.select("session_id", "owner", *_arrays(clicks, form, nights))
 
 
 def _micros(cutting: Cutting) -> Column:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -169,6 +168,10 @@ class _Job:
         self.run_id, self.began = uuid.uuid4().hex[:12], datetime.now(timezone.utc)
         self.cutting = self._cutting()
         self.protocol = self._protocol()
+        # Of a table that does not say what it gained, clicks that are older were read before.
+        self.start: int | None = None
+        if night and feed == "all" and new.known:
+            self.start = watermark(spark, targets["sessions"], settings.late_hours)
 
     def check(self) -> None:
         """See that the settings fit what was found.
@@ -232,10 +235,10 @@ class _Job:
     def run(self) -> Ingested:
         """Read, judge, gather, write."""
         with ExitStack() as stack:
-            rows, read = self._rows()
             with self.stages.stage("judge") as stage:
-                found = judgement(rows, read, self.settings.max_clicks)
-                stage.rows = read
+                read = stage.rows = self._read()
+                found = judgement(self._rows(placed=False), read, self.settings.max_clicks)
+            rows = self._rows()
             counts = Counts.of(read, found.by_rule, self.severity)
             rules = list(counts.failed) or list(counts.quarantined)
             if counts.bad(self.settings.max_bad) or not found.by_rule.get(None):
@@ -245,8 +248,7 @@ class _Job:
             old, touched = self._old(rows)
             with self.stages.stage("sessions") as stage:
                 done = stack.enter_context(gather(rows, old, found, self.form, self.severity, self.cutting))
-                sessions = done.sessions.persist(StorageLevel.DISK_ONLY)
-                stack.callback(sessions.unpersist)
+                sessions = done.sessions
                 warned = {**warned_clicks(sessions, self.severity), **done.warned}
                 by_rule: dict[str | None, int] = dict(found.by_rule)
                 by_rule.update(done.by_rule)
@@ -255,12 +257,20 @@ class _Job:
                 rules = list(counts.failed) or list(counts.quarantined)
                 if counts.bad(self.settings.max_bad) or not counts.clean:
                     raise refused(counts, self.settings, self._aside(rows, old, done, rules))
-                counts.check(self._clicks_in(sessions, old))
                 stage.rows = counts.clean
             return self._finish(stack, rows, old, touched, done, sessions, counts)
 
-    def _rows(self) -> tuple[DataFrame, int]:
-        """Every row, judged by itself, and how many they are, counted apart."""
+    def _read(self) -> int:
+        """How many rows there are, counted apart from what becomes of them."""
+        known = self.source.rows()
+        return known if known is not None and self.start is None else self._clicks(placed=False).count()
+
+    def _clicks(self, placed: bool) -> DataFrame:
+        clicks = read_clicks(self.spark, self.source, placed=placed)
+        return clicks if self.start is None else clicks.where(F.col("us") >= self.start)
+
+    def _rows(self, placed: bool = True) -> DataFrame:
+        """Every row, judged by itself."""
         latest = _moment(self.settings.latest) if self.settings.latest else self.began + timedelta(days=1)
         limits = Limits(
             self.settings.max_id_length,
@@ -269,14 +279,7 @@ class _Job:
             timed=self.form.time is not None,
             fields=self.form.format == "csv",
         )
-        clicks = read_clicks(self.spark, self.source)
-        known = self.source.rows()
-        if self.feed == "all" and self.night and self.new.known:
-            start = watermark(self.spark, self.targets["sessions"], self.settings.late_hours)
-            if start is not None:
-                clicks, known = clicks.where(F.col("us") >= start), None
-        read = clicks.count() if known is None else known
-        return judged(clicks, self.form, limits, self.severity), read
+        return judged(self._clicks(placed), self.form, limits, self.severity)
 
     def _old(self, rows: DataFrame) -> tuple[DataFrame | None, DataFrame | None]:
         if not self.night:
@@ -288,11 +291,11 @@ class _Job:
     def _aside(self, rows: DataFrame, old: DataFrame | None, done: Gathered, rules: list[str]) -> DataFrame:
         return set_aside(rows, old, done, self.form, self.severity, self.cutting, rules)
 
-    def _clicks_in(self, sessions: DataFrame, old: DataFrame | None) -> int:
-        n = F.size("clicks")
-        if old is not None:
-            n = F.size(F.filter("clicks", lambda x: x["night"] == 1))
-        row = sessions.agg(F.sum(n)).first()
+    @staticmethod
+    def _old_clicks(sessions: DataFrame) -> int:
+        """Clicks of nights before that are in the sessions."""
+        new = F.aggregate("nights", F.lit(0), lambda total, night: total + night)
+        row = sessions.agg(F.sum(F.size("items") - new)).first()
         return int(row[0] or 0) if row is not None else 0
 
     def _finish(
@@ -319,8 +322,8 @@ class _Job:
             profile = profile_of(train)
             stage.rows = profile.sessions
             tested = profile_of(test) if test is not None else None
-        if not self.protocol.idle:
-            counts.check(profile.clicks + (tested.clicks if tested else 0))
+        before = self._old_clicks(sessions) if old is not None else 0
+        counts.check(profile.clicks + (tested.clicks if tested else 0) - before)
         run = self._run_row(counts, profile, tested, parts)
         with self.stages.stage("write"):
             self._write(rows, old, touched, done, train, test, counts, run)

@@ -51,7 +51,7 @@ def as_sessions(sessions: DataFrame, source: Source, cutting: Cutting, run_id: s
     """Sessions as their table has them.
 
     Args:
-        sessions: session_id, owner STRING; clicks ARRAY<STRUCT>.
+        sessions: of `clicks.sessions_of`.
         source: where they come from.
         cutting: whether they were cut from owners.
         run_id: of the ingest.
@@ -63,17 +63,15 @@ def as_sessions(sessions: DataFrame, source: Source, cutting: Cutting, run_id: s
     """
     form = source.form
     columns = {"session_id": F.col("session_id")}
-    if cutting.cuts:
-        columns["owner"] = F.col("owner")
-    columns["items"] = F.col("clicks.item")
-    if form.time is not None:
-        columns["times"] = F.transform("clicks.us", F.timestamp_micros)
-    if form.kind is not None:
-        columns["kinds"] = F.col("clicks.kind")
-    if form.order is not None:
-        columns["orders"] = F.col("clicks.order")
-    for k, name in enumerate(source.keep):
-        columns[name] = F.col(f"clicks.more.m{k}")
+    wanted = {
+        "owner": cutting.cuts,
+        "items": True,
+        "times": form.time is not None,
+        "kinds": form.kind is not None,
+        "orders": form.order is not None,
+    }
+    columns |= {name: F.col(name) for name, there in wanted.items() if there}
+    columns |= {name: F.col(f"m{k}") for k, name in enumerate(source.keep)}
     columns["ingest_run"] = F.lit(run_id)
     return sessions.select(*[_commented(column, name) for name, column in columns.items()])
 

@@ -22,6 +22,8 @@ from prune_lib.errors import InputError
 __all__ = ["Protocol", "prepared"]
 
 _DAY = 86_400_000_000
+#: Columns that a session has once.
+_SINGLE = ("session_id", "owner")
 #: A session of the test has a click to predict, and one before.
 _TESTED = 2
 
@@ -74,7 +76,7 @@ def prepared(sessions: DataFrame, protocol: Protocol) -> Iterator[Prepared]:
     """Take the steps; what is kept on disk for them goes when the block ends.
 
     Args:
-        sessions: session_id, owner STRING; clicks ARRAY<STRUCT<us, item, …>> in order.
+        sessions: of `clicks.sessions_of`.
         protocol: what is asked for.
 
     Yields:
@@ -89,7 +91,9 @@ def prepared(sessions: DataFrame, protocol: Protocol) -> Iterator[Prepared]:
     kept: list[DataFrame] = []
     dropped: Counter[str] = Counter()
     try:
-        left = sessions.withColumn("ended", _ended(protocol))
+        arrays = [name for name in sessions.columns if name not in _SINGLE]
+        left = sessions.select(*_SINGLE, F.arrays_zip(*arrays).alias("clicks"))
+        left = left.withColumn("ended", _ended(protocol))
         if protocol.collapse_repeats:
             left = left.withColumn("before", F.size("clicks")).withColumn("clicks", _without_repeats())
             left = _settled(left, kept)
@@ -97,13 +101,13 @@ def prepared(sessions: DataFrame, protocol: Protocol) -> Iterator[Prepared]:
             left = left.drop("before")
         left = _long_enough(left, protocol.min_length, dropped)
         if protocol.min_support > 1:
-            counts = left.select(F.explode("clicks.item").alias("item")).groupBy("item").count()
+            counts = left.select(F.explode("clicks.items").alias("item")).groupBy("item").count()
             often = counts.where(F.col("count") >= protocol.min_support).select("item")
             left = _settled(_with_items(left, often, "rare_item", dropped), kept)
             _difference(left, "rare_item", dropped)
             left = _long_enough(left.drop("before"), protocol.min_length, dropped)
         if protocol.test_days is None:
-            yield Prepared(_whole(left), None, dict(dropped))
+            yield Prepared(_whole(left, arrays), None, dict(dropped))
             return
         if not protocol.as_srgnn:
             left = left.withColumn("ended", _ended(protocol))
@@ -118,18 +122,19 @@ def prepared(sessions: DataFrame, protocol: Protocol) -> Iterator[Prepared]:
         late = left.where(F.col("ended") > edge if protocol.as_srgnn else F.col("ended") >= edge)
         if protocol.as_srgnn:
             dropped["between_parts"] = _sum(left.where(F.col("ended") == edge), F.size("clicks"))
-        seen = train.select(F.explode("clicks.item").alias("item")).distinct()
+        seen = train.select(F.explode("clicks.items").alias("item")).distinct()
         test = _settled(_with_items(late, seen, "unseen_item", dropped), kept)
         _difference(test, "unseen_item", dropped)
         test = _long_enough(test.drop("before"), max(_TESTED, protocol.min_length), dropped)
-        yield Prepared(_whole(train), _whole(test), {k: n for k, n in dropped.items() if n}, edge)
+        some = {rule: count for rule, count in dropped.items() if count}
+        yield Prepared(_whole(train, arrays), _whole(test, arrays), some, edge)
     finally:
         for frame in kept:
             frame.unpersist()
 
 
 def _ended(protocol: Protocol) -> Column:
-    last = F.element_at("clicks", -1)["us"]
+    last = F.unix_micros(F.element_at("clicks", -1)["times"])
     if protocol.as_srgnn and protocol.by_day:
         return (F.floor(last / _DAY) * _DAY).cast("bigint")
     return last
@@ -138,7 +143,7 @@ def _ended(protocol: Protocol) -> Column:
 def _without_repeats() -> Column:
     clicks = F.col("clicks")
     return F.filter(
-        clicks, lambda x, i: (i == 0) | (x["item"] != F.get(clicks, F.greatest(i - 1, F.lit(0)))["item"])
+        clicks, lambda x, i: (i == 0) | (x["items"] != F.get(clicks, F.greatest(i - 1, F.lit(0)))["items"])
     )
 
 
@@ -153,7 +158,7 @@ def _with_items(sessions: DataFrame, items: DataFrame, rule: str, dropped: Count
     """Sessions with their clicks on some items; `dropped` gets all clicks, less what `_difference` takes."""
     dropped[rule] += _sum(sessions, F.size("clicks"))
     flat = sessions.select("session_id", "owner", "ended", F.posexplode("clicks").alias("pos", "click"))
-    found = flat.withColumn("item", F.col("click.item")).join(items, "item", "left_semi")
+    found = flat.withColumn("item", F.col("click.items")).join(items, "item", "left_semi")
     again = F.sort_array(F.collect_list(F.struct("pos", "click")))
     grouped = found.groupBy("session_id", "owner", "ended").agg(again.alias("c"))
     return grouped.select("session_id", "owner", F.col("c.click").alias("clicks"), "ended")
@@ -174,5 +179,5 @@ def _settled(sessions: DataFrame, kept: list[DataFrame]) -> DataFrame:
     return out
 
 
-def _whole(sessions: DataFrame) -> DataFrame:
-    return sessions.drop("ended")
+def _whole(sessions: DataFrame, arrays: list[str]) -> DataFrame:
+    return sessions.select(*_SINGLE, *[F.col(f"clicks.{name}").alias(name) for name in arrays])

@@ -39,8 +39,13 @@ _UNREADABLE = "\x00unreadable"
 _FILE_BITS = 40
 
 
-def read_clicks(spark: SparkSession, source: Source) -> DataFrame:
+def read_clicks(spark: SparkSession, source: Source, *, placed: bool = True) -> DataFrame:
     """Every click of a source.
+
+    Args:
+        spark: the session.
+        source: what is read.
+        placed: whether rows of a table say where they stood; else at and seq are null.
 
     Returns:
         file STRING, at BIGINT (its line or row there, from 1; null in a Delta table, whose files are cut anew
@@ -51,7 +56,7 @@ def read_clicks(spark: SparkSession, source: Source) -> DataFrame:
     """
     form = source.form
     if source.frame is not None:
-        return _of_table(spark, source, source.frame)
+        return _of_table(spark, source, source.frame, placed)
     assert source.splits is not None
     lines = numbered(spark, source.paths, source.splits)
     lines = filled(records(lines) if form.multi_line else lines)
@@ -144,11 +149,11 @@ def _of_json(lines: DataFrame, source: Source) -> DataFrame:
     return _clicks(parsed, form, values, F.col("readable"), more, F.col("place"))
 
 
-def _of_table(spark: SparkSession, source: Source, frame: DataFrame) -> DataFrame:
+def _of_table(spark: SparkSession, source: Source, frame: DataFrame, placed: bool) -> DataFrame:
     form = source.form
     # By number: a column's name may be anything, one of ours, too.
     at = {name: F.col(f"c{k}") for k, name in enumerate(frame.columns)}
-    numbered = form.format == "parquet" and source.has_files
+    numbered = placed and form.format == "parquet" and source.has_files
     nothing = F.lit(None).cast("bigint")
     rows = frame.select(
         *[F.col(quoted(name)).alias(f"c{k}") for k, name in enumerate(frame.columns)],

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from prune_lib.errors import InputError, PruneError, SettingsError
-from prune_lib.ingest.form import ROLES, Form, form_names, guessed, load_form
 from prune_lib.ingest.counts import Counts
+from prune_lib.ingest.form import ROLES, Form, form_names, guessed, load_form
 from prune_lib.ingest.rules import RULES, severities
 from prune_lib.settings.ingest import IngestSettings
 
