@@ -36,6 +36,7 @@ __all__ = [
     "pruned_frame",
     "read_table",
     "replace_table",
+    "special",
     "table_version",
     "unusual_names",
     "write_tables",
@@ -156,7 +157,12 @@ def _has_interval(kind: DataType) -> bool:
 
 def unusual_names(input_df: DataFrame) -> list[str]:
     """Columns whose names need Delta's column mapping, which delta-rs does not read."""
-    return [name for name in _leaf_names(input_df.schema) if _SPECIAL & set(name)]
+    return [name for name in _leaf_names(input_df.schema) if special(name)]
+
+
+def special(name: str) -> bool:
+    """Whether a column's name needs Delta's column mapping."""
+    return bool(_SPECIAL & set(name))
 
 
 def pruned_frame(input_df: DataFrame, session_column: str, selection: DataFrame, run_id: str) -> DataFrame:
@@ -421,7 +427,7 @@ def _extra_properties(schema: StructType, table: Table) -> dict[str, str]:
 
 def _mapping(schema: StructType) -> dict[str, str]:
     """Column mapping where names need it; `unusual_names` warns of it."""
-    special = any(_SPECIAL & set(name) for name in _leaf_names(schema))
+    special = any(map(special, _leaf_names(schema)))
     return {"delta.columnMapping.mode": "name"} if special else {}
 
 

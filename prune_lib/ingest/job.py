@@ -22,7 +22,16 @@ from prune_lib.ingest.clicks import Cutting, judged
 from prune_lib.ingest.counts import Counts, refused
 from prune_lib.ingest.form import load_form
 from prune_lib.ingest.gathering import Gathered, gather, judgement, set_aside, warned_clicks
-from prune_lib.ingest.nights import New, check_types, inputs_of, new_rows, old_clicks, since, watermark
+from prune_lib.ingest.nights import (
+    New,
+    check_names,
+    check_types,
+    inputs_of,
+    new_rows,
+    old_clicks,
+    since,
+    watermark,
+)
 from prune_lib.ingest.output import COMMENTS, RUN_SCHEMA, as_quarantine, as_sessions, summary
 from prune_lib.ingest.profile import Profile, profile_of
 from prune_lib.ingest.protocol import Prepared, Protocol, prepared
@@ -125,6 +134,7 @@ def run_ingest(settings: IngestSettings, spark: SparkSession | None = None) -> I
         source = find_source(spark, new.place, frame, asked)
         if night:
             check_types(spark, targets["ingests"], source)
+            check_names(spark, output, source)
     _LOG.info("%s", _described(source))
     job = _Job(spark, settings, source, severity, new, night, feed, targets, stages)
     job.check()
@@ -241,7 +251,7 @@ class _Job:
             rows = self._rows()
             counts = Counts.of(read, found.by_rule, self.severity)
             rules = list(counts.failed) or list(counts.quarantined)
-            if counts.bad(self.settings.max_bad) or not found.by_rule.get(None):
+            if counts.bad(self.settings.max_bad) or not (counts.clean or self.night):
                 none = self.spark.createDataFrame([], "owner string")
                 nobody = Gathered(none, {}, {}, None)
                 raise refused(counts, self.settings, self._aside(rows, None, nobody, rules))
@@ -252,10 +262,11 @@ class _Job:
                 warned = {**warned_clicks(sessions, self.severity), **done.warned}
                 by_rule: dict[str | None, int] = dict(found.by_rule)
                 by_rule.update(done.by_rule)
-                by_rule[None] = found.by_rule[None] - sum(done.by_rule.values())
+                by_rule[None] = found.by_rule.get(None, 0) - sum(done.by_rule.values())
                 counts = Counts.of(read, by_rule, self.severity, warned)
                 rules = list(counts.failed) or list(counts.quarantined)
-                if counts.bad(self.settings.max_bad) or not counts.clean:
+                # Of a night all may have been there already; of the first that would be no table.
+                if counts.bad(self.settings.max_bad) or not (counts.clean or self.night):
                     raise refused(counts, self.settings, self._aside(rows, old, done, rules))
                 stage.rows = counts.clean
             return self._finish(stack, rows, old, touched, done, sessions, counts)
@@ -381,16 +392,13 @@ class _Job:
         tables.append(Written(targets["ingests"], row, COMMENTS["ingests"], append=True))
         if test is not None:
             tables.append(Written(targets["test"], test, COMMENTS["test"]))
-        if self.night:
-            touched = touched if touched is not None and not touched.isEmpty() else None
-            key = "session_id" if touched is not None else None
-            gone = None if touched is None else touched.join(train, "session_id", "left_anti")
-            written = Written(
-                targets["sessions"], train, COMMENTS["sessions"], append=True, key=key, gone=gone
-            )
-        else:
-            written = Written(targets["sessions"], train, COMMENTS["sessions"])
-        tables.append(written)
+        if not self.night:
+            tables.append(Written(targets["sessions"], train, COMMENTS["sessions"]))
+        elif run["sessions"]:
+            gone = key = None
+            if touched is not None and not touched.isEmpty():
+                key, gone = "session_id", touched.join(train, "session_id", "left_anti")
+            tables.append(Written(targets["sessions"], train, COMMENTS["sessions"], True, key=key, gone=gone))
         # Last: a run that is cut off before reads the same again, and takes no click twice.
         inputs = inputs_of(spark, self.new.place, self.run_id, self.began)
         tables.append(Written(targets["inputs"], inputs, COMMENTS["inputs"], append=self.night))

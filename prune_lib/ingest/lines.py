@@ -96,23 +96,22 @@ def records(lines: DataFrame) -> DataFrame:
         lines: of `numbered`.
 
     Returns:
-        The same columns, a row a record, `at` and `seq` those of its first line. Cost: the lines of a file
-        are sorted by their number in one task; a record of more than a thousand lines is cut, and none of its
-        parts can be read.
+        The same columns, a row a record, `at` and `seq` those of its first line, and whole BOOLEAN: whether
+        its quotes are closed. Cost: the lines of a file are sorted by their number in one task; a record of
+        more than a thousand lines is cut, and none of its parts is whole.
     """
     before = Window.partitionBy("file").orderBy("at").rowsBetween(Window.unboundedPreceding, -1)
-    quotes = F.length("text") - F.length(F.replace("text", F.lit('"'), F.lit("")))
     begins = F.coalesce(F.sum("quotes").over(before), F.lit(0)) % 2 == 0
     upto = Window.partitionBy("file").orderBy("at").rowsBetween(Window.unboundedPreceding, 0)
     first = F.max(F.when(F.col("begins"), F.col("at")))
     counted = (
-        lines.withColumn("quotes", quotes)
+        lines.withColumn("quotes", _quotes())
         .withColumn("begins", begins)
         .withColumn("record", first.over(upto))
         .withColumn("piece", F.floor((F.col("at") - F.col("record")) / _PIECE))
     )
     ordered = F.sort_array(F.collect_list(F.struct("at", "seq", "line", "text")))
-    return (
+    joined = (
         counted.groupBy("file", "header", "record", "piece")
         .agg(ordered.alias("parts"), F.bool_and("utf8").alias("utf8"))
         .select(
@@ -123,8 +122,14 @@ def records(lines: DataFrame) -> DataFrame:
             F.get("parts", F.lit(0))["seq"].alias("seq"),
             F.array_join("parts.text", "\n").alias("text"),
             "utf8",
+            "piece",
         )
     )
+    return joined.withColumn("whole", (F.col("piece") == 0) & (_quotes() % 2 == 0)).drop("piece")
+
+
+def _quotes() -> Column:
+    return F.length("text") - F.length(F.replace("text", F.lit('"'), F.lit("")))
 
 
 def first_texts(spark: SparkSession, path: str, n: int) -> list[str]:

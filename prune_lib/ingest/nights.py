@@ -21,9 +21,19 @@ from prune_lib.ingest.clicks import Cutting
 from prune_lib.ingest.form import Form
 from prune_lib.ingest.source import Place, Source
 from prune_lib.sessions.columns import quoted
-from prune_lib.tables import identifier, read_table, table_version
+from prune_lib.tables import identifier, read_table, special, table_version
 
-__all__ = ["INPUTS_SCHEMA", "New", "check_types", "inputs_of", "new_rows", "old_clicks", "since", "watermark"]
+__all__ = [
+    "INPUTS_SCHEMA",
+    "New",
+    "check_names",
+    "check_types",
+    "inputs_of",
+    "new_rows",
+    "old_clicks",
+    "since",
+    "watermark",
+]
 
 INPUTS_SCHEMA = (
     "path string, bytes bigint, modified timestamp, version bigint, read_at timestamp, ingest_run string"
@@ -153,6 +163,22 @@ def check_types(spark: SparkSession, ingests: str, source: Source) -> None:
                 "values of both would not be the same. Cast it in the log, or give another --output. No "
                 "table was touched."
             )
+
+
+def check_names(spark: SparkSession, output: str, source: Source) -> None:
+    """See that columns that are kept from tonight on have names that the table can take.
+
+    Raises:
+        InputError: one has not.
+    """
+    there = read_table(spark, output)
+    unusual = [name for name in source.keep if name not in there.columns and special(name)]
+    if unusual and not any(special(name) for name in there.columns):
+        raise InputError(
+            f"The column {unusual[0]!r} of {source.place} is new, and its name needs Delta's column mapping, "
+            f"which {output} was written without. Leave it out of --keep, or ingest everything once more "
+            "without --append. No table was touched."
+        )
 
 
 def old_clicks(

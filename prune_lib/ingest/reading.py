@@ -93,6 +93,8 @@ def _of_csv(lines: DataFrame, source: Source, columns: Sequence[str]) -> DataFra
     parsed = lines.withColumn("fields", F.from_csv("text", schema, options))
     at = {column: F.col(f"fields.{name}") for name, column in zip(names, columns, strict=True)}
     readable = F.col("fields").isNotNull() & F.col("fields.bad").isNull()
+    if form.multi_line:
+        readable = readable & F.col("whole")
     values = {role: at[name] for role, name in form.columns().items()}
     more = {name: at.get(name, _nothing()) for name in source.keep}
     if form.rows == "clicks":

@@ -1,0 +1,249 @@
+"""Forms of public data sets, and layouts of logs: small files as they are published, click by click."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from pyspark.sql import SparkSession
+
+from prune_lib.errors import InputError
+from prune_lib.ingest.clicks import judged
+from prune_lib.ingest.form import load_form
+from prune_lib.ingest.job import run_ingest
+from prune_lib.ingest.reading import read_clicks
+from prune_lib.ingest.rules import Limits, severities
+from prune_lib.ingest.source import Asked, Source, find_place, find_source
+from prune_lib.settings.ingest import IngestSettings
+
+Clicks = list[tuple[str | None, str | None, float | None]]
+
+
+def seconds(text: str) -> float:
+    return datetime.fromisoformat(text).replace(tzinfo=timezone.utc).timestamp()
+
+
+def found(spark: SparkSession, place: Path | str, form: str | None = None, **asked: Any) -> Source:
+    known = load_form(form) if form else None
+    return find_source(spark, find_place(spark, str(place), "auto", known), None, Asked(known, **asked))
+
+
+def clicks(spark: SparkSession, source: Source) -> tuple[Clicks, dict[str, list[str]]]:
+    """Clicks as they are judged (owner, item, seconds), in order, and the records that break rules."""
+    limits = Limits(256, 2**62, source.form.kinds, source.form.time is not None, source.form.format == "csv")
+    rows = judged(read_clicks(spark, source), source.form, limits, severities([])).toPandas()
+    rows = rows.sort_values(["seq", "place"])
+    good = rows[rows["rule"].isna()]
+    micros = [None if pd.isna(us) else us / 1e6 for us in good["us"]]
+    bad = rows[rows["rule"].notna()].groupby("rule")["record"].agg(list)
+    return list(zip(good["owner"], good["item"], micros, strict=True)), dict(bad)
+
+
+PUBLISHED: dict[str, tuple[str, str, Clicks]] = {
+    "yoochoose": (
+        "yoochoose-clicks.dat",
+        "1,2014-04-07T10:51:09.277Z,214536502,0\n1,2014-04-07T10:54:09.868Z,214536500,S\n",
+        [
+            ("1", "214536502", seconds("2014-04-07 10:51:09.277")),
+            ("1", "214536500", seconds("2014-04-07 10:54:09.868")),
+        ],
+    ),
+    "diginetica": (
+        "train-item-views.csv",
+        "session_id;user_id;item_id;timeframe;eventdate\n1;NA;81766;526309;2016-05-09\n",
+        [("1", "81766", seconds("2016-05-09 00:08:46.309"))],
+    ),
+    "retailrocket": (
+        "events.csv",
+        "timestamp,visitorid,event,itemid,transactionid\n1433221332117,257597,view,355908,\n",
+        [("257597", "355908", 1433221332.117)],
+    ),
+    "tmall": (
+        "user_log_format1.csv",
+        "user_id,item_id,cat_id,seller_id,brand_id,time_stamp,action_type\n328862,323294,833,2882,2661.0,0829,0\n",
+        [("328862", "323294", seconds("2014-08-29"))],
+    ),
+    "nowplaying": (
+        "user_track_hashtag_timestamp.csv",
+        '"user_id","track_id","hashtag","created_at"\n81,"cd52b3e5","nowplaying","2014-01-01 05:54:21"\n',
+        [("81", "cd52b3e5", seconds("2014-01-01 05:54:21"))],
+    ),
+    "30music": (
+        "sessions.idomaar",
+        'event.session\t287144\t1390231051\t{"numtracks":2,"playtime":9} {"subjects":[{"type":"user"}],'
+        '"objects":[{"type":"track","id":4698874,"playstart":0,"playtime":210,"action":"play"},'
+        '{"type":"track","id":838286,"playstart":210,"playtime":337,"action":"skip"}]}\n',
+        [("287144", "4698874", 1390231051.0), ("287144", "838286", 1390231261.0)],
+    ),
+    "trivago": (
+        "train.csv",
+        "user_id,session_id,timestamp,step,action_type,reference,platform,city\n"
+        'U1,s1,1541037460,1,search for poi,"Newtown",AU,"Sydney, Australia"\n'
+        'U1,s1,1541037522,2,interaction item image,666856,AU,"Sydney, Australia"\n',
+        [("s1", "666856", 1541037522.0)],
+    ),
+    "rees46": (
+        "2019-Oct.csv",
+        "event_time,event_type,product_id,category_id,category_code,brand,price,user_id,user_session\n"
+        "2019-10-01 00:00:00 UTC,view,44600062,2103,,shiseido,35.79,541312140,72d76fde\n",
+        [("72d76fde", "44600062", seconds("2019-10-01"))],
+    ),
+    "movielens": (
+        "ratings.csv",
+        "userId,movieId,rating,timestamp\n1,296,5.0,1147880044\n",
+        [("1", "296", 1147880044.0)],
+    ),
+    "amazon": (
+        "reviews.json",
+        '{"overall": 5.0, "reviewerID": "A1", "asin": "B00", "unixReviewTime": 1252800000}\n',
+        [("A1", "B00", 1252800000.0)],
+    ),
+    "otto": (
+        "train.jsonl",
+        '{"session":0,"events":[{"aid":5,"ts":1659304800025,"type":"clicks"}]}\n',
+        [("0", "5", 1659304800.025)],
+    ),
+}
+
+
+@pytest.mark.parametrize("form", sorted(PUBLISHED))
+def test_a_public_data_set_as_it_is_published(spark: SparkSession, tmp_path: Path, form: str) -> None:
+    name, text, expected = PUBLISHED[form]
+    (tmp_path / name).write_text(text)
+    taken, bad = clicks(spark, found(spark, tmp_path / name, form))
+    assert taken == expected
+    assert set(bad) == ({"other_kind"} if form == "trivago" else set())
+    if form in ("yoochoose", "30music"):
+        return  # without names in the file nothing tells
+    # Its names alone tell it.
+    source = found(spark, tmp_path / name)
+    assert f"columns as {form} has them" in source.reason
+    assert clicks(spark, source)[0] == expected
+
+
+def test_a_form_of_ones_own(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("format: csv\ndelimiter: '|'\nuser: wer\nitem: was\ntime: wann\n")
+    (tmp_path / "log.txt").write_text("wann|wer|was\n1700000000|u|i\n")
+    assert clicks(spark, found(spark, tmp_path / "log.txt", str(tmp_path / "own.yaml")))[0] == [
+        ("u", "i", 1.7e9)
+    ]
+
+
+def test_fields_over_several_lines(spark: SparkSession, tmp_path: Path) -> None:
+    text = (
+        'session_id,item_id,ts,comment\na,1,1700000000,"two\nlines, and ""quotes"""\na,2,1700000001,plain\n'
+        'b,3,1700000002,"three\n\nlines"\nb,4,1700000003,"never closed\nc,5,1700000004,x\n'
+    )
+    (tmp_path / "log.csv").write_text(text)
+    for split in ("30", "1000000"):
+        spark.conf.set("spark.sql.files.maxPartitionBytes", split)
+        try:
+            source = found(spark, tmp_path / "log.csv", multi_line=True, keep=("comment",))
+            rows = read_clicks(spark, source).toPandas().sort_values("seq")
+        finally:
+            spark.conf.unset("spark.sql.files.maxPartitionBytes")
+        good = rows[rows["readable"]]
+        assert list(good["item"]) == ["1", "2", "3"] and list(good["at"]) == [2, 4, 5]
+        assert [more["m0"] for more in good["more"]] == [
+            'two\nlines, and "quotes"',
+            "plain",
+            "three\n\nlines",
+        ]
+        assert list(rows[~rows["readable"]]["record"]) == ['b,4,1700000003,"never closed\nc,5,1700000004,x']
+
+
+def test_names_and_ids_that_a_careless_hand_would_run(spark: SparkSession, tmp_path: Path) -> None:
+    names = ["`item`.a", "file", "at'; DROP TABLE x; --", "c0"]
+    ids = ["\x00null\x00", "${jndi:ldap://x}", "`a`.b", "🦆", "'; --", "\\", "a\tb"]
+    rows = [(f"s{k}", name, 1_700_000_000 + k, "y") for k, name in enumerate(ids)]
+    frame = spark.createDataFrame(rows, "s string, i string, t bigint, y string").toDF(
+        names[1], names[0], *names[2:]
+    )
+    frame.coalesce(1).write.parquet(str(tmp_path / "log"))
+    named = {"session": names[1], "item": names[0], "time": names[2]}
+    source = found(spark, tmp_path / "log", named=named, keep=("c0",))
+    assert [(owner, item) for owner, item, _ in clicks(spark, source)[0]] == [
+        (f"s{k}", name) for k, name in enumerate(ids)
+    ]
+    lines = [f'"{name.replace(chr(34), chr(34) * 2)}",{k},1700000000' for k, name in enumerate(ids)]
+    (tmp_path / "log.csv").write_text("\n".join(["session_id,item_id,ts", *lines, "\x00,7,1700000000"]))
+    taken = clicks(spark, found(spark, tmp_path / "log.csv"))[0]
+    assert [owner for owner, *_ in taken] == [*ids, "\x00"]
+
+
+def test_rows_that_are_sessions(spark: SparkSession, tmp_path: Path) -> None:
+    when = [datetime.fromtimestamp(1_700_000_000 + k, timezone.utc) for k in range(3)]
+    rows = [("a", ["x", "y", "x"], when), ("b", ["z", None], when[:1]), ("c", [], [])]
+    frame = spark.createDataFrame(rows, "session_id string, items array<string>, times array<timestamp>")
+    frame.coalesce(1).write.parquet(str(tmp_path / "log"))
+    taken, bad = clicks(spark, found(spark, tmp_path / "log"))
+    at = [1.7e9, 1.7e9 + 1, 1.7e9 + 2]
+    assert taken == [("a", "x", at[0]), ("a", "y", at[1]), ("a", "x", at[2]), ("b", "z", at[0])]
+    assert {rule: len(of) for rule, of in bad.items()} == {"no_item": 2}
+    # Without times, in JSON lines and in text.
+    lines = [json.dumps({"session": k, "items": items}) for k, items in ((1, [5, 6]), (2, ["7"]))]
+    (tmp_path / "log.jsonl").write_text("\n".join(["not json", *lines]))
+    taken, bad = clicks(spark, found(spark, tmp_path / "log.jsonl"))
+    assert taken == [("1", "5", None), ("1", "6", None), ("2", "7", None)] and set(bad) == {"unreadable"}
+    (tmp_path / "log.csv").write_text("session_id;items;times\na;5|6;1700000000|1700000001\nb;7;\n")
+    taken, bad = clicks(spark, found(spark, tmp_path / "log.csv", list_delimiter="|"))
+    assert taken == [("a", "5", at[0]), ("a", "6", at[1])] and set(bad) == {"bad_time"}
+
+
+def test_diginetica_comes_in_with_its_counts(spark: SparkSession, shared_data: Path, tmp_path: Path) -> None:
+    place = shared_data / "diginetica" / "sessions_train.parquet"
+    settings = IngestSettings(
+        input=str(place), output=str(tmp_path / "out"), workspace=str(tmp_path), max_bad=0.0
+    )
+    run = run_ingest(settings, spark).run
+    assert (run["rows_read"], run["sessions"], run["clicks"]) == (906_140, 186_670, 906_140)
+    assert (run["items"], run["longest"], run["median_length"], run["top_item"]) == (43_097, 70, 4.0, 911)
+    assert run["repeated_sessions"] == 6_526 and run["item_gini"] == pytest.approx(0.559, abs=5e-4)
+    assert run["one_item"] == pytest.approx(0.056, abs=5e-4)
+    assert run["repeated_clicks"] == pytest.approx(0.092, abs=5e-4) and run["first"] is None
+    table = spark.read.format("delta").load(str(tmp_path / "out"))
+    assert table.columns == ["session_id", "items", "ingest_run"]
+    before, after = (spark.read.parquet(str(place)), table)
+    joined = before.join(after.withColumnRenamed("items", "new"), "session_id")
+    assert joined.where("items <> CAST(new AS ARRAY<BIGINT>)").isEmpty()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        (
+            "log.csv.gz",
+            gzip.compress(b"session_id,item_id,ts\n" + b"a,1,1700000000\n" * 5000)[:-20],
+            "cannot be read",
+        ),
+        ("log.jsonl", b"no\nobject\n", "no JSON object: 'no'"),
+        ("log", b"one word\n", "Neither an ending nor the first line"),
+        ("log.parquet", b"PAR1 and no more", "cannot be read"),
+    ],
+)
+def test_files_that_are_none(
+    spark: SparkSession, tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    settings = IngestSettings(
+        input=str(tmp_path / name), output=str(tmp_path / "out"), workspace=str(tmp_path)
+    )
+    with pytest.raises(InputError, match=said):
+        run_ingest(settings, spark)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_format_that_no_ending_tells(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "json").write_text('{"session": 1, "item": 2, "ts": 1700000000}\n')
+    (tmp_path / "csv [1]").write_text("session\titem\tts\n1\t2\t1700000000\n")
+    for name, what in (
+        ("json", "begins as a JSON object"),
+        ("csv [1]", "begins with names between delimiters"),
+    ):
+        source = found(spark, str(tmp_path / name).replace("[", "\\["))
+        assert what in source.reason and clicks(spark, source)[0] == [("1", "2", 1.7e9)]

@@ -1,0 +1,202 @@
+"""Ingest by night: what is new is added once, and the sessions are those of one ingest of everything."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from pyspark.sql import SparkSession
+
+from prune_lib.errors import UserError
+from prune_lib.ingest.job import Ingested, run_ingest
+from prune_lib.settings.ingest import IngestSettings
+from prune_lib.tables import table_version
+
+START = 1_700_000_000
+TABLES = ("", "_quarantine", "_ingests", "_inputs")
+
+
+def ingest(spark: SparkSession, source: Path, output: Path, **more: Any) -> Ingested:
+    values = {"append": True, "max_bad": 0.5, "workspace": str(output.parent), **more}
+    return run_ingest(IngestSettings(input=str(source), output=str(output), **values), spark)
+
+
+def sessions(spark: SparkSession, output: Path) -> dict[str, list[Any]]:
+    frame = spark.read.format("delta").load(str(output)).drop("ingest_run").toPandas()
+    assert frame["session_id"].is_unique
+    return {row["session_id"]: [plain(x) for x in row.drop("session_id")] for _, row in frame.iterrows()}
+
+
+def plain(value: Any) -> Any:
+    if isinstance(value, str) or value is None:
+        return value
+    return [x.isoformat() if isinstance(x, pd.Timestamp) else str(x) for x in value]
+
+
+def versions(spark: SparkSession, output: Path) -> list[int | None]:
+    return [table_version(spark, f"{output}{end}") for end in TABLES]
+
+
+def nights(seed: int) -> list[list[str]]:
+    """Lines of three nights: users go on over midnight, some clicks come a night late, some come again."""
+    draw = random.Random(seed)
+    out: list[list[str]] = []
+    for night in range(3):
+        lines = []
+        for k in range(60):
+            at = START + 86_400 * night + draw.randrange(-1200, 80_000)
+            at = draw.choice([at, START + 86_400 * night + 40 * k])
+            lines.append(f"{draw.choice('uvwxyz')},{draw.randrange(9)},{at},{draw.choice(['view', 'cart'])}")
+        lines.append("broken")
+        if out:
+            lines += draw.sample(out[-1][:-1], 4)
+        out.append(lines)
+    return out
+
+
+@pytest.mark.parametrize(
+    "more", [{"order_column": "price"}, {"user_column": "user", "keep": ["price"], "max_hours": 0.2}]
+)
+def test_three_nights_are_one_ingest_of_everything(
+    spark: SparkSession, tmp_path: Path, more: dict[str, Any]
+) -> None:
+    header = "session,user,item,ts,kind,price"
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    read = 0
+    for n, lines in enumerate(nights(3)):
+        rows = [line if line == "broken" else f"{line[0]},{line},{len(line)}" for line in lines]
+        (logs / f"{n}.csv").write_text("\n".join([header.replace("kind", "type"), *rows]) + "\n")
+        run = ingest(spark, logs, tmp_path / "nightly", **more).run
+        assert run["rows_read"] == len(lines) and run["appended"] == (n > 0)
+        assert run["by_rule"]["ragged"] == 1 and (n == 0 or run["by_rule"]["duplicate"] >= 4)
+        read += run["rows_clean"]
+    whole = ingest(spark, logs, tmp_path / "whole", **more).run
+    assert sessions(spark, tmp_path / "nightly") == sessions(spark, tmp_path / "whole")
+    assert whole["rows_clean"] == read
+    bad = spark.read.format("delta").load(f"{tmp_path / 'nightly'}_quarantine")
+    assert bad.count() == 3 and bad.select("file").distinct().count() == 3
+    # Once more, and nothing is new.
+    before = versions(spark, tmp_path / "nightly")
+    again = ingest(spark, logs, tmp_path / "nightly", **more)
+    assert not again.run and "Nothing is new" in again.text and again.record()["new"] is False
+    assert versions(spark, tmp_path / "nightly") == before
+
+
+def test_a_file_that_grew_a_column_that_came_and_one_that_changed(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "1.csv").write_text("session_id,item_id,ts\na,1,1700000000\nb,1,1700000000\n")
+    ingest(spark, logs, tmp_path / "out", keep=["all"])
+    (logs / "1.csv").write_text("session_id,item_id,ts\na,1,1700000000\nb,1,1700000000\nb,2,1700000060\n")
+    (logs / "2.csv").write_text("session_id,item_id,ts,price\nb,3,1700000120,7\nc,3,1700000000,8\n")
+    done = ingest(spark, logs, tmp_path / "out", keep=["all"])
+    assert done.run["by_rule"] == {"duplicate": 2} and "had changed" in done.warnings[0]
+    frame = spark.read.format("delta").load(str(tmp_path / "out")).orderBy("session_id").collect()
+    assert [row["items"] for row in frame] == [["1"], ["1", "2", "3"], ["3"]]
+    assert [row["price"] for row in frame] == [None, [None, None, "7"], ["8"]]
+    (logs / "3.csv").write_text("session_id,item_id,ts,pri ce\nb,3,1700000120,7\n")
+    with pytest.raises(UserError, match="'pri ce' .* needs Delta's column mapping"):
+        ingest(spark, logs, tmp_path / "out", keep=["all"])
+    os.utime(logs / "1.csv", (1, 1))
+    with pytest.raises(UserError, match="duplicate:warn takes, would be there twice"):
+        ingest(spark, logs, tmp_path / "out", rule=["duplicate:warn"])
+
+
+def test_a_column_whose_type_changed(spark: SparkSession, tmp_path: Path) -> None:
+    rows = [("a", 1, START)]
+    for n, kind in enumerate(("bigint", "string")):
+        schema = f"session_id string, item_id {kind}, ts bigint"
+        values = rows if kind == "bigint" else [("a", "1", START)]
+        spark.createDataFrame(values, schema).coalesce(1).write.parquet(str(tmp_path / "logs" / str(n)))
+        if n == 0:
+            ingest(spark, tmp_path / "logs", tmp_path / "out")
+    before = versions(spark, tmp_path / "out")
+    with pytest.raises(UserError, match="item_id .* was BIGINT the last time and is STRING now"):
+        ingest(spark, tmp_path / "logs", tmp_path / "out")
+    assert versions(spark, tmp_path / "out") == before
+    with pytest.raises(UserError, match="a column of one name and two types"):
+        ingest(spark, tmp_path / "logs", tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("feed", [True, False])
+def test_a_table_that_grows(spark: SparkSession, tmp_path: Path, feed: bool) -> None:
+    log = str(tmp_path / "log")
+    schema = "session_id string, item_id bigint, ts bigint"
+
+    def add(*rows: tuple[str, int, int]) -> None:
+        frame = spark.createDataFrame(list(rows), schema)
+        writer = frame.write.format("delta").mode("append")
+        (writer.option("delta.enableChangeDataFeed", "true") if feed else writer).save(log)
+
+    add(("a", 1, START), ("b", 1, START))
+    ingest(spark, Path(log), tmp_path / "out")
+    assert "Nothing is new" in ingest(spark, Path(log), tmp_path / "out").text
+    # Far too late for the watermark, but not for the feed.
+    add(("a", 2, START + 60), ("b", 0, START - 30 * 3600))
+    spark.sql(f"OPTIMIZE delta.`{log}`")
+    run = ingest(spark, Path(log), tmp_path / "out").run
+    found = {name: items for name, (items, _) in sessions(spark, tmp_path / "out").items()}
+    if feed:
+        assert found == {"a": ["1", "2"], "b": ["0", "1"]}
+        assert (run["rows_read"], run["rows_clean"]) == (2, 2)
+    else:
+        assert found == {"a": ["1", "2"], "b": ["1"]}
+        assert (run["rows_read"], run["rows_clean"], run["rows_dropped"]) == (3, 1, 2)
+        ingest(spark, Path(log), tmp_path / "late", append=False)
+        add(("b", 5, START + 90))
+        ingest(spark, Path(log), tmp_path / "out", late_hours=31)
+        found = {name: items for name, (items, _) in sessions(spark, tmp_path / "out").items()}
+        assert found == {"a": ["1", "2"], "b": ["0", "1", "5"]}
+
+
+def test_a_bots_new_clicks_do_not_take_its_session_away(spark: SparkSession, tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "1.csv").write_text("session_id,item_id,ts\na,1,1700000000\nb,1,1700000000\n")
+    ingest(spark, logs, tmp_path / "out", max_clicks=3)
+    lines = "".join(f"a,{k},{START + k}\n" for k in range(4))
+    (logs / "2.csv").write_text("session_id,item_id,ts\n" + lines + "c,9,1700000000\n")
+    run = ingest(spark, logs, tmp_path / "out", max_clicks=3, max_bad=0.9).run
+    assert run["by_rule"] == {"long_session": 4} and run["rows_clean"] == 1
+    found = {name: items for name, (items, _) in sessions(spark, tmp_path / "out").items()}
+    assert found == {"a": ["1"], "b": ["1"], "c": ["9"]}
+    bad = spark.read.format("delta").load(f"{tmp_path / 'out'}_quarantine").collect()
+    assert sorted(row["line"] for row in bad) == [2, 3, 4, 5] and {row["rule"] for row in bad} == {
+        "long_session"
+    }
+
+
+def test_a_run_that_is_cut_off_is_done_again(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "1.csv").write_text("session_id,item_id,ts\na,1,1700000000\n")
+    ingest(spark, logs, tmp_path / "out")
+    (logs / "2.csv").write_text("session_id,item_id,ts\na,2,1700000060\nb,2,1700000000\n")
+    from prune_lib import tables
+
+    commit = tables._commit
+
+    def killed(spark: SparkSession, table: tables.Written, former: Any, note: str) -> None:
+        if table.target.endswith("_inputs"):
+            # As after kill -9: nobody brings the tables back.
+            monkeypatch.setattr(tables, "_undo", lambda *_: None)
+            raise RuntimeError("killed")
+        commit(spark, table, former, note)
+
+    monkeypatch.setattr(tables, "_commit", killed)
+    with pytest.raises(RuntimeError, match="killed"):
+        ingest(spark, logs, tmp_path / "out")
+    monkeypatch.undo()
+    run = ingest(spark, logs, tmp_path / "out").run
+    assert run["by_rule"] == {"duplicate": 2} and run["rows_clean"] == 0
+    found = {name: items for name, (items, _) in sessions(spark, tmp_path / "out").items()}
+    assert found == {"a": ["1", "2"], "b": ["2"]}
