@@ -427,8 +427,8 @@ def _extra_properties(schema: StructType, table: Table) -> dict[str, str]:
 
 def _mapping(schema: StructType) -> dict[str, str]:
     """Column mapping where names need it; `unusual_names` warns of it."""
-    special = any(map(special, _leaf_names(schema)))
-    return {"delta.columnMapping.mode": "name"} if special else {}
+    unusual = any(map(special, _leaf_names(schema)))
+    return {"delta.columnMapping.mode": "name"} if unusual else {}
 
 
 def _leaf_names(data_type: DataType, name: str = "") -> Iterable[str]:

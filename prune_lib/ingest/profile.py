@@ -90,11 +90,12 @@ class Profile:
             f"repeats      {self.repeated_sessions:,} sessions as an earlier one, {self.repeated_clicks:.1%} "
             "of the steps stay on the item"
         )
-        yield (
-            f"popularity   Gini {self.item_gini:.3f}, the most frequent item has {self.top_item:,} clicks; a "
-            f"hundredth of the items {self.head[0]:.0%} of the clicks, a tenth {self.head[2]:.0%}, half "
-            f"{self.head[4]:.0%}"
-        )
+        yield f"popularity   Gini {self.item_gini:.3f}, the most frequent item has {self.top_item:,} clicks"
+        if self.items >= 1 / _HEADS[0]:
+            yield (
+                f"  head       a hundredth of the items has {self.head[0]:.0%} of the clicks, a tenth "
+                f"{self.head[2]:.0%}, half {self.head[4]:.0%}"
+            )
         if self.first is not None and self.last is not None:
             yield f"time         {_shown(self.first)} to {_shown(self.last)} UTC"
         if self.median_gap is not None:

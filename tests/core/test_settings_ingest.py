@@ -34,11 +34,13 @@ def test_the_file_of_all_settings_is_the_defaults() -> None:
 
 
 def test_the_document_lists_every_rule_with_its_severity() -> None:
-    from prune_lib.ingest.rules import RULES
+    from prune_lib.ingest.rules import PROTOCOL_RULES, RULES
 
     text = (ROOT / "docs" / "ingest.md").read_text(encoding="utf-8")
     for rule in RULES:
         assert f"| `{rule.name}` | {rule.severity} | {rule.text} |" in text
+    for rule in PROTOCOL_RULES:
+        assert f"| `{rule.name}` | {rule.text} |" in text
 
 
 @pytest.mark.parametrize(
@@ -48,6 +50,14 @@ def test_the_document_lists_every_rule_with_its_severity() -> None:
         (["--input", "x", "--latest", "tomorrow"], "--latest must be a time such as"),
         (["--input", "x", "--form", "otto", "--delimiter", ";"], "--delimiter says it again"),
         (["--input", "x", "--max-bad", "5"], "--max-bad"),
+        (
+            ["--input", "x", "--append", "--protocol", "srgnn"],
+            "--append adds to sessions, and --protocol needs",
+        ),
+        (
+            ["--input", "x", "--append", "--min-length", "2"],
+            "--append adds to sessions, and --min-length needs",
+        ),
         (["--input", "x", "--output", "a..b"], "--output"),
         (["--input", "x", "--ratio", "0.1"], "--ratio is not a flag"),
     ],
