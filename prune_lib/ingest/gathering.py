@@ -89,7 +89,7 @@ class Gathered:
         sessions: columns of `clicks.sessions_of`; kept on disk.
         by_rule: clicks by the rule of doubles and sessions that takes them out.
         warned: clicks that were taken although they break a rule.
-        owners: owner, of those with a click that doubles' and sessions' rules take out; None: nobody.
+        owners: owner, of those with a click that doubles' and sessions' rules put aside; None: nobody.
     """
 
     sessions: DataFrame
@@ -124,6 +124,7 @@ def gather(
     """
     nights = old is not None
     good = _good(rows, old, form)
+    told = [name for name in _OF_SESSIONS if severity[name] in ("quarantine", "fail")]
     kept: list[DataFrame] = []
     by_rule: Counter[str] = Counter()
     warned: Counter[str] = Counter()
@@ -145,7 +146,8 @@ def gather(
                 kept.append(whole)
                 _count_whole(whole, severity, by_rule, warned)
             parts.append(whole.where(F.size("items") > 0).drop("doubles", "rule", *OF_SESSIONS))
-            troubled.append(whole.where(F.col("rule").isNotNull() | (F.col("doubles") > 0)).select("owner"))
+            doubled = (F.col("doubles") > 0) & F.lit("duplicate" in told)
+            troubled.append(whole.where(F.col("rule").isin(told) | doubled).select("owner"))
         if slow is not None:
             single = row_by_row(slow, form, severity, cutting).persist(StorageLevel.MEMORY_AND_DISK)
             kept.append(single)
@@ -155,11 +157,11 @@ def gather(
                 kept.append(single_sessions)
                 single_sessions.count()
             parts.append(single_sessions)
-            troubled.append(single.where(F.col("rule").isNotNull()).select("owner"))
+            troubled.append(single.where(F.col("rule").isin(told)).select("owner"))
         sessions, owners = parts[0], troubled[0]
         for more, others in zip(parts[1:], troubled[1:], strict=True):
             sessions, owners = sessions.unionByName(more), owners.union(others)
-        some = sum(by_rule.values()) > 0
+        some = any(by_rule[name] for name in told)
         yield Gathered(
             sessions,
             {name: n for name, n in by_rule.items() if n},

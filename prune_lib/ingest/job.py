@@ -25,7 +25,7 @@ from prune_lib.ingest.gathering import Gathered, gather, judgement, set_aside, w
 from prune_lib.ingest.nights import (
     New,
     check_names,
-    check_types,
+    check_same,
     inputs_of,
     new_rows,
     old_clicks,
@@ -87,8 +87,8 @@ def run_ingest(settings: IngestSettings, spark: SparkSession | None = None) -> I
     """Bring a click log into a table of sessions.
 
     Cost: a pass over text to number its lines, a pass to judge every row, and one to gather the clicks by
-    session, with one shuffle of them; a pass more where rows go to quarantine; for users, who are cut, the
-    clicks are shuffled twice.
+    session, with one shuffle of them; a pass more where rows go to quarantine; two shuffles of the clicks of
+    owners that have more than a session may.
 
     Args:
         settings: what is read, how, and where it goes.
@@ -133,7 +133,7 @@ def run_ingest(settings: IngestSettings, spark: SparkSession | None = None) -> I
         )
         source = find_source(spark, new.place, frame, asked)
         if night:
-            check_types(spark, targets["ingests"], source)
+            check_same(spark, targets["ingests"], source, json.loads(settings.settings_json()))
             check_names(spark, output, source)
     _LOG.info("%s", _described(source))
     job = _Job(spark, settings, source, severity, new, night, feed, targets, stages)
@@ -340,6 +340,8 @@ class _Job:
             self._write(rows, old, touched, done, train, test, counts, run)
         for name, count in counts.warned.items():
             self.stages.warn(f"{count:,} rows were taken although {counts.text(name)} ({name})")
+        if test is None and table_version(self.spark, self.targets["test"]) is not None:
+            self.stages.warn(f"{self.targets['test']} is of an ingest before this one, which made no test")
         if self.new.changed:
             many = len(self.new.changed)
             self.stages.warn(

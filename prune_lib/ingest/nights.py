@@ -7,6 +7,7 @@ there already are doubles.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -16,7 +17,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
-from prune_lib.errors import InputError
+from prune_lib.errors import InputError, SettingsError
 from prune_lib.ingest.clicks import Cutting
 from prune_lib.ingest.form import Form
 from prune_lib.ingest.source import Place, Source
@@ -27,7 +28,7 @@ __all__ = [
     "INPUTS_SCHEMA",
     "New",
     "check_names",
-    "check_types",
+    "check_same",
     "inputs_of",
     "new_rows",
     "old_clicks",
@@ -37,6 +38,16 @@ __all__ = [
 
 INPUTS_SCHEMA = (
     "path string, bytes bigint, modified timestamp, version bigint, read_at timestamp, ingest_run string"
+)
+#: Settings by which sessions are made.
+_MAKING = (
+    "gap_minutes",
+    "max_hours",
+    "protocol",
+    "collapse_repeats",
+    "min_length",
+    "min_support",
+    "test_days",
 )
 _CHANGES = ("insert", "update_postimage")
 
@@ -147,15 +158,36 @@ def inputs_of(spark: SparkSession, place: Place, run_id: str, read_at: datetime)
     return spark.createDataFrame(rows, INPUTS_SCHEMA)
 
 
-def check_types(spark: SparkSession, ingests: str, source: Source) -> None:
-    """See that the columns that are used are of the types that they had the last night.
+def check_same(spark: SparkSession, ingests: str, source: Source, settings: Mapping[str, Any]) -> None:
+    """See that sessions are made as on the nights before, of columns of the same types.
+
+    Args:
+        spark: the session.
+        ingests: the table of runs.
+        source: what is read.
+        settings: of this run.
 
     Raises:
-        InputError: one is not.
+        SettingsError: they would be made in another way.
+        InputError: a column has another type.
     """
     runs = read_table(spark, ingests)
-    last = runs.where(F.col("input") == source.place).agg(F.max_by("types", "started_at")).first()
-    before: Mapping[str, str] = (last[0] if last is not None else None) or {}
+    newest = F.max_by(F.struct("settings", "form"), "started_at").alias("newest")
+    types = F.max_by(
+        F.when(F.col("input") == source.place, F.col("types")),
+        "started_at",
+    ).alias("types")
+    last = runs.agg(newest, types).first()
+    assert last is not None  # an aggregate without keys has one row
+    asked = json.loads(last["newest"]["settings"])
+    for key in _MAKING:
+        if asked.get(key) != settings.get(key):
+            raise SettingsError(
+                f"The sessions that are there were made with {key.replace('_', '-')} {_said(asked.get(key))} "
+                f"and this run has {_said(settings.get(key))}: they would not be alike. Give the same, or "
+                "ingest everything once more without --append."
+            )
+    before: Mapping[str, str] = last["types"] or {}
     for name, kind in source.types.items():
         if before.get(name, kind) != kind:
             raise InputError(
@@ -163,6 +195,10 @@ def check_types(spark: SparkSession, ingests: str, source: Source) -> None:
                 "values of both would not be the same. Cast it in the log, or give another --output. No "
                 "table was touched."
             )
+
+
+def _said(value: object) -> str:
+    return "no value" if value is None else str(value)
 
 
 def check_names(spark: SparkSession, output: str, source: Source) -> None:
@@ -199,10 +235,11 @@ def old_clicks(
         new clicks' owners are joined with the table's.
     """
     sessions = read_table(spark, output)
-    if cutting.cuts and "owner" not in sessions.columns:
+    if cutting.cuts != ("owner" in sessions.columns):
+        were, be = ("not ", "are to be") if cutting.cuts else ("", "are not to be")
         raise InputError(
-            f"The sessions of {output} were not cut from users, and these are to be. Give another --output, "
-            "or ingest them all without --append."
+            f"The sessions of {output} were {were}cut from users or longer sessions, and these {be}. Give "
+            "another --output, or ingest everything once more without --append."
         )
     good = rows.where(F.isnull("rule"))
     owners = good.groupBy("owner").agg(F.min("us").alias("from"))

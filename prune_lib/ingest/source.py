@@ -145,6 +145,8 @@ def find_place(spark: SparkSession, name: str, format: Format | Literal["auto"],
     with reading_errors(name):
         if table or not re.search(r"[*?\[{]", name):
             version = table_version(spark, name)
+    if (table or version is not None) and format in ("csv", "jsonl"):
+        raise InputError(f"{name} is a table, and --format says {format}. Leave out --format.")
     # A table's files are Parquet whatever the log's form was.
     if table or version is not None:
         return Place(

@@ -8,25 +8,24 @@ import io
 import json
 import random
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from prune_lib.errors import UserError
-from prune_lib.ingest.job import Ingested, run_ingest
-from prune_lib.settings.ingest import IngestSettings
 from prune_lib.tables import table_version
+from tests.spark import ingesting
 
 START = 1_700_000_000  # seconds
 
 
-def ingest(spark: SparkSession, source: Path | str, output: Path, **more: Any) -> Ingested:
-    values = {"max_bad": 1.0, **more}
-    return run_ingest(IngestSettings(input=str(source), output=str(output), **values), spark)
+ingest = partial(ingesting.ingest, max_bad=1.0)
 
 
 def table(spark: SparkSession, place: Path | str, key: str) -> pd.DataFrame:
@@ -99,7 +98,7 @@ def line_of(row: list[str] | str, end: str = "\n") -> str:
     return text.getvalue()
 
 
-@pytest.mark.parametrize("split_bytes", [150, 10_000_000])
+@pytest.mark.parametrize("split_bytes", [600, 10_000_000])
 def test_a_messy_file_against_a_plain_reading(spark: SparkSession, tmp_path: Path, split_bytes: int) -> None:
     rows = messy_rows(5, 400)
     lines = [line_of(row, "\r\n") for row, _ in rows]
@@ -160,6 +159,11 @@ def test_json_lines_and_sessions_in_them(spark: SparkSession, tmp_path: Path) ->
     assert table(spark, tmp_path / "out", "session_id")["kinds"][0].tolist() == ["carts", "clicks"]
     assert quarantine(spark, tmp_path / "out") == [("no_item", 3, lines[2]), ("unreadable", 2, broken)]
     assert done.run["rows_read"] == 4
+    tracked = MlflowClient(f"sqlite:///{tmp_path.parent / 'workspace' / 'mlflow.db'}")
+    experiment = tracked.get_experiment_by_name("ingest")
+    where = f"attributes.run_name = '{done.run['ingest_run']}'"
+    (told,) = tracked.search_runs([experiment.experiment_id], where)
+    assert (told.data.metrics["rows_read"], told.data.metrics["rows_no_item"]) == (4.0, 1.0)
     done = ingest(spark, tmp_path / "log.jsonl", tmp_path / "few", form="otto", kinds=["clicks"], max_bad=0.5)
     assert sessions(spark, tmp_path / "few") == {"1": ["5"]} and done.run["by_rule"]["other_kind"] == 1
 

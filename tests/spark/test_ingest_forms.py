@@ -15,11 +15,10 @@ from pyspark.sql import SparkSession
 from prune_lib.errors import InputError
 from prune_lib.ingest.clicks import judged
 from prune_lib.ingest.form import load_form
-from prune_lib.ingest.job import run_ingest
 from prune_lib.ingest.reading import read_clicks
 from prune_lib.ingest.rules import Limits, severities
 from prune_lib.ingest.source import Asked, Source, find_place, find_source
-from prune_lib.settings.ingest import IngestSettings
+from tests.spark.ingesting import ingest
 
 Clicks = list[tuple[str | None, str | None, float | None]]
 
@@ -197,10 +196,7 @@ def test_rows_that_are_sessions(spark: SparkSession, tmp_path: Path) -> None:
 
 def test_diginetica_comes_in_with_its_counts(spark: SparkSession, shared_data: Path, tmp_path: Path) -> None:
     place = shared_data / "diginetica" / "sessions_train.parquet"
-    settings = IngestSettings(
-        input=str(place), output=str(tmp_path / "out"), workspace=str(tmp_path), max_bad=0.0
-    )
-    run = run_ingest(settings, spark).run
+    run = ingest(spark, place, tmp_path / "out", max_bad=0.0).run
     assert (run["rows_read"], run["sessions"], run["clicks"]) == (906_140, 186_670, 906_140)
     assert (run["items"], run["longest"], run["median_length"], run["top_item"]) == (43_097, 70, 4.0, 911)
     assert run["repeated_sessions"] == 6_526 and run["item_gini"] == pytest.approx(0.559, abs=5e-4)
@@ -230,11 +226,8 @@ def test_files_that_are_none(
     spark: SparkSession, tmp_path: Path, name: str, content: bytes, said: str
 ) -> None:
     (tmp_path / name).write_bytes(content)
-    settings = IngestSettings(
-        input=str(tmp_path / name), output=str(tmp_path / "out"), workspace=str(tmp_path)
-    )
     with pytest.raises(InputError, match=said):
-        run_ingest(settings, spark)
+        ingest(spark, tmp_path / name, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

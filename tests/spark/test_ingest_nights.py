@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,14 @@ import pytest
 from pyspark.sql import SparkSession
 
 from prune_lib.errors import UserError
-from prune_lib.ingest.job import Ingested, run_ingest
-from prune_lib.settings.ingest import IngestSettings
 from prune_lib.tables import table_version
+from tests.spark import ingesting
 
 START = 1_700_000_000
 TABLES = ("", "_quarantine", "_ingests", "_inputs")
 
 
-def ingest(spark: SparkSession, source: Path, output: Path, **more: Any) -> Ingested:
-    values = {"append": True, "max_bad": 0.5, "workspace": str(output.parent), **more}
-    return run_ingest(IngestSettings(input=str(source), output=str(output), **values), spark)
+ingest = partial(ingesting.ingest, append=True, max_bad=0.5)
 
 
 def sessions(spark: SparkSession, output: Path) -> dict[str, list[Any]]:
@@ -104,6 +102,8 @@ def test_a_file_that_grew_a_column_that_came_and_one_that_changed(
     (logs / "3.csv").write_text("session_id,item_id,ts,pri ce\nb,3,1700000120,7\n")
     with pytest.raises(UserError, match="'pri ce' .* needs Delta's column mapping"):
         ingest(spark, logs, tmp_path / "out", keep=["all"])
+    with pytest.raises(UserError, match="made with gap-minutes no value and this run has 5.0"):
+        ingest(spark, logs, tmp_path / "out", gap_minutes=5)
     os.utime(logs / "1.csv", (1, 1))
     with pytest.raises(UserError, match="duplicate:warn takes, would be there twice"):
         ingest(spark, logs, tmp_path / "out", rule=["duplicate:warn"])
@@ -149,7 +149,6 @@ def test_a_table_that_grows(spark: SparkSession, tmp_path: Path, feed: bool) -> 
     else:
         assert found == {"a": ["1", "2"], "b": ["1"]}
         assert (run["rows_read"], run["rows_clean"], run["rows_dropped"]) == (3, 1, 2)
-        ingest(spark, Path(log), tmp_path / "late", append=False)
         add(("b", 5, START + 90))
         ingest(spark, Path(log), tmp_path / "out", late_hours=31)
         found = {name: items for name, (items, _) in sessions(spark, tmp_path / "out").items()}

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
 from prune_lib.errors import UserError
-from prune_lib.ingest.job import Ingested, run_ingest
-from prune_lib.settings.ingest import IngestSettings
+from tests.spark.ingesting import ingest
 
 DAY = 86_400
 Sessions = dict[str, list[str]]
@@ -64,11 +62,6 @@ def prepared(log: pd.DataFrame, srgnn: bool, days: int, collapse: bool = False) 
         return {str(name): [str(i) for i in of] for name, of in frame.groupby("session_id")["item_id"]}
 
     return sequences(train), sequences(test)
-
-
-def ingest(spark: SparkSession, place: Path, output: Path, **more: Any) -> Ingested:
-    values = {"workspace": str(output.parent), **more}
-    return run_ingest(IngestSettings(input=str(place), output=str(output), **values), spark)
 
 
 def table(spark: SparkSession, place: str) -> Sessions:
