@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 from prune_lib.ingest.clicks import Cutting, gathered, row_by_row, sessions_of
 from prune_lib.ingest.form import Form
 from prune_lib.ingest.rules import OF_SESSIONS, Severity, warned_rules
+from prune_lib.settle import settle
 
 __all__ = ["Gathered", "Judgement", "gather", "judgement", "set_aside", "warned_clicks"]
 
@@ -74,11 +75,8 @@ def _busy(rows: DataFrame, found: Judgement, most_clicks: int) -> DataFrame | No
     if len(found.crowded) <= _LISTED:
         some = rows.where(_group(found.groups).isin(list(found.crowded)))
     busy = some.groupBy("owner").count().where(F.col("count") > most_clicks).select("owner")
-    busy = busy.persist()
-    if busy.isEmpty():
-        busy.unpersist()
-        return None
-    return busy
+    busy = settle(busy)
+    return None if busy.isEmpty() else busy
 
 
 @dataclass(frozen=True)
@@ -136,7 +134,6 @@ def gather(
             busy = _busy(good, found, cutting.most_clicks)
             slow = None
             if busy is not None:
-                kept.append(busy)
                 slow = good.join(busy, "owner", "left_semi")
                 good = good.join(busy, "owner", "left_anti")
             # What is the same of all clicks does not go through the shuffle.
@@ -149,14 +146,10 @@ def gather(
             doubled = (F.col("doubles") > 0) & F.lit("duplicate" in told)
             troubled.append(whole.where(F.col("rule").isin(told) | doubled).select("owner"))
         if slow is not None:
-            single = row_by_row(slow, form, severity, cutting).persist(StorageLevel.MEMORY_AND_DISK)
-            kept.append(single)
+            single = settle(row_by_row(slow, form, severity, cutting))
             _count_single(single, by_rule, warned)
             with _sorted_groups(single.sparkSession):
-                single_sessions = sessions_of(single, form, nights).persist(StorageLevel.MEMORY_AND_DISK)
-                kept.append(single_sessions)
-                single_sessions.count()
-            parts.append(single_sessions)
+                parts.append(settle(sessions_of(single, form, nights)))
             troubled.append(single.where(F.col("rule").isin(told)).select("owner"))
         sessions, owners = parts[0], troubled[0]
         for more, others in zip(parts[1:], troubled[1:], strict=True):

@@ -29,6 +29,7 @@ from prune_lib.ingest.nights import (
     inputs_of,
     new_rows,
     old_clicks,
+    old_sessions,
     since,
     watermark,
 )
@@ -39,9 +40,10 @@ from prune_lib.ingest.reading import read_clicks
 from prune_lib.ingest.rules import Limits, Severity, severities
 from prune_lib.ingest.source import Asked, Source, find_place, find_source
 from prune_lib.locations import Aside, companion
-from prune_lib.session import check_runtime, get_spark
+from prune_lib.session import check_runtime, get_spark, measured_joins
 from prune_lib.sessions.read_errors import reading_errors
 from prune_lib.settings.ingest import IngestSettings
+from prune_lib.settle import settle
 from prune_lib.stages import Stages
 from prune_lib.tables import Written, check_target, table_version, write_together
 from prune_lib.tracking import tracked_run
@@ -141,7 +143,8 @@ def run_ingest(settings: IngestSettings, spark: SparkSession | None = None) -> I
     if settings.dry_run:
         lines = ["Dry run: nothing was computed and no table was touched.", *job.plan()]
         return Ingested("\n".join(lines), dry_run=True)
-    with reading_errors(settings.input, analysed=True):
+    # Joins of settled frames are adaptive ones.
+    with reading_errors(settings.input, analysed=True), measured_joins(spark):
         return job.run()
 
 
@@ -269,7 +272,7 @@ class _Job:
                 if counts.bad(self.settings.max_bad) or not (counts.clean or self.night):
                     raise refused(counts, self.settings, self._aside(rows, old, done, rules))
                 stage.rows = counts.clean
-            return self._finish(stack, rows, old, touched, done, sessions, counts)
+            return self._finish(rows, old, touched, done, sessions, counts)
 
     def _read(self) -> int:
         """How many rows there are, counted apart from what becomes of them."""
@@ -293,11 +296,14 @@ class _Job:
         return judged(self._clicks(placed), self.form, limits, self.severity)
 
     def _old(self, rows: DataFrame) -> tuple[DataFrame | None, DataFrame | None]:
+        """Clicks of nights before that tonight's go on, and their sessions; None where there are none."""
         if not self.night:
             return None, None
-        return old_clicks(
-            self.spark, self.targets["sessions"], rows, self.form, self.cutting, self.source.keep
-        )
+        output, judged_rows = self.targets["sessions"], self._rows(placed=False)
+        sessions = settle(old_sessions(self.spark, output, judged_rows, self.form, self.cutting))
+        if sessions.isEmpty():
+            return None, None
+        return old_clicks(sessions, rows, self.form, self.source.keep), sessions
 
     def _aside(self, rows: DataFrame, old: DataFrame | None, done: Gathered, rules: list[str]) -> DataFrame:
         return set_aside(rows, old, done, self.form, self.severity, self.cutting, rules)
@@ -311,7 +317,6 @@ class _Job:
 
     def _finish(
         self,
-        stack: ExitStack,
         rows: DataFrame,
         old: DataFrame | None,
         touched: DataFrame | None,
@@ -323,7 +328,7 @@ class _Job:
             parts = Prepared(sessions, None, {})
         else:
             with self.stages.stage("prepare"):
-                parts = stack.enter_context(prepared(sessions, self.protocol))
+                parts = prepared(sessions, self.protocol)
                 counts = counts.prepared(parts.dropped)
         train = as_sessions(parts.train, self.source, self.cutting, self.run_id)
         test = None
@@ -398,7 +403,7 @@ class _Job:
             tables.append(Written(targets["sessions"], train, COMMENTS["sessions"]))
         elif run["sessions"]:
             gone = key = None
-            if touched is not None and not touched.isEmpty():
+            if touched is not None:
                 key, gone = "session_id", touched.join(train, "session_id", "left_anti")
             tables.append(Written(targets["sessions"], train, COMMENTS["sessions"], True, key=key, gone=gone))
         # Last: a run that is cut off before reads the same again, and takes no click twice.

@@ -32,6 +32,7 @@ __all__ = [
     "inputs_of",
     "new_rows",
     "old_clicks",
+    "old_sessions",
     "since",
     "watermark",
 ]
@@ -217,10 +218,10 @@ def check_names(spark: SparkSession, output: str, source: Source) -> None:
         )
 
 
-def old_clicks(
-    spark: SparkSession, output: str, rows: DataFrame, form: Form, cutting: Cutting, keep: Sequence[str]
-) -> tuple[DataFrame, DataFrame]:
-    """Clicks of nights before, of the owners that have new ones.
+def old_sessions(
+    spark: SparkSession, output: str, rows: DataFrame, form: Form, cutting: Cutting
+) -> DataFrame:
+    """Sessions of nights before, of the owners that have new clicks.
 
     Args:
         spark: the session.
@@ -228,11 +229,12 @@ def old_clicks(
         rows: of `clicks.judged`.
         form: of the source.
         cutting: what is a session.
-        keep: names of the columns that are kept.
 
     Returns:
-        The clicks, as `clicks.judged` has them, night 0; and the ids of their sessions: session_id. Cost: the
-        new clicks' owners are joined with the table's.
+        The table's columns, and owner STRING. Cost: the new clicks' owners are joined with the table's.
+
+    Raises:
+        InputError: the table's sessions were cut and these are not, or the other way round.
     """
     sessions = read_table(spark, output)
     if cutting.cuts != ("owner" in sessions.columns):
@@ -241,18 +243,29 @@ def old_clicks(
             f"The sessions of {output} were {were}cut from users or longer sessions, and these {be}. Give "
             "another --output, or ingest everything once more without --append."
         )
-    good = rows.where(F.isnull("rule"))
-    owners = good.groupBy("owner").agg(F.min("us").alias("from"))
+    owners = rows.where(F.isnull("rule")).groupBy("owner").agg(F.min("us").alias("from"))
     owner = F.col("owner") if cutting.cuts else F.col("session_id")
     theirs = sessions.withColumn("owner", owner).join(owners, "owner")
     if cutting.gap is not None and cutting.longest is None:
         # What ended long before the first new click stays as it is.
         last = F.unix_micros(F.element_at("times", -1))
         theirs = theirs.where(last >= F.col("from") - F.lit(cutting.gap))
+    return theirs.drop("from")
+
+
+def old_clicks(sessions: DataFrame, rows: DataFrame, form: Form, keep: Sequence[str]) -> DataFrame:
+    """The clicks of such sessions, as `clicks.judged` has them, night 0.
+
+    Args:
+        sessions: of `old_sessions`.
+        rows: of `clicks.judged`.
+        form: of the source.
+        keep: names of the columns that are kept.
+    """
     names = {"items": "item", "times": "us", "kinds": "kind", "orders": "order"}
     there = {new: F.col(old) for old, new in names.items() if old in sessions.columns}
     there |= {f"m{k}": F.col(quoted(name)) for k, name in enumerate(keep) if name in sessions.columns}
-    named = theirs.select("session_id", "owner", *[column.alias(new) for new, column in there.items()])
+    named = sessions.select("session_id", "owner", *[column.alias(new) for new, column in there.items()])
     flat = named.select("session_id", "owner", F.posexplode(F.arrays_zip(*there)).alias("seq", "click"))
     values: dict[str, Column] = {
         "owner": F.col("owner"),
@@ -283,5 +296,4 @@ def old_clicks(
         )
     if "warned" in rows.columns:
         values["warned"] = F.lit(0)
-    clicks = flat.select(*[value.alias(name) for name, value in values.items()])
-    return clicks, theirs.select("session_id").distinct()
+    return flat.select(*[value.alias(name) for name, value in values.items()])

@@ -9,15 +9,14 @@ exactly where the test begins; session-rec goes by the last click that is left, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from prune_lib.errors import InputError
+from prune_lib.settle import settle
 
 __all__ = ["Protocol", "prepared"]
 
@@ -71,66 +70,58 @@ class Prepared:
     edge: int | None = None
 
 
-@contextmanager
-def prepared(sessions: DataFrame, protocol: Protocol) -> Iterator[Prepared]:
-    """Take the steps; what is kept on disk for them goes when the block ends.
+def prepared(sessions: DataFrame, protocol: Protocol) -> Prepared:
+    """Take the steps.
 
     Args:
         sessions: of `clicks.sessions_of`.
         protocol: what is asked for.
 
-    Yields:
+    Returns:
         The parts. Cost: a count by item and two shuffles of the clicks for a support, the same for a test.
 
     Raises:
         InputError: nothing is left to learn from.
     """
     if protocol.idle:
-        yield Prepared(sessions, None, {})
-        return
-    kept: list[DataFrame] = []
+        return Prepared(sessions, None, {})
     dropped: Counter[str] = Counter()
-    try:
-        arrays = [name for name in sessions.columns if name not in _SINGLE]
-        left = sessions.select(*_SINGLE, F.arrays_zip(*arrays).alias("clicks"))
+    arrays = [name for name in sessions.columns if name not in _SINGLE]
+    left = sessions.select(*_SINGLE, F.arrays_zip(*arrays).alias("clicks"))
+    left = left.withColumn("ended", _ended(protocol))
+    if protocol.collapse_repeats:
+        left = left.withColumn("before", F.size("clicks")).withColumn("clicks", _without_repeats())
+        left = settle(left)
+        dropped["repeated_click"] = _sum(left, F.col("before") - F.size("clicks"))
+        left = left.drop("before")
+    left = _long_enough(left, protocol.min_length, dropped)
+    if protocol.min_support > 1:
+        counts = left.select(F.explode("clicks.items").alias("item")).groupBy("item").count()
+        often = counts.where(F.col("count") >= protocol.min_support).select("item")
+        left = settle(_with_items(left, often, "rare_item", dropped))
+        _difference(left, "rare_item", dropped)
+        left = _long_enough(left.drop("before"), protocol.min_length, dropped)
+    if protocol.test_days is None:
+        return Prepared(_whole(left, arrays), None, dict(dropped))
+    if not protocol.as_srgnn:
         left = left.withColumn("ended", _ended(protocol))
-        if protocol.collapse_repeats:
-            left = left.withColumn("before", F.size("clicks")).withColumn("clicks", _without_repeats())
-            left = _settled(left, kept)
-            dropped["repeated_click"] = _sum(left, F.col("before") - F.size("clicks"))
-            left = left.drop("before")
-        left = _long_enough(left, protocol.min_length, dropped)
-        if protocol.min_support > 1:
-            counts = left.select(F.explode("clicks.items").alias("item")).groupBy("item").count()
-            often = counts.where(F.col("count") >= protocol.min_support).select("item")
-            left = _settled(_with_items(left, often, "rare_item", dropped), kept)
-            _difference(left, "rare_item", dropped)
-            left = _long_enough(left.drop("before"), protocol.min_length, dropped)
-        if protocol.test_days is None:
-            yield Prepared(_whole(left, arrays), None, dict(dropped))
-            return
-        if not protocol.as_srgnn:
-            left = left.withColumn("ended", _ended(protocol))
-        newest = left.agg(F.max("ended")).first()
-        if newest is None or newest[0] is None:
-            raise InputError(
-                "No session is left with a time: --test-days needs times, and sessions that pass "
-                "--min-length and --min-support."
-            )
-        edge = int(newest[0]) - round(protocol.test_days * _DAY)
-        train = left.where(F.col("ended") < edge)
-        late = left.where(F.col("ended") > edge if protocol.as_srgnn else F.col("ended") >= edge)
-        if protocol.as_srgnn:
-            dropped["between_parts"] = _sum(left.where(F.col("ended") == edge), F.size("clicks"))
-        seen = train.select(F.explode("clicks.items").alias("item")).distinct()
-        test = _settled(_with_items(late, seen, "unseen_item", dropped), kept)
-        _difference(test, "unseen_item", dropped)
-        test = _long_enough(test.drop("before"), max(_TESTED, protocol.min_length), dropped)
-        some = {rule: count for rule, count in dropped.items() if count}
-        yield Prepared(_whole(train, arrays), _whole(test, arrays), some, edge)
-    finally:
-        for frame in kept:
-            frame.unpersist()
+    newest = left.agg(F.max("ended")).first()
+    if newest is None or newest[0] is None:
+        raise InputError(
+            "No session is left with a time: --test-days needs times, and sessions that pass "
+            "--min-length and --min-support."
+        )
+    edge = int(newest[0]) - round(protocol.test_days * _DAY)
+    train = left.where(F.col("ended") < edge)
+    late = left.where(F.col("ended") > edge if protocol.as_srgnn else F.col("ended") >= edge)
+    if protocol.as_srgnn:
+        dropped["between_parts"] = _sum(left.where(F.col("ended") == edge), F.size("clicks"))
+    seen = train.select(F.explode("clicks.items").alias("item")).distinct()
+    test = settle(_with_items(late, seen, "unseen_item", dropped))
+    _difference(test, "unseen_item", dropped)
+    test = _long_enough(test.drop("before"), max(_TESTED, protocol.min_length), dropped)
+    some = {rule: count for rule, count in dropped.items() if count}
+    return Prepared(_whole(train, arrays), _whole(test, arrays), some, edge)
 
 
 def _ended(protocol: Protocol) -> Column:
@@ -171,12 +162,6 @@ def _difference(sessions: DataFrame, rule: str, dropped: Counter[str]) -> None:
 def _sum(sessions: DataFrame, what: Column) -> int:
     row = sessions.agg(F.sum(what)).first()
     return int(row[0] or 0) if row is not None else 0
-
-
-def _settled(sessions: DataFrame, kept: list[DataFrame]) -> DataFrame:
-    out = sessions.persist(StorageLevel.DISK_ONLY)
-    kept.append(out)
-    return out
 
 
 def _whole(sessions: DataFrame, arrays: list[str]) -> DataFrame:

@@ -98,7 +98,7 @@ def line_of(row: list[str] | str, end: str = "\n") -> str:
     return text.getvalue()
 
 
-@pytest.mark.parametrize("split_bytes", [600, 10_000_000])
+@pytest.mark.parametrize("split_bytes", [2_000, 10_000_000])
 def test_a_messy_file_against_a_plain_reading(spark: SparkSession, tmp_path: Path, split_bytes: int) -> None:
     rows = messy_rows(5, 400)
     lines = [line_of(row, "\r\n") for row, _ in rows]
