@@ -19,7 +19,7 @@ from prune_lib.settings import PruneSettings
 from prune_lib.settings.train import ExpertsSettings
 
 if TYPE_CHECKING:
-    from prune_lib.api import evaluate, prune
+    from prune_lib.api import evaluate, ingest_log, prune
     from prune_lib.pages import explain
     from prune_lib.pruned import Pruned
     from prune_lib.session import get_spark
@@ -38,6 +38,7 @@ __all__ = [
     "evaluate",
     "explain",
     "get_spark",
+    "ingest_log",
     "prune",
     "train",
 ]
@@ -51,6 +52,7 @@ _LAZY = {
     "evaluate": "prune_lib.api",
     "explain": "prune_lib.pages",
     "get_spark": "prune_lib.session",
+    "ingest_log": "prune_lib.api",
     "Pruned": "prune_lib.pruned",
     "prune": "prune_lib.api",
     "train": "prune_lib.train_job",

@@ -1,4 +1,4 @@
-"""`prune` and `evaluate` for programs and notebooks: a frame or a table in, what was found out."""
+"""`prune`, `evaluate`, `ingest_log` for programs and notebooks: a frame or a table in, what was found out."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ from prune_lib.written import check_name, spark_frame, write_down
 if TYPE_CHECKING:
     from prune_lib.evaluation.output import Findings
     from prune_lib.evaluation.settings import EvaluateSettings
+    from prune_lib.ingest.job import Ingested
+    from prune_lib.settings.ingest import IngestSettings
 
-__all__ = ["evaluate", "prune"]
+__all__ = ["evaluate", "ingest_log", "prune"]
 
 # Stands for the frame in messages about a table, and is then replaced.
 _FRAME = "\0frame"
@@ -189,6 +191,42 @@ def evaluate(
             with measured_joins(spark), Stages().stage(key):
                 values[key] = write_down(spark, rows, asked.workspace, None)
         return run_evaluation(of_call(EvaluateSettings, values), spark)
+
+
+def ingest_log(
+    log: str | os.PathLike[str] | IngestSettings, *, spark: SparkSession | None = None, **settings: Any
+) -> Ingested:
+    """Bring a click log into a clean table of sessions; bad rows go to quarantine as they came.
+
+    Args:
+        log: a file, a folder, a pattern of files, or a table's name or location; or all settings as
+            `IngestSettings`.
+        spark: the session to use; None takes the running one, or builds one.
+        **settings: any key of conf/ingest.yaml: `output`, `form`, `append`, `protocol`, `keep` and so on.
+
+    Returns:
+        What was read and what became of it, printable; `.sessions` and `.quarantine` are frames, `.run` the
+        row of the table of runs.
+
+    Raises:
+        UserError: the settings or the log cannot be used as they are, or too many rows are bad; no table was
+            touched.
+    """
+    from prune_lib.ingest.job import run_ingest
+    from prune_lib.settings.ingest import IngestSettings
+
+    with as_arguments(IngestSettings), line_in_notebook():
+        if isinstance(log, IngestSettings):
+            if settings:
+                raise SettingsError("give IngestSettings, or a log and arguments, not both.")
+            return run_ingest(log, spark)
+        _refuse_input(settings)
+        if not isinstance(log, str | os.PathLike):
+            raise InputError(
+                f"a log is a path or the name of a table, not a {type(log).__name__}. Write a frame down as "
+                "Parquet or Delta first."
+            )
+        return run_ingest(of_call(IngestSettings, {**settings, "input": os.fspath(log)}), spark)
 
 
 def _run(settings: PruneSettings, spark: SparkSession) -> Pruned:

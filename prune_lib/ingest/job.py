@@ -45,7 +45,7 @@ from prune_lib.sessions.read_errors import reading_errors
 from prune_lib.settings.ingest import IngestSettings
 from prune_lib.settle import settle
 from prune_lib.stages import Stages
-from prune_lib.tables import Written, check_target, table_version, write_together
+from prune_lib.tables import Written, check_target, read_table, table_version, write_together
 from prune_lib.tracking import tracked_run
 
 __all__ = ["Ingested", "run_ingest"]
@@ -67,12 +67,25 @@ class Ingested:
         text: what is printed.
         run: its row of the `_ingests` table; empty after a dry run, and where nothing was new.
         warnings: of the run.
+        tables: by what they hold (sessions, quarantine, ingests, inputs, test), their names or locations.
+        dry_run: whether nothing was computed.
     """
 
     text: str
     run: Mapping[str, Any] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+    tables: Mapping[str, str] = field(default_factory=dict)
     dry_run: bool = False
+
+    @property
+    def sessions(self) -> DataFrame:
+        """The table of sessions, as it is now."""
+        return read_table(get_spark("ingest"), self.tables["sessions"])
+
+    @property
+    def quarantine(self) -> DataFrame:
+        """Rows that broke a rule, those of earlier runs, too."""
+        return read_table(get_spark("ingest"), self.tables["quarantine"])
 
     def __str__(self) -> str:
         """The text for people."""
@@ -118,7 +131,8 @@ def run_ingest(settings: IngestSettings, spark: SparkSession | None = None) -> I
         night = settings.append and table_version(spark, output) is not None
         new = since(spark, place, targets["inputs"]) if night else New(place)
         if new.nothing:
-            return Ingested(f"Nothing is new at {settings.input}; {output} stays as it is.")
+            text = f"Nothing is new at {settings.input}; {output} stays as it is."
+            return Ingested(text, tables=targets)
         feed, frame = "", None
         if place.files is None:
             frame, feed = new_rows(spark, new)
@@ -142,7 +156,7 @@ def run_ingest(settings: IngestSettings, spark: SparkSession | None = None) -> I
     job.check()
     if settings.dry_run:
         lines = ["Dry run: nothing was computed and no table was touched.", *job.plan()]
-        return Ingested("\n".join(lines), dry_run=True)
+        return Ingested("\n".join(lines), tables=targets, dry_run=True)
     # Joins of settled frames are adaptive ones.
     with reading_errors(settings.input, analysed=True), measured_joins(spark):
         return job.run()
@@ -354,7 +368,7 @@ class _Job:
             )
         self._track(run)
         text = "\n".join(summary(run, counts, profile, tested, self.targets, self.stages, self.night))
-        return Ingested(text, run, self.stages.warnings)
+        return Ingested(text, run, self.stages.warnings, self.targets)
 
     def _run_row(
         self, counts: Counts, profile: Profile, tested: Profile | None, parts: Prepared

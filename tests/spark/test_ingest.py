@@ -18,6 +18,7 @@ from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+import prune_lib
 from prune_lib.errors import UserError
 from prune_lib.tables import table_version
 from tests.spark import ingesting
@@ -98,9 +99,11 @@ def line_of(row: list[str] | str, end: str = "\n") -> str:
     return text.getvalue()
 
 
-@pytest.mark.parametrize("split_bytes", [2_000, 10_000_000])
-def test_a_messy_file_against_a_plain_reading(spark: SparkSession, tmp_path: Path, split_bytes: int) -> None:
-    rows = messy_rows(5, 400)
+@pytest.mark.parametrize(("seed", "split_bytes"), [(5, 2_000), (6, 10_000_000)])
+def test_a_messy_file_against_a_plain_reading(
+    spark: SparkSession, tmp_path: Path, seed: int, split_bytes: int
+) -> None:
+    rows = messy_rows(seed, 400)
     lines = [line_of(row, "\r\n") for row, _ in rows]
     file = tmp_path / "log.csv"
     file.write_bytes(("\ufeff" + line_of(HEADER, "\r\n") + "".join(lines)).encode())
@@ -139,8 +142,13 @@ def test_files_of_a_folder_whose_headers_differ(spark: SparkSession, tmp_path: P
     (logs / "1.tsv").write_text("sid\titem\tts\na\tx\t1700000000000\n\nb\ty\t1700000001000")
     with gzip.open(logs / "day=2" / "2.tsv.gz", "wt") as file:
         file.write("ts\tsid\tprice\titem\n1700000002.5\ta\t3\tz\n2023-11-14 22:13:23 UTC\tb\t4\tx\n")
-    ingest(spark, logs, tmp_path / "out")
+    done = prune_lib.ingest_log(
+        logs, output=str(tmp_path / "out"), workspace=str(tmp_path.parent / "workspace")
+    )
     assert sessions(spark, tmp_path / "out") == {"a": ["x", "z"], "b": ["y", "x"]}
+    assert done.sessions.count() == 2 and done.quarantine.count() == 0
+    with pytest.raises(UserError, match="`max_bad` must be"):
+        prune_lib.ingest_log(logs, max_bad=7)
     found = table(spark, tmp_path / "out", "session_id")
     utc = [pd.Timestamp(t).tz_localize("UTC").timestamp() for t in found["times"].explode()]
     assert utc == [1_700_000_000, 1_700_000_002.5, 1_700_000_001, 1_700_000_003]

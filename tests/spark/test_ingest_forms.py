@@ -173,6 +173,11 @@ def test_names_and_ids_that_a_careless_hand_would_run(spark: SparkSession, tmp_p
     (tmp_path / "log.csv").write_text("\n".join(["session_id,item_id,ts", *lines, "\x00,7,1700000000"]))
     taken = clicks(spark, found(spark, tmp_path / "log.csv"))[0]
     assert [owner for owner, *_ in taken] == [*ids, "\x00"]
+    # A column that is kept goes into a table under its own name.
+    (tmp_path / "kept.csv").write_text('session_id,item_id,ts,"`a`.b; DROP (x)=,"\na,1,1700000000,y\n')
+    done = ingest(spark, tmp_path / "kept.csv", tmp_path / "out", keep=["all"])
+    assert done.sessions.columns == ["session_id", "items", "times", "`a`.b; DROP (x)=,", "ingest_run"]
+    assert done.sessions.collect()[0][3] == ["y"]
 
 
 def test_rows_that_are_sessions(spark: SparkSession, tmp_path: Path) -> None:

@@ -119,6 +119,8 @@ def test_arrays_windows_and_a_plain_reading_agree(
     expected, expected_counts = plain(clicks, cutting, warn)
     assert sessions == expected
     assert counts == expected_counts
+    # No click is lost, and none is there twice.
+    assert sum(map(len, sessions.values())) + sum(done.by_rule.values()) == len(clicks)
     assert set(expected_counts) >= {"duplicate"} and len(expected) >= 5
 
 
