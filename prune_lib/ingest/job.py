@@ -9,7 +9,6 @@ import json
 import logging
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -261,32 +260,31 @@ class _Job:
 
     def run(self) -> Ingested:
         """Read, judge, gather, write."""
-        with ExitStack() as stack:
-            with self.stages.stage("judge") as stage:
-                read = stage.rows = self._read()
-                found = judgement(self._rows(placed=False), read, self.settings.max_clicks)
-            rows = self._rows()
-            counts = Counts.of(read, found.by_rule, self.severity)
+        with self.stages.stage("judge") as stage:
+            read = stage.rows = self._read()
+            found = judgement(self._rows(placed=False), read, self.settings.max_clicks)
+        rows = self._rows()
+        counts = Counts.of(read, found.by_rule, self.severity)
+        rules = list(counts.failed) or list(counts.quarantined)
+        if counts.bad(self.settings.max_bad) or not (counts.clean or self.night):
+            none = self.spark.createDataFrame([], "owner string")
+            nobody = Gathered(none, {}, {}, None)
+            raise refused(counts, self.settings, self._aside(rows, None, nobody, rules))
+        old, touched = self._old(rows)
+        with self.stages.stage("sessions") as stage:
+            done = gather(rows, old, found, self.form, self.severity, self.cutting)
+            sessions = done.sessions
+            warned = {**warned_clicks(sessions, self.severity), **done.warned}
+            by_rule: dict[str | None, int] = dict(found.by_rule)
+            by_rule.update(done.by_rule)
+            by_rule[None] = found.by_rule.get(None, 0) - sum(done.by_rule.values())
+            counts = Counts.of(read, by_rule, self.severity, warned)
             rules = list(counts.failed) or list(counts.quarantined)
+            # Of a night all may have been there already; of the first that would be no table.
             if counts.bad(self.settings.max_bad) or not (counts.clean or self.night):
-                none = self.spark.createDataFrame([], "owner string")
-                nobody = Gathered(none, {}, {}, None)
-                raise refused(counts, self.settings, self._aside(rows, None, nobody, rules))
-            old, touched = self._old(rows)
-            with self.stages.stage("sessions") as stage:
-                done = stack.enter_context(gather(rows, old, found, self.form, self.severity, self.cutting))
-                sessions = done.sessions
-                warned = {**warned_clicks(sessions, self.severity), **done.warned}
-                by_rule: dict[str | None, int] = dict(found.by_rule)
-                by_rule.update(done.by_rule)
-                by_rule[None] = found.by_rule.get(None, 0) - sum(done.by_rule.values())
-                counts = Counts.of(read, by_rule, self.severity, warned)
-                rules = list(counts.failed) or list(counts.quarantined)
-                # Of a night all may have been there already; of the first that would be no table.
-                if counts.bad(self.settings.max_bad) or not (counts.clean or self.night):
-                    raise refused(counts, self.settings, self._aside(rows, old, done, rules))
-                stage.rows = counts.clean
-            return self._finish(rows, old, touched, done, sessions, counts)
+                raise refused(counts, self.settings, self._aside(rows, old, done, rules))
+            stage.rows = counts.clean
+        return self._finish(rows, old, touched, done, sessions, counts)
 
     def _read(self) -> int:
         """How many rows there are, counted apart from what becomes of them."""

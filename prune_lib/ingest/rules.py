@@ -132,9 +132,13 @@ def conditions(limits: Limits) -> dict[str, Column]:
     from pyspark.sql import functions as F
 
     def empty(name: str) -> Column:
-        return F.col(name).isNull() | (F.trim(name) == "")
+        # Few texts begin like one of blanks: most need not be trimmed to be seen as none.
+        return F.col(name).isNull() | ((F.col(name) < "!") & (F.trim(name) == ""))
 
-    longest = F.greatest(F.length("owner"), F.length("item"))
+    def long(name: str) -> Column:
+        # Characters are at most as many as bytes, which need not be counted.
+        return (F.octet_length(name) > limits.id_length) & (F.length(name) > limits.id_length)
+
     kinds = F.lit(False)
     if limits.kinds:
         kinds = ~F.coalesce(F.col("kind"), F.lit("")).isin(list(limits.kinds))
@@ -144,7 +148,7 @@ def conditions(limits: Limits) -> dict[str, Column]:
         "encoding": ~F.col("utf8"),
         "no_session": empty("owner"),
         "no_item": empty("item"),
-        "long_id": longest > limits.id_length,
+        "long_id": long("owner") | long("item"),
         "bad_time": F.col("us").isNull() & F.lit(limits.timed),
         "negative_time": F.col("us") < 0,
         "future_time": F.col("us") > limits.latest,

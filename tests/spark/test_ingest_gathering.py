@@ -113,9 +113,9 @@ def test_arrays_windows_and_a_plain_reading_agree(
     old = frame(spark, [c for c in clicks if c[4] == 0]) if nights else None
     # Every owner is in a group that is looked at: those with too many clicks go row by row in either case.
     found = Judgement({None: len(new)}, 1, (0,))
-    with gather(frame(spark, new), old, found, form, severity, cutting, row_level) as done:
-        sessions = {row["session_id"]: list(row["items"]) for row in done.sessions.collect()}
-        counts = counted(done)
+    done = gather(frame(spark, new), old, found, form, severity, cutting, row_level)
+    sessions = {row["session_id"]: list(row["items"]) for row in done.sessions.collect()}
+    counts = counted(done)
     expected, expected_counts = plain(clicks, cutting, warn)
     assert sessions == expected
     assert counts == expected_counts
