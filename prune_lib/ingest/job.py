@@ -23,9 +23,10 @@ from prune_lib.ingest.form import load_form
 from prune_lib.ingest.gathering import Gathered, gather, judgement, set_aside, warned_clicks
 from prune_lib.ingest.nights import (
     New,
-    check_names,
+    check_columns,
     check_same,
     inputs_of,
+    kept_before,
     new_rows,
     old_clicks,
     old_sessions,
@@ -135,6 +136,7 @@ def run_ingest(settings: IngestSettings, spark: SparkSession | None = None) -> I
         feed, frame = "", None
         if place.files is None:
             frame, feed = new_rows(spark, new)
+        kept = kept_before(spark, output) if night else {}
         asked = Asked(
             form,
             settings.delimiter,
@@ -143,13 +145,22 @@ def run_ingest(settings: IngestSettings, spark: SparkSession | None = None) -> I
                 for role in ("session", "user", "item", "time", "order", "kind")
             },
             settings.keep,
+            kept,
             settings.multi_line,
             settings.list_delimiter,
         )
         source = find_source(spark, new.place, frame, asked)
         if night:
-            check_same(spark, targets["ingests"], source, json.loads(settings.settings_json()))
-            check_names(spark, output, source)
+            gained = check_same(spark, targets["ingests"], source, json.loads(settings.settings_json()))
+            check_columns(spark, output, source, kept)
+            if gained:
+                stages.warn(
+                    f"the log has gained the {_listed('column', gained)}, not kept: --keep {','.join(gained)}"
+                )
+    # Of JSON only the first object was looked at.
+    unknown = [n for n in settings.keep if n not in source.types and source.form.format != "jsonl"]
+    if unknown and settings.keep != ("all",):
+        stages.warn(f"--keep: the log has no {_listed('column', unknown)} (yet)")
     _LOG.info("%s", _described(source))
     job = _Job(spark, settings, source, severity, new, night, feed, targets, stages)
     job.check()
@@ -164,8 +175,13 @@ def run_ingest(settings: IngestSettings, spark: SparkSession | None = None) -> I
 def _described(source: Source) -> str:
     columns = ", ".join(f"{role} {name}" for role, name in source.form.columns().items())
     kept = f"; kept {', '.join(source.keep)}" if source.keep else ""
+    kept += f"; left out {', '.join(source.left_out[:40])}" if source.left_out else ""
     rows = ", a row a session" if source.form.rows == "sessions" else ""
     return f"{source.place}: {source.form.format}{rows} ({source.reason}); {columns}{kept}"
+
+
+def _listed(what: str, names: Sequence[str]) -> str:
+    return f"{what}{'s' if len(names) > 1 else ''} {', '.join(names)}"
 
 
 def _moment(text: str) -> datetime:

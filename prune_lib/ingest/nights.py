@@ -8,28 +8,29 @@ there already are doubles.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import StructType
+from pyspark.sql.types import ArrayType, StructType
 
 from prune_lib.errors import InputError, SettingsError
 from prune_lib.ingest.clicks import Cutting
 from prune_lib.ingest.form import Form
-from prune_lib.ingest.source import Place, Source
+from prune_lib.ingest.source import OURS, Place, Source
 from prune_lib.sessions.columns import quoted
 from prune_lib.tables import identifier, read_table, special, table_version
 
 __all__ = [
     "INPUTS_SCHEMA",
     "New",
-    "check_names",
+    "check_columns",
     "check_same",
     "inputs_of",
+    "kept_before",
     "new_rows",
     "old_clicks",
     "old_sessions",
@@ -159,7 +160,9 @@ def inputs_of(spark: SparkSession, place: Place, run_id: str, read_at: datetime)
     return spark.createDataFrame(rows, INPUTS_SCHEMA)
 
 
-def check_same(spark: SparkSession, ingests: str, source: Source, settings: Mapping[str, Any]) -> None:
+def check_same(
+    spark: SparkSession, ingests: str, source: Source, settings: Mapping[str, Any]
+) -> tuple[str, ...]:
     """See that sessions are made as on the nights before, of columns of the same types.
 
     Args:
@@ -168,16 +171,17 @@ def check_same(spark: SparkSession, ingests: str, source: Source, settings: Mapp
         source: what is read.
         settings: of this run.
 
+    Returns:
+        Columns that the log did not have the last time, and that are not kept.
+
     Raises:
         SettingsError: they would be made in another way.
         InputError: a column has another type.
     """
     runs = read_table(spark, ingests)
     newest = F.max_by(F.struct("settings", "form"), "started_at").alias("newest")
-    types = F.max_by(
-        F.when(F.col("input") == source.place, F.col("types")),
-        "started_at",
-    ).alias("types")
+    same = F.when(F.col("input") == source.place, F.col("started_at"))
+    types = F.max_by("types", same).alias("types")
     last = runs.agg(newest, types).first()
     assert last is not None  # an aggregate without keys has one row
     asked = json.loads(last["newest"]["settings"])
@@ -189,28 +193,58 @@ def check_same(spark: SparkSession, ingests: str, source: Source, settings: Mapp
                 "ingest everything once more without --append."
             )
     before: Mapping[str, str] = last["types"] or {}
-    for name, kind in source.types.items():
-        if before.get(name, kind) != kind:
+    for name in source.used:
+        kind = source.types.get(name)
+        if kind is not None and before.get(name, kind) != kind:
             raise InputError(
                 f"The column {name} of {source.place} was {before[name]} the last time and is {kind} now: "
                 "values of both would not be the same. Cast it in the log, or give another --output. No "
                 "table was touched."
             )
+    return tuple(name for name in source.left_out if before and name not in before)
 
 
 def _said(value: object) -> str:
     return "no value" if value is None else str(value)
 
 
-def check_names(spark: SparkSession, output: str, source: Source) -> None:
-    """See that columns that are kept from tonight on have names that the table can take.
+def kept_before(spark: SparkSession, output: str) -> dict[str, str]:
+    """Columns of the log that a table of sessions has kept, each with the type of its values."""
+    return {
+        field.name: field.dataType.elementType.simpleString()
+        for field in read_table(spark, output).schema
+        if field.name not in OURS and isinstance(field.dataType, ArrayType)
+    }
+
+
+def check_columns(spark: SparkSession, output: str, source: Source, kept: Mapping[str, str]) -> None:
+    """See that tonight's clicks have what the table of sessions holds, and that it can take what is new.
+
+    Args:
+        spark: the session.
+        output: the table of sessions.
+        source: what is read.
+        kept: of `kept_before`.
 
     Raises:
-        InputError: one has not.
+        InputError: a role has no column any more, a kept one has another type, or a new one a name that the
+            table cannot take.
     """
-    there = read_table(spark, output)
-    unusual = [name for name in source.keep if name not in there.columns and special(name)]
-    if unusual and not any(special(name) for name in there.columns):
+    there = read_table(spark, output).columns
+    for name, role in (("times", "time"), ("kinds", "kind"), ("orders", "order")):
+        if name in there and getattr(source.form, role) is None:
+            raise InputError(
+                f"The sessions of {output} have {name}, and no column of {source.place} holds any. Name it "
+                f"by --{role}-column, or ingest everything once more without --append. No table was touched."
+            )
+    for name, kind in source.keep.items():
+        if kept.get(name, kind) != kind:
+            raise InputError(
+                f"The column {name} of {source.place} is {kind.upper()}, and {output} has kept it as "
+                f"{kept[name].upper()}. Cast it in the log, or give another --output. No table was touched."
+            )
+    unusual = [name for name in source.keep if name not in there and special(name)]
+    if unusual and not any(special(name) for name in there):
         raise InputError(
             f"The column {unusual[0]!r} of {source.place} is new, and its name needs Delta's column mapping, "
             f"which {output} was written without. Leave it out of --keep, or ingest everything once more "
@@ -253,7 +287,7 @@ def old_sessions(
     return theirs.drop("from")
 
 
-def old_clicks(sessions: DataFrame, rows: DataFrame, form: Form, keep: Sequence[str]) -> DataFrame:
+def old_clicks(sessions: DataFrame, rows: DataFrame, form: Form, keep: Collection[str]) -> DataFrame:
     """The clicks of such sessions, as `clicks.judged` has them, night 0.
 
     Args:

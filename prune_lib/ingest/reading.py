@@ -180,7 +180,10 @@ def _of_table(spark: SparkSession, source: Source, frame: DataFrame, placed: boo
     )
     kinds = {field.name: field.dataType for field in frame.schema}
     typed = {role: (at[name], kinds[name]) for role, name in form.columns().items()}
-    more = {name: _plain(at[name], kinds[name]) if name in at else _nothing() for name in source.keep}
+    more = {
+        name: _plain(at[name], kinds[name]) if name in at else F.lit(None).cast(kind)
+        for name, kind in source.keep.items()
+    }
     us = None
     if "time" in typed:
         column, kind = typed.pop("time")
@@ -253,7 +256,7 @@ def _typed_micros(column: Column, kind: DataType, form: Form, offset: Column | N
 
 
 def _plain(column: Column, kind: DataType) -> Column:
-    """A kept value: as it is, where values of its type can be ordered; else as JSON."""
+    """A kept value, of `source.kept_type`: as it is, where such values can be ordered; else as JSON."""
     if isinstance(kind, AtomicType) and not isinstance(kind, BinaryType):
         return column
     return column.cast("string") if isinstance(kind, BinaryType) else F.to_json(column)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException, ParseException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.types import ArrayType, StructType
+from pyspark.sql.types import ArrayType, AtomicType, BinaryType, StructType
 
 from prune_lib.errors import InputError, SettingsError
 from prune_lib.ingest.form import Form, Format, delimiter_of, first_fields, first_object, guessed, recognised
@@ -20,7 +20,7 @@ from prune_lib.locations import is_location
 from prune_lib.sessions.columns import sql_type
 from prune_lib.sessions.read_errors import reading_errors
 
-__all__ = ["Asked", "File", "Place", "Source", "find_place", "find_source"]
+__all__ = ["OURS", "Asked", "File", "Place", "Source", "find_place", "find_source", "kept_type"]
 
 _ENDINGS: tuple[tuple[str, Format], ...] = (
     (".csv", "csv"), (".tsv", "csv"), (".txt", "csv"), (".dat", "csv"), (".jsonl", "jsonl"),
@@ -28,7 +28,7 @@ _ENDINGS: tuple[tuple[str, Format], ...] = (
 )  # fmt: skip
 _PACKED = (".gz", ".bz2", ".zst", ".snappy")
 #: Columns of a sessions table that are not the log's.
-_OURS = ("session_id", "owner", "items", "times", "kinds", "orders", "ingest_run")
+OURS = ("session_id", "owner", "items", "times", "kinds", "orders", "ingest_run")
 #: First lines of JSON of which one must be an object.
 _FIRST = 50
 
@@ -76,6 +76,7 @@ class Asked:
         delimiter: of lines; None to find it.
         named: columns by role.
         keep: columns that are kept beside those of the roles; `all` alone for every one.
+        kept: those that nights before kept, each with the type of its values.
         multi_line: whether a quoted field may go on over lines.
         list_delimiter: between the items of a session in text; None where a row is a click.
     """
@@ -84,6 +85,7 @@ class Asked:
     delimiter: str | None = None
     named: Mapping[str, str | None] = field(default_factory=dict)
     keep: tuple[str, ...] = ()
+    kept: Mapping[str, str] = field(default_factory=dict)
     multi_line: bool = False
     list_delimiter: str | None = None
 
@@ -96,8 +98,8 @@ class Source:
         place: as the user named it.
         form: how it is laid out.
         reason: why this form was taken, in a few words.
-        keep: columns that are kept beside those of the roles.
-        types: of the columns that are used, by name; of text STRING.
+        keep: columns that are kept beside those of the roles, each with the type that its values have.
+        types: of its columns, by name; of text STRING; of nested clicks those that are used.
         paths: files that are read.
         headers: of text with headers, the names of each file's columns by its first line; several where files
             differ.
@@ -109,13 +111,23 @@ class Source:
     place: str
     form: Form
     reason: str
-    keep: tuple[str, ...]
+    keep: Mapping[str, str]
     types: Mapping[str, str]
     paths: tuple[str, ...] = ()
     headers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     splits: Splits | None = None
     frame: DataFrame | None = None
     has_files: bool = True
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """Names of the columns that are read."""
+        return (*self.form.columns().values(), *self.keep)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Names of the others."""
+        return tuple(name for name in self.types if name not in self.used)
 
     def rows(self) -> int | None:
         """Rows by the lines of the files, where a line is a row; else None."""
@@ -199,9 +211,10 @@ def _tabular(spark: SparkSession, place: Place, frame: DataFrame | None, asked: 
     lists = {f.name for f in frame.schema if isinstance(f.dataType, ArrayType)}
     form, reason = _form_of(place, columns, asked, lists, ",")
     _check(form, columns)
-    keep = _kept(asked.keep, columns, form)
-    used = [*form.columns().values(), *keep]
-    types = {name: sql_type(frame, name) for name in used}
+    # One that is not there (yet) is kept from the night on which it comes.
+    there = [name for name in _kept(asked, columns, form) if name in columns or name in asked.kept]
+    keep = {name: kept_type(frame, name) if name in columns else asked.kept[name] for name in there}
+    types = {name: sql_type(frame, name) for name in columns}
     nested = [n for n in form.columns().values() if isinstance(frame.schema[n].dataType, StructType)]
     if nested:
         raise InputError(
@@ -265,8 +278,9 @@ def _textual(spark: SparkSession, place: Place, asked: Asked) -> Source:
             _check(form, headers[line])
         # Of all files, in the order in which they come up.
         columns = list(dict.fromkeys(name for names in headers.values() for name in names))
-    keep = _kept(asked.keep, columns, form)
-    types = dict.fromkeys([*form.columns().values(), *keep], "STRING")
+    keep = dict.fromkeys(_kept(asked, columns, form), "string")
+    others = columns if form.events is None else []
+    types = dict.fromkeys([*form.columns().values(), *keep, *others], "STRING")
     return Source(place.name, form, reason, keep, types, paths, headers, splits)
 
 
@@ -324,20 +338,27 @@ def _check(form: Form, columns: Sequence[str]) -> None:
         )
 
 
-def _kept(keep: Sequence[str], columns: Sequence[str], form: Form) -> tuple[str, ...]:
-    """Columns that are kept: those that were named, or all that have no role."""
-    if keep == ("all",) and "all" not in columns:
+def _kept(asked: Asked, columns: Sequence[str], form: Form) -> list[str]:
+    """Columns that are kept: those that were named, or all that have no role, and those of nights before."""
+    if asked.keep == ("all",) and "all" not in columns:
         if form.events is not None:
             raise SettingsError("--keep all: the columns of nested clicks are not known. Name them.")
         taken = set(form.columns().values())
-        return tuple(c for c in columns if c not in taken and c.lower() not in _OURS)
-    clash = [name for name in keep if name.lower() in _OURS]
+        found = [c for c in columns if c not in taken and c.lower() not in OURS]
+        return list(dict.fromkeys([*asked.kept, *found]))
+    clash = [name for name in asked.keep if name.lower() in OURS]
     if clash:
         raise SettingsError(
             f"--keep {clash[0]}: the sessions have a column of that name of their own. Rename it in the log."
         )
-    # One that is not there (yet) is kept from the night on which it comes.
-    return tuple(keep)
+    return list(dict.fromkeys([*asked.kept, *asked.keep]))
+
+
+def kept_type(frame: DataFrame, name: str) -> str:
+    """The type of a column's values where they are kept: its own, if they can be ordered; else as text."""
+    kind = frame.schema[name].dataType
+    plain = isinstance(kind, AtomicType) and not isinstance(kind, BinaryType)
+    return kind.simpleString() if plain else "string"
 
 
 def _files(spark: SparkSession, name: str) -> tuple[File, ...]:

@@ -13,6 +13,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from prune_lib.errors import UserError
+from prune_lib.ingest.job import Ingested
 from prune_lib.tables import table_version
 from tests.spark import ingesting
 
@@ -109,17 +110,30 @@ def test_a_file_that_grew_a_column_that_came_and_one_that_changed(
         ingest(spark, logs, tmp_path / "out", rule=["duplicate:warn"])
 
 
-def test_a_column_whose_type_changed(spark: SparkSession, tmp_path: Path) -> None:
-    rows = [("a", 1, START)]
-    for n, kind in enumerate(("bigint", "string")):
-        schema = f"session_id string, item_id {kind}, ts bigint"
-        values = rows if kind == "bigint" else [("a", "1", START)]
-        spark.createDataFrame(values, schema).coalesce(1).write.parquet(str(tmp_path / "logs" / str(n)))
-        if n == 0:
-            ingest(spark, tmp_path / "logs", tmp_path / "out")
+def test_columns_that_the_log_gains_and_one_whose_type_changed(spark: SparkSession, tmp_path: Path) -> None:
+    def write(name: str, schema: str, *row: Any) -> None:
+        frame = spark.createDataFrame([row], f"session_id string, ts bigint, {schema}")
+        frame.coalesce(1).write.parquet(str(tmp_path / "logs" / name))
+
+    def run(**more: Any) -> Ingested:
+        return ingest(spark, tmp_path / "logs", tmp_path / "out", keep=["price"], **more)
+
+    write("0", "item_id bigint", "a", START, 1)
+    done = run()
+    assert "price" not in done.sessions.columns
+    assert done.warnings == ["--keep: the log has no column price (yet)"]
+    write("1", "item_id bigint, price double, brand string", "b", START, 1, 0.5, "x")
+    done = run()
+    assert {row["session_id"]: row["price"] for row in done.sessions.collect()} == {"a": None, "b": [0.5]}
+    assert done.warnings == ["the log has gained the column brand, not kept: --keep brand"]
+    # What was kept stays when a session goes on, though tonight's log has no such column.
+    write("2", "item_id bigint", "b", START + 60, 2)
+    done = ingest(spark, tmp_path / "logs" / "2", tmp_path / "out")
+    assert done.sessions.where("session_id = 'b'").first()["price"] == [0.5, None]
+    write("3", "item_id string", "a", START, "1")
     before = versions(spark, tmp_path / "out")
     with pytest.raises(UserError, match="item_id .* was BIGINT the last time and is STRING now"):
-        ingest(spark, tmp_path / "logs", tmp_path / "out")
+        run()
     assert versions(spark, tmp_path / "out") == before
     with pytest.raises(UserError, match="a column of one name and two types"):
         ingest(spark, tmp_path / "logs", tmp_path / "fresh")
