@@ -138,52 +138,65 @@ def profile_of(sessions: DataFrame) -> Profile:
         (F.unix_micros(F.get("times", F.lit(0))) if timed else nothing).alias("first"),
         (F.unix_micros(F.element_at("times", -1)) if timed else nothing).alias("last"),
     )
-    # Sessions of one sequence are alike in all but their times.
-    alike = each.groupBy("sequence", "n", "stays").agg(
-        F.count(F.lit(1)).alias("many"), F.min("first").alias("first"), F.max("last").alias("last")
+    # Sessions of one sequence are alike in all but their times. One key that is a number takes half the time
+    # of several; sessions and clicks are exact even where two sequences should have one hash.
+    alike = each.groupBy("sequence").agg(
+        F.count(F.lit(1)).alias("many"),
+        F.sum("n").alias("clicks"),
+        *[F.max(name).alias(name) for name in ("n", "stays", "last")],
+        F.min("first").alias("first"),
     )
     many_of = F.col("many")
-    found = alike.agg(
+    by_length = alike.groupBy("n").agg(
         F.sum("many").alias("sessions"),
+        F.sum("clicks").alias("clicks"),
         F.count(F.lit(1)).alias("sequences"),
-        F.sum(F.col("n") * many_of).alias("clicks"),
-        F.percentile("n", 0.5, many_of).alias("median"),
-        F.max("n").alias("longest"),
-        F.sum(F.when(F.col("n") == 1, many_of)).alias("one_click"),
-        F.sum(F.when(F.col("stays") == F.col("n") - 1, many_of)).alias("one_item"),
+        F.sum(F.when(F.col("stays") == F.col("n") - 1, many_of).otherwise(0)).alias("one_item"),
         F.sum(F.col("stays") * many_of).alias("stays"),
         F.min("first").alias("first"),
         F.max("last").alias("last"),
-    ).first()
-    assert found is not None  # an aggregate without keys has one row
-    many, clicks = int(found["sessions"] or 0), int(found["clicks"] or 0)
+    )
+    found = by_length.toPandas().sort_values("n")
+    lengths, of_length = found["n"].to_numpy(np.int64), found["sessions"].to_numpy(np.int64)
+    many, clicks = int(of_length.sum()), int(found["clicks"].sum())
     gaps = _gaps(sessions, many) if timed else (None, None)
     return Profile(
         sessions=many,
         clicks=clicks,
         items=len(counts),
         mean_length=clicks / max(1, many),
-        median_length=float(found["median"] or 0),
-        longest=int(found["longest"] or 0),
-        one_click=(found["one_click"] or 0) / max(1, many),
-        one_item=(found["one_item"] or 0) / max(1, many),
-        repeated_sessions=many - found["sequences"],
-        repeated_clicks=(found["stays"] or 0) / max(1, clicks - many),
+        median_length=_median(lengths, of_length),
+        longest=int(lengths.max(initial=0)),
+        one_click=int(of_length[lengths == 1].sum()) / max(1, many),
+        one_item=int(found["one_item"].sum()) / max(1, many),
+        repeated_sessions=many - int(found["sequences"].sum()),
+        repeated_clicks=int(found["stays"].sum()) / max(1, clicks - many),
         item_gini=float(gini(counts)) if len(counts) else 0.0,
         top_item=int(counts.max(initial=0)),
         head=_head(counts),
         median_gap=gaps[0],
         long_gap=gaps[1],
-        first=_moment(found["first"]),
-        last=_moment(found["last"]),
+        first=_moment(found["first"].min() if timed and many else None),
+        last=_moment(found["last"].max() if timed and many else None),
     )
 
 
 def _item_counts(sessions: DataFrame) -> npt.NDArray[np.int64]:
     from pyspark.sql import functions as F
 
-    counts = sessions.select(F.explode("items").alias("item")).groupBy("item").count()
+    # By the hash of an item, not by its name, which nobody asks for: a third less time.
+    counts = sessions.select(F.explode("items").alias("item")).groupBy(F.xxhash64("item")).count()
     return counts.select("count").toPandas()["count"].to_numpy(np.int64)
+
+
+def _median(values: npt.NDArray[np.int64], weights: npt.NDArray[np.int64]) -> float:
+    """The middle of sorted values, each so often; of two in the middle their mean."""
+    total = int(weights.sum())
+    if not total:
+        return 0.0
+    ends = np.cumsum(weights)
+    middle = values[np.searchsorted(ends, [(total - 1) // 2, total // 2], side="right")]
+    return float(middle.mean())
 
 
 def _head(counts: npt.NDArray[np.int64]) -> list[float]:
