@@ -76,6 +76,10 @@ def main() -> None:
     logging.getLogger("prune_lib").setLevel(logging.WARNING)
     spark = get_spark("ingest")
     with tempfile.TemporaryDirectory() as scratch:
+        # MLflow makes its store once in a workspace, which takes as long as a million clicks.
+        small = f"{scratch}/small"
+        generated(spark, 1000).write.parquet(small)
+        run_ingest(IngestSettings(input=small, output=f"{scratch}/out-small", workspace=scratch), spark)
         clean = f"{scratch}/sessions"
         generated(spark, asked.clicks).repartitionByRange(8, "ts").write.parquet(clean)
         places = {"sessions": clean, "dirty": f"{scratch}/dirty", "users": f"{scratch}/users"}

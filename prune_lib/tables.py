@@ -329,7 +329,7 @@ def write_together(spark: SparkSession, tables: Iterable[Written], note: str) ->
     # A run that is stopped by hand leaves the tables as they were, too.
     except BaseException:
         for former in reversed(begun):
-            _undo(spark, former)
+            _undo(spark, former, note)
         raise
 
 
@@ -460,11 +460,21 @@ def _file_count(decisions: DataFrame) -> int:
     return max(1, min(_MOST_FILES, max(few, many)))
 
 
-def _undo(spark: SparkSession, former: _Former) -> None:
+def _undo(spark: SparkSession, former: _Former, note: str) -> None:
     """Bring a target back; what goes wrong here is logged, so that the first failure is raised."""
     try:
-        if former.version is not None:
-            if table_version(spark, former.target) != former.version:
+        ours, theirs = _since(spark, former, note)
+        if theirs:
+            # To go back would take away what another has written.
+            _LOG.error(
+                "%s stays as it is: another writer committed version %s to it meanwhile; of this run, which "
+                "failed, is %s. Take that out by hand",
+                former.target,
+                ", ".join(map(str, theirs)),
+                f"version {', '.join(map(str, ours))}" if ours else "nothing",
+            )
+        elif former.version is not None:
+            if ours:
                 place = identifier(spark, former.target)
                 spark.sql(f"RESTORE TABLE {place} TO VERSION AS OF {former.version}")
                 _LOG.warning("restored %s to version %d", former.target, former.version)
@@ -482,6 +492,22 @@ def _undo(spark: SparkSession, former: _Former) -> None:
             "its absence" if former.version is None else f"version {former.version}",
             problem,
         )
+
+
+#: Operations that change no row: going back before them takes nothing away.
+_TIDYING = ("OPTIMIZE", "VACUUM START", "VACUUM END", "COMPUTE STATS")
+
+
+def _since(spark: SparkSession, former: _Former, note: str) -> tuple[list[int], list[int]]:
+    """Versions that came after a former one: those of a run, by its note, and those of others."""
+    if not _is_delta(spark, former.target):
+        return [], []
+    history = spark.sql(f"DESCRIBE HISTORY {identifier(spark, former.target)}")
+    newer = history.where(F.col("version") > F.lit(-1 if former.version is None else former.version))
+    newer = newer.where(~F.col("operation").isin(*_TIDYING))
+    rows = newer.select("version", "userMetadata").orderBy("version").collect()
+    ours = [int(row["version"]) for row in rows if row["userMetadata"] == note]
+    return ours, [int(row["version"]) for row in rows if row["userMetadata"] != note]
 
 
 # ------------------------------------------------------------------------------------ what is there

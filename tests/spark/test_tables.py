@@ -239,6 +239,41 @@ def test_a_failure_between_commits_restores_what_was(
     assert contents(spark, output) == former
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_failure_takes_nothing_away_that_another_wrote_meanwhile(
+    spark: SparkSession,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    first: bool,
+) -> None:
+    output = str(tmp_path / "pruned")
+    if not first:
+        write_tables(spark, frames(spark, "r1", kept=4), output, {"run_id": "r1"})
+    commit = tables._commit
+
+    def then_another(spark: SparkSession, table: tables.Written, former: Any, note: str) -> None:
+        if table.target == output:
+            raise Injected
+        commit(spark, table, former, note)
+        if table.target == f"{output}_runs":
+            row = (
+                spark.read.format("delta")
+                .load(f"{output}_runs")
+                .limit(1)
+                .withColumn("run_id", F.lit("other"))
+            )
+            row.write.format("delta").mode("append").save(f"{output}_runs")
+
+    monkeypatch.setattr(tables, "_commit", then_another)
+    with pytest.raises(Injected):
+        write_tables(spark, frames(spark, "r2", kept=2), output, {"run_id": "r2"})
+    runs = {row["run_id"] for row in spark.read.format("delta").load(f"{output}_runs").collect()}
+    assert runs == ({"other", "r2"} if first else {"other", "r1", "r2"})
+    assert "another writer committed version" in caplog.text
+    assert (tmp_path / "pruned_decisions").exists() is not first
+
+
 def test_a_failing_first_run_leaves_nothing(
     spark: SparkSession, tmp_path: Path, schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
