@@ -12,6 +12,7 @@ EVALUATION = ["ir-measures>=0.4", "scipy>=1.15", "matplotlib", "tabulate"]
 # The page: charts with all that draws them, its template, the map of sessions.
 REPORT = ["altair>=5.5", "vl-convert-python", "jinja2", "umap-learn", "scikit-learn"]
 DEV = [
+    "databricks-bundles",
     "deltalake",
     "duckdb",
     "hypothesis",

@@ -22,6 +22,7 @@ __all__ = [
     "local_path",
     "name_problem",
     "normalised",
+    "on_databricks",
     "sql_name",
     "table_in_workspace",
     "workspace_folder",
@@ -146,6 +147,11 @@ def last_part(location: str) -> str:
 def workspace_folder(workspace: str) -> Path | None:
     """The workspace's folder on this machine; None where it is a schema or lies in a store."""
     return local_path(workspace)
+
+
+def on_databricks() -> bool:
+    """Whether this runs on a cluster of Databricks; its runtime says so."""
+    return bool(os.environ.get("DATABRICKS_RUNTIME_VERSION"))
 
 
 def sql_name(name: str) -> str:

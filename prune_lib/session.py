@@ -43,6 +43,7 @@ def get_spark(
         extra: further settings; they win over ours.
     """
     active = SparkSession.getActiveSession()
+    _refuse_connect(_is_connect(active) if active is not None else "SPARK_REMOTE" in os.environ)
     if active is not None:
         ship_package(active)
         return active
@@ -137,6 +138,19 @@ def ship_package(spark: SparkSession) -> None:
     _shipped.add(context.applicationId)
 
 
+def _is_connect(spark: SparkSession) -> bool:
+    return type(spark).__module__.startswith("pyspark.sql.connect")
+
+
+def _refuse_connect(remote: bool) -> None:
+    if remote:
+        raise EnvironmentProblem(
+            "This is Spark Connect, as on serverless compute and in standard access mode: it has no JVM "
+            "beside the driver, and GraphFrames and the training of experts need one. On Databricks take a "
+            "job cluster in dedicated access mode; elsewhere unset SPARK_REMOTE."
+        )
+
+
 # What the JVM must have: a class to look for, and the Maven package that brings it.
 NEEDED = {
     "Delta": (DELTA_SQL, "io.delta:delta-spark_2.12:3.3.3"),
@@ -148,8 +162,9 @@ def check_runtime(spark: SparkSession) -> None:
     """See that the JVM has what the job needs, before any work.
 
     Raises:
-        EnvironmentProblem: Delta's or GraphFrames' classes are not on the class path.
+        EnvironmentProblem: there is no JVM, or Delta's or GraphFrames' classes are not on the class path.
     """
+    _refuse_connect(_is_connect(spark))
     loader = spark._jvm.java.lang.Thread.currentThread().getContextClassLoader()  # type: ignore[union-attr]
     missing = []
     for name, (klass, _) in NEEDED.items():

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from prune_lib.errors import EnvironmentProblem
-from prune_lib.locations import workspace_folder
+from prune_lib.locations import on_databricks, workspace_folder
 
 __all__ = [
     "RegistryError",
@@ -100,7 +100,7 @@ def add_artifact(workspace: str, experiment: str, run_name: str, path: Path) -> 
     _quieten()
     try:
         client = MlflowClient(tracking_uri=_store(workspace)[0])
-        found = client.get_experiment_by_name(experiment)
+        found = client.get_experiment_by_name(_experiment(experiment))
         where = f"attributes.run_name = '{run_name}'"
         runs = client.search_runs([found.experiment_id], where, max_results=1) if found else []
         if runs:
@@ -273,7 +273,8 @@ def tracked_run(
     Args:
         workspace: the workspace; where it is a local folder, the store is in it, unless
             MLFLOW_TRACKING_URI says otherwise.
-        experiment: name of the experiment; made where there is none.
+        experiment: name of the experiment; made where there is none. MLFLOW_EXPERIMENT_NAME wins, and on
+            Databricks, where a name is a path of the workspace, it lies under /Shared.
         run_name: name of the run.
         params: the settings; nested mappings become dotted names.
 
@@ -303,6 +304,7 @@ def _start(workspace: str, experiment: str, run_name: str) -> Tracker:
     try:
         store, artifacts = _store(workspace)
         client = MlflowClient(tracking_uri=store)
+        experiment = _experiment(experiment)
         found = client.get_experiment_by_name(experiment)
         number = found.experiment_id if found else _create(client, experiment, artifacts)
         run = client.create_run(number, run_name=run_name)
@@ -330,10 +332,18 @@ def _create(client: Any, experiment: str, artifacts: str | None) -> str:
         return str(found.experiment_id)
 
 
+def _experiment(name: str) -> str:
+    given = os.environ.get("MLFLOW_EXPERIMENT_NAME")
+    if given:
+        return given
+    return f"/Shared/{name}" if on_databricks() else name
+
+
 def _store(workspace: str) -> tuple[str | None, str | None]:
     """Tracking URI and place of the artifacts; None leaves it to MLflow."""
     local = workspace_folder(workspace)
-    if os.environ.get("MLFLOW_TRACKING_URI") or local is None:
+    # A volume of Databricks looks like a folder, and holds no SQLite file.
+    if os.environ.get("MLFLOW_TRACKING_URI") or on_databricks() or local is None:
         return None, None
     local = local.absolute()
     local.mkdir(parents=True, exist_ok=True)

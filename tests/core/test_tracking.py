@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from prune_lib.tracking import Tracker, tracked_run
+from prune_lib.tracking import Tracker, _store, add_artifact, tracked_run
 
 # MLflow's own use of SQLAlchemy.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
@@ -16,7 +16,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
 
 @pytest.fixture(autouse=True)
 def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DATABRICKS_RUNTIME_VERSION"):
+        monkeypatch.delenv(name, raising=False)
 
 
 def test_a_run_in_the_workspace_reads_back(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -52,15 +53,36 @@ def test_a_run_in_the_workspace_reads_back(tmp_path: Path, capfd: pytest.Capture
     }
 
 
-def test_the_users_own_store_is_respected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_users_own_store_and_experiment_are_respected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client_of = pytest.importorskip("mlflow.tracking").MlflowClient
     monkeypatch.chdir(tmp_path)
     uri = f"sqlite:///{tmp_path}/own.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with tracked_run(str(tmp_path / "ws"), "prune", "r1", {}) as tracker:
-        pass
-    assert client_of(tracking_uri=uri).get_run(tracker.run_id).info.status == "FINISHED"
+    client = client_of(tracking_uri=uri)
+    page = tmp_path / "report.html"
+    page.write_text("<p>kept</p>")
+
+    def tracked(name: str) -> None:
+        with tracked_run(str(tmp_path / "ws"), "prune", "r1", {}) as tracker:
+            pass
+        run = client.get_run(tracker.run_id)
+        assert run.info.status == "FINISHED"
+        assert client.get_experiment(run.info.experiment_id).name == name
+        assert not add_artifact(str(tmp_path / "ws"), "prune", "r1", page)
+        assert [a.path for a in client.list_artifacts(tracker.run_id)] == ["report.html"]
+
+    tracked("prune")
+    # There, an experiment's name is a path of the workspace.
+    monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "16.4")
+    tracked("/Shared/prune")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "/Workspace/Shared/ours")
+    tracked("/Workspace/Shared/ours")
     assert not (tmp_path / "ws").exists()
+    # A workspace that is a volume looks like a folder, where SQLite could not write.
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert _store("/Volumes/main/prune/files") == (None, None)
 
 
 def test_a_failure_of_tracking_is_a_warning_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

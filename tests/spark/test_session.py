@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import yaml
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -25,6 +29,37 @@ def test_a_missing_jar_is_named_with_what_to_do(spark: SparkSession, monkeypatch
         EnvironmentProblem, match="GraphFrames is not on Spark's class path.*make setup.*a:b:1"
     ):
         session.check_runtime(spark)
+
+
+def test_spark_connect_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Serverless compute of Databricks, and clusters in standard access mode.
+    remote = type("SparkSession", (), {"__module__": "pyspark.sql.connect.session"})()
+    with pytest.raises(EnvironmentProblem, match="This is Spark Connect.*dedicated access mode"):
+        session.check_runtime(remote)
+    monkeypatch.setattr(SparkSession, "getActiveSession", lambda: remote)
+    with pytest.raises(EnvironmentProblem, match="This is Spark Connect"):
+        session.get_spark("remote")
+    monkeypatch.setattr(SparkSession, "getActiveSession", lambda: None)
+    monkeypatch.setenv("SPARK_REMOTE", "sc://localhost")
+    with pytest.raises(EnvironmentProblem, match="This is Spark Connect.*unset SPARK_REMOTE"):
+        session.get_spark("remote")
+
+
+def test_the_alert_of_the_databricks_bundle_sees_coverage_fall(spark: SparkSession) -> None:
+    file = Path(__file__).resolve().parents[2] / "conf" / "resources" / "alerts.yml"
+    alert = yaml.safe_load(file.read_text())["resources"]["alerts"]["coverage"]
+    query = re.sub(r"FROM \S+_runs", "FROM runs_of_alert", alert["query_text"])
+
+    def asked(*coverages: float) -> float:
+        rows = [(c, datetime(2026, 11, day + 1)) for day, c in enumerate(coverages)]
+        frame = spark.createDataFrame(rows, "item_coverage double, finished_at timestamp")
+        frame.createOrReplaceTempView("runs_of_alert")
+        return float(spark.sql(query).first()[alert["evaluation"]["source"]["name"]])
+
+    assert asked() == asked(0.5) == 1  # no run, and a first one
+    limit = alert["evaluation"]["threshold"]["value"]["double_value"]
+    assert asked(0.1, 0.6, 0.6, 0.61, 0.58) > limit
+    assert asked(0.6, 0.6, 0.61, 0.5) == pytest.approx(0.5 / 0.6) and 0.5 / 0.6 < limit
 
 
 def test_the_running_session_is_reused_and_workers_find_the_package(spark: SparkSession) -> None:
