@@ -120,7 +120,8 @@ def run_job(
             settings = load(model, argv)
             as_json = settings.as_json
             own_stderr(clean=as_json or settings.quiet)
-            with logging_to_stderr(lines, verbose=settings.verbose, quiet=settings.quiet):
+            objects = model.job.name if settings.log_json else None
+            with logging_to_stderr(lines, verbose=settings.verbose, quiet=settings.quiet, objects=objects):
                 result = job(settings)
             if as_json:
                 print_json({"job": model.job.name, **_record(result)})

@@ -50,7 +50,7 @@ from prune_lib.sessions.reading import (
 )
 from prune_lib.settings import PruneSettings
 from prune_lib.settle import settle
-from prune_lib.stages import Stages
+from prune_lib.stages import Stages, described
 from prune_lib.summary import Summary
 from prune_lib.suspects import Suspects, find_suspects, session_shapes
 from prune_lib.tables import check_columns, check_output, pruned_frame, unusual_names, write_tables
@@ -97,14 +97,15 @@ def run_prune(settings: PruneSettings, spark: SparkSession | None = None) -> Sum
     spark = spark or get_spark("prune")
     check_runtime(spark)
     folder = settings.checkpoint_folder(loses_executors(str(spark.sparkContext.master)))
-    with measured_joins(spark), checkpoints(spark, None if settings.dry_run else folder):
+    kept = None if settings.dry_run else folder
+    with measured_joins(spark), checkpoints(spark, kept), described("prune"):
         return _prune(settings, spark)
 
 
 def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
     stages = Stages()
     started = datetime.now(timezone.utc)
-    run_id = f"{started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
+    stages.run_id = run_id = f"{started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
     found = open_input_of(spark, settings)
     check_output(spark, settings.resolved_output)
     if found:

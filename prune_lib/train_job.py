@@ -20,7 +20,7 @@ from prune_lib.sessions.encoding import encode
 from prune_lib.sessions.reading import check_sessions, to_sessions
 from prune_lib.settings.train import ExpertsSettings
 from prune_lib.settle import settle
-from prune_lib.stages import Stages
+from prune_lib.stages import Stages, described
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,7 +100,7 @@ def train(settings: ExpertsSettings, spark: SparkSession | None = None) -> Train
         return Trained("\n".join(lines))
     stages = Stages()
     table = found or make_demo(spark, settings, stages, seed=0)
-    with measured_joins(spark):
+    with measured_joins(spark), described("train"):
         with stages.stage("read") as stage:
             raw = settle(to_sessions(table))
             stage.rows = check_sessions(table, raw).n_sessions

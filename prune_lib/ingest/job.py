@@ -44,7 +44,7 @@ from prune_lib.session import check_runtime, get_spark, measured_joins
 from prune_lib.sessions.read_errors import reading_errors
 from prune_lib.settings.ingest import IngestSettings
 from prune_lib.settle import settle
-from prune_lib.stages import Stages
+from prune_lib.stages import Stages, described
 from prune_lib.tables import Written, check_target, read_table, table_version, write_together
 from prune_lib.tracking import tracked_run
 
@@ -168,7 +168,7 @@ def run_ingest(settings: IngestSettings, spark: SparkSession | None = None) -> I
         lines = ["Dry run: nothing was computed and no table was touched.", *job.plan()]
         return Ingested("\n".join(lines), tables=targets, dry_run=True)
     # Joins of settled frames are adaptive ones.
-    with reading_errors(settings.input, analysed=True), measured_joins(spark):
+    with reading_errors(settings.input, analysed=True), measured_joins(spark), described("ingest"):
         return job.run()
 
 
@@ -208,6 +208,7 @@ class _Job:
         self.new, self.night, self.feed, self.targets, self.stages = new, night, feed, targets, stages
         self.form = source.form
         self.run_id, self.began = uuid.uuid4().hex[:12], datetime.now(timezone.utc)
+        stages.run_id = self.run_id
         self.cutting = self._cutting()
         self.protocol = self._protocol()
         # Of a table that does not say what it gained, clicks that are older were read before.

@@ -22,7 +22,7 @@ from prune_lib.settings.rules import loudness_rules
 __all__ = ["SAYING", "JobSettings", "JobText", "PipelineSettings"]
 
 #: Settings of what a job says and where it says it: no result hangs on them.
-SAYING = ("verbose", "quiet", "as_json")
+SAYING = ("verbose", "quiet", "as_json", "log_json")
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,11 @@ class JobSettings(BaseModel):
         alias="json",
         description="The result as one JSON object on stdout, in the place of the summary for people; of a "
         "failure its kind, its message and the exit code.",
+    )
+    log_json: bool = Field(
+        default=False,
+        description="Log lines on stderr as JSON objects, one a line: time, level, job, run, stage, message; "
+        "at a stage's end its seconds and rows.",
     )
 
     @classmethod

@@ -185,6 +185,8 @@ def _write_trace(name: str, trace: str, settings: JobSettings | None, lines: Ite
             place.mkdir(parents=True, exist_ok=True)
             path = place / f"{name}-{stamp}-{os.getpid()}.log"
             head = f"settings: {settings.settings_json()}\n" if settings is not None else ""
-            path.write_text(head + "\n".join([*lines, trace]), encoding="utf-8")
+            text = head + "\n".join([*lines, trace])
+            # Half a surrogate pair in a message must not hide the failure.
+            path.write_text(text, encoding="utf-8", errors="backslashreplace")
             return path
     return None

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import sys
 from collections import deque
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from typing import Any
 
 from prune_lib.experts.progress import PROGRESS
+from prune_lib.stages import Stage, under_way
 
 __all__ = ["Remembered", "logging_to_stderr"]
 
@@ -42,6 +45,35 @@ class _Lines(logging.Formatter):
         return True
 
 
+class _Objects(logging.Formatter):
+    """A JSON object a line, for what collects logs."""
+
+    def __init__(self, job: str) -> None:
+        super().__init__()
+        self.job = job
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, timezone.utc)
+        line: dict[str, Any] = {
+            "time": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "job": self.job,
+            **under_way(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        ends = getattr(record, "ends", None)
+        if isinstance(ends, Stage):
+            line |= (
+                {"seconds": ends.seconds}
+                if ends.rows is None
+                else {"seconds": ends.seconds, "rows": ends.rows}
+            )
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=True)
+
+
 class _Others(logging.Handler):
     """Other libraries' warnings, to where our lines go."""
 
@@ -57,7 +89,7 @@ class _Others(logging.Handler):
 
 @contextlib.contextmanager
 def logging_to_stderr(
-    remembered: Remembered, *, verbose: bool = False, quiet: bool = False
+    remembered: Remembered, *, verbose: bool = False, quiet: bool = False, objects: str | None = None
 ) -> Iterator[None]:
     """Within it, our lines come on stderr, and of other libraries the warnings.
 
@@ -68,12 +100,15 @@ def logging_to_stderr(
         remembered: keeps our lines.
         verbose: more lines.
         quiet: warnings and errors only.
+        objects: the job, where lines are to be JSON objects; a terminal then gets them, too.
     """
     plain: logging.StreamHandler[Any] = logging.StreamHandler(sys.stderr)
     plain.addFilter(_is_line)
     _start(plain, remembered, verbose, quiet)
+    if objects is not None:
+        plain.setFormatter(_Objects(objects))
     with contextlib.ExitStack() as drawn:
-        if not quiet:
+        if not quiet and objects is None:
             from prune_lib.terminal.live import LiveLine, can_redraw
 
             if can_redraw():

@@ -204,6 +204,37 @@ def test_quiet(tmp_path, capsys) -> None:
     assert json.loads(capsys.readouterr().out)["text"] == "kept"
 
 
+def test_log_lines_as_json(tmp_path, capsys) -> None:
+    def job(settings: PruneSettings) -> object:
+        log = logging.getLogger("prune_lib")
+        stages = Stages(run_id="r1")
+        with stages.stage("read") as stage:
+            stage.rows = 1_000
+            log.info('a "quoted"\nline \ud800 of %s', "ours")
+        stages.warn("few rows")
+        with stages.stage("sample"):
+            raise ValueError("broken")
+
+    assert run(job, tmp_path, "--log-json") == 1
+    err = capsys.readouterr().err.splitlines()
+    lines = [json.loads(line) for line in err if line.startswith("{")]
+    # What is said of the failure at the end is for people, as without the flag; so is the file it names.
+    assert "broken" in "\n".join(err[len(lines) :])
+    assert "\\ud800 of ours" in next((tmp_path / "logs").iterdir()).read_text()
+    assert [line["message"] for line in lines] == [
+        "read ...",
+        'a "quoted"\nline \ud800 of ours',
+        "read: 1,000 rows, " + lines[2]["message"][-5:],
+        "few rows",
+        "sample ...",
+    ]
+    assert [line.get("stage") for line in lines] == ["read", "read", "read", None, "sample"]
+    assert [line.get("run") for line in lines] == ["r1", "r1", "r1", None, "r1"]
+    assert {line["job"] for line in lines} == {"prune"} and lines[3]["level"] == "warning"
+    assert lines[2]["rows"] == 1_000 and lines[2]["seconds"] >= 0
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"]) for line in lines)
+
+
 def test_a_summary_in_colours_is_the_same_text(monkeypatch, capsys) -> None:
     text = str(Summary.of({**RUN, "input": "[red]x[/red]"}, "/data/kept", stages(), SCORING))
     monkeypatch.setattr("prune_lib.terminal.output.stdout_is_terminal", lambda: True)

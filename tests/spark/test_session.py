@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 
 from prune_lib import session
 from prune_lib.errors import EnvironmentProblem
+from prune_lib.stages import Stages
 
 
 def test_the_environment_has_delta_and_graphframes(spark: SparkSession) -> None:
@@ -43,6 +44,32 @@ def test_spark_connect_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("SPARK_REMOTE", "sc://localhost")
     with pytest.raises(EnvironmentProblem, match="This is Spark Connect.*unset SPARK_REMOTE"):
         session.get_spark("remote")
+
+
+def test_sparks_ui_shows_jobs_under_their_stage(spark: SparkSession) -> None:
+    context = spark.sparkContext
+
+    def last_description() -> str | None:
+        spark.range(3).count()
+        jobs = context._jsc.sc().statusStore().jobsList(None)
+        newest = max((jobs.apply(k) for k in range(jobs.size())), key=lambda job: job.jobId())
+        found = newest.description()
+        return str(found.get()) if found.isDefined() else None
+
+    context.setLocalProperty("spark.job.description", "the notebook's own")
+    try:
+        stages = Stages()
+        with stages.stage("sampling"):
+            assert last_description() == "the notebook's own: sampling"
+        assert last_description() == "the notebook's own"
+        with pytest.raises(ZeroDivisionError), stages.stage("sampling"):
+            raise ZeroDivisionError
+        assert last_description() == "the notebook's own"
+    finally:
+        context.setLocalProperty("spark.job.description", None)
+    with stages.stage("items"):
+        assert last_description() == "items"
+    assert last_description() != "items"
 
 
 def test_the_alert_of_the_databricks_bundle_sees_coverage_fall(spark: SparkSession) -> None:
