@@ -46,7 +46,9 @@ ENTRY_POINTS: dict[str, type[JobSettings]] = {
 }
 #: Of the bundle itself there is no class: the keys that its reference lists.
 BUNDLE_KEYS = {"bundle", "include", "artifacts", "variables", "targets"}
-TARGET_KEYS = {"mode", "default", "variables", "presets", "workspace", "run_as", "permissions"}
+TARGET_KEYS = {"mode", "default", "variables", "presets", "workspace", "run_as", "permissions", "resources"}
+#: What `mode: development` puts before names, and before those of Unity Catalog.
+PREFIX, UC_PREFIX = "[dev ann] ", "dev_ann_"
 
 
 def bundle(target: str) -> dict[str, Any]:
@@ -61,6 +63,11 @@ def bundle(target: str) -> dict[str, Any]:
             for kind, found in yaml.safe_load(file.read_text())["resources"].items():
                 assert not set(found) & set(whole["resources"].get(kind, {}))
                 whole["resources"].setdefault(kind, {}).update(found)
+    for kind, found in chosen.get("resources", {}).items():
+        for name, fields in found.items():
+            whole["resources"][kind][name] |= fields
+    if chosen["mode"] == "development":
+        begin_names(whole["resources"])
     values = {name: value.get("default") for name, value in whole["variables"].items()}
     values.update(chosen.get("variables", {}))
     known = {
@@ -70,6 +77,21 @@ def bundle(target: str) -> dict[str, Any]:
         "workspace": {"current_user": {"userName": "ann@example.com"}},
     }
     return dict(replaced(whole, known))
+
+
+def begin_names(resources: dict[str, Any]) -> None:
+    """Names as development mode makes them: what only spells a name, and does not refer to it, misses it."""
+    for kind, key, prefix in (
+        ("jobs", "name", PREFIX),
+        ("alerts", "display_name", PREFIX),
+        ("registered_models", "name", UC_PREFIX),
+        ("schemas", "name", UC_PREFIX),
+    ):
+        for fields in resources[kind].values():
+            fields[key] = prefix + fields[key]
+    for fields in resources["experiments"].values():
+        folder, _, name = fields["name"].rpartition("/")
+        fields["name"] = f"{folder}/{PREFIX}{name}"
 
 
 def replaced(value: Any, known: Mapping[str, Any]) -> Any:
@@ -125,7 +147,12 @@ def test_targets_and_what_starts_by_itself() -> None:
     assert dev["presets"]["trigger_pause_status"] == "PAUSED"
     assert prod["mode"] == "production" and prod["presets"]["trigger_pause_status"] == "UNPAUSED"
     assert prod["run_as"] and prod["permissions"]
-    assert bundle("dev")["resources"]["schemas"]["prune"]["name"] == "prune_dev"
+    alerts = [bundle(target)["resources"]["alerts"]["coverage"]["schedule"] for target in ("dev", "prod")]
+    assert [alert["pause_status"] for alert in alerts] == ["PAUSED", "UNPAUSED"]
+    assert bundle("dev")["resources"]["schemas"]["prune"]["name"] == "dev_ann_prune"
+    # The job runs as the service principal, whose the schema is not.
+    grants = bundle("prod")["resources"]["schemas"]["prune"]["grants"]
+    assert grants[0]["principal"] == bundle("prod")["targets"]["prod"]["run_as"]["service_principal_name"]
     described = [name for name, value in whole["variables"].items() if not value.get("description")]
     assert not described
     text = "".join(file.read_text() for file in [CONF / "databricks.yml", *CONF.glob("resources/*.yml")])
@@ -194,6 +221,9 @@ def test_the_job_is_one_that_can_be_left_alone(deployed: dict[str, Any]) -> None
     assert {"task_key": "training_day", "outcome": "true"} in tasks["train"]["depends_on"]
     used = {task["job_cluster_key"] for task in tasks.values() if "job_cluster_key" in task}
     assert used == {c["job_cluster_key"] for c in job["job_clusters"]}
+    experiment = deployed["resources"]["experiments"]["runs"]["name"]
+    for cluster in job["job_clusters"]:
+        assert cluster["new_cluster"]["spark_env_vars"] == {"MLFLOW_EXPERIMENT_NAME": experiment}
 
 
 def test_tasks_hand_over_the_same_tables_and_experts(deployed: dict[str, Any]) -> None:
@@ -205,6 +235,8 @@ def test_tasks_hand_over_the_same_tables_and_experts(deployed: dict[str, Any]) -
         for key, task in tasks_of(deployed).items()
         if "python_wheel_task" in task
     }
+    schema = deployed["resources"]["schemas"]["prune"]
+    assert found["ingest"]["workspace"] == f"{schema['catalog_name']}.{schema['name']}"
     sessions = f"{found['ingest']['workspace']}.sessions"
     assert found["prune"]["input"] == found["evaluate"]["input"] == sessions
     assert found["train"]["workspace"] == found["ingest"]["workspace"]  # whose `sessions` it reads
@@ -215,6 +247,7 @@ def test_tasks_hand_over_the_same_tables_and_experts(deployed: dict[str, Any]) -
     volume = deployed["resources"]["volumes"]["files"]
     folder = f"/Volumes/{volume['catalog_name']}/{volume['schema_name']}/{volume['name']}/"
     places = [found["train"]["output"], found["report"]["path"], found["evaluate"]["document"]]
+    places += [found["evaluate"]["workspace"], job_of(deployed)["parameters"][0]["default"]]
     assert all(place.startswith(folder) for place in places)
 
 
