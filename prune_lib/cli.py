@@ -119,7 +119,7 @@ def run_job(
         try:
             settings = load(model, argv)
             as_json = settings.as_json
-            own_stderr(clean=as_json or settings.quiet)
+            own_stderr(clean=as_json or settings.quiet or settings.log_json)
             objects = model.job.name if settings.log_json else None
             with logging_to_stderr(lines, verbose=settings.verbose, quiet=settings.quiet, objects=objects):
                 result = job(settings)
