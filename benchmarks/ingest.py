@@ -8,7 +8,9 @@ power law; in eight Parquet files, rows by time) and prints seconds and the rati
 - sessions: a column of sessions, every row clean;
 - dirty: the same with a bad row, a double and a bot in a hundred, a hundred and ten thousand rows;
 - users: no session; users are cut by inactivity. The bare form does not cut, so its ratio says how much
-  cutting costs beside all else.
+  cutting costs beside all else;
+- bot: six clicks of ten are one session's, which goes to quarantine. The bare form would hold it in memory
+  and is not run: what counts is that it comes in with little memory (--driver-memory 1g --layouts bot).
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from prune_lib.settings.ingest import IngestSettings  # noqa: E402
 
 _LENGTH = 5  # clicks of a session, mean
 _ITEMS = 100_000
-_LAYOUTS = ("sessions", "dirty", "users")
+_LAYOUTS = ("sessions", "dirty", "users", "bot")
 
 
 def generated(spark: SparkSession, clicks: int) -> DataFrame:
@@ -58,6 +60,12 @@ def dirty(frame: DataFrame) -> DataFrame:
     return bad.union(bad.where((n > 100) & (n <= 200)))
 
 
+def with_bot(frame: DataFrame) -> DataFrame:
+    """The same, six clicks of ten of one session."""
+    n = F.pmod(F.xxhash64("session_id", "item_id", "ts"), F.lit(10))
+    return frame.withColumn("session_id", F.when(n < 6, F.lit("bot")).otherwise(F.col("session_id")))
+
+
 def bare(spark: SparkSession, place: str, output: str, owner: str) -> None:
     """What the ratio is taken of."""
     click = F.struct("ts", F.col("item_id").cast("string").alias("item"))
@@ -71,7 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--clicks", type=int, default=10_000_000)
     parser.add_argument("--repeats", type=int, default=2, help="of each, in turn; the median counts")
-    parser.add_argument("--layouts", default=",".join(_LAYOUTS))
+    parser.add_argument("--layouts", default="sessions,dirty,users", help=", ".join(_LAYOUTS))
     asked = parser.parse_args()
     logging.getLogger("prune_lib").setLevel(logging.WARNING)
     spark = get_spark("ingest")
@@ -82,7 +90,7 @@ def main() -> None:
         run_ingest(IngestSettings(input=small, output=f"{scratch}/out-small", workspace=scratch), spark)
         clean = f"{scratch}/sessions"
         generated(spark, asked.clicks).repartitionByRange(8, "ts").write.parquet(clean)
-        places = {"sessions": clean, "dirty": f"{scratch}/dirty", "users": f"{scratch}/users"}
+        places = {name: f"{scratch}/{name}" for name in _LAYOUTS}
         layouts = asked.layouts.split(",")
         read = spark.read.parquet(clean)
         if "dirty" in layouts:
@@ -90,6 +98,8 @@ def main() -> None:
         if "users" in layouts:
             user = F.concat(F.lit("u"), F.pmod(F.xxhash64("session_id"), F.lit(asked.clicks // 30)))
             read.select(user.alias("user_id"), "item_id", "ts").write.parquet(places["users"])
+        if "bot" in layouts:
+            with_bot(read).write.parquet(places["bot"])
         print(f"{asked.clicks:,} clicks, {spark.sparkContext.master}\n")
         print("| layout | bare, s | ingest, s | ratio | stages |\n|---|---|---|---|---|", flush=True)
         for layout in layouts:
@@ -97,16 +107,19 @@ def main() -> None:
             seconds: dict[str, list[float]] = {"bare": [], "ingest": []}
             for _ in range(asked.repeats):
                 began = time.perf_counter()
-                bare(spark, place, f"{scratch}/bare-{layout}", owner)
+                if layout != "bot":
+                    bare(spark, place, f"{scratch}/bare-{layout}", owner)
                 seconds["bare"].append(time.perf_counter() - began)
                 began = time.perf_counter()
-                settings = IngestSettings(input=place, output=f"{scratch}/out-{layout}", workspace=scratch)
+                output, most = f"{scratch}/out-{layout}", 0.9 if layout == "bot" else 0.05
+                settings = IngestSettings(input=place, output=output, workspace=scratch, max_bad=most)
                 done = run_ingest(settings, spark)
                 seconds["ingest"].append(time.perf_counter() - began)
             said = next(line for line in done.text.splitlines() if line.strip().startswith("seconds"))
             base, ours = median(seconds["bare"]), median(seconds["ingest"])
             stages = said.strip().removeprefix("seconds").strip()
-            print(f"| {layout} | {base:.1f} | {ours:.1f} | {ours / base:.2f} | {stages} |", flush=True)
+            beside, ratio = ("", "") if layout == "bot" else (f"{base:.1f}", f"{ours / base:.2f}")
+            print(f"| {layout} | {beside} | {ours:.1f} | {ratio} | {stages} |", flush=True)
 
 
 if __name__ == "__main__":

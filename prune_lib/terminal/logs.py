@@ -64,11 +64,9 @@ class _Objects(logging.Formatter):
         }
         ends = getattr(record, "ends", None)
         if isinstance(ends, Stage):
-            line |= (
-                {"seconds": ends.seconds}
-                if ends.rows is None
-                else {"seconds": ends.seconds, "rows": ends.rows}
-            )
+            line["seconds"] = ends.seconds
+            if ends.rows is not None:
+                line["rows"] = ends.rows
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=True)
