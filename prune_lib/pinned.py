@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from prune_lib.commits import runs_by_version
+from prune_lib.delta import table_version
 from prune_lib.errors import InputError
 from prune_lib.lookup import Versions
 from prune_lib.sessions.opening import load_table
 from prune_lib.summary import tables_of
-from prune_lib.tables import identifier, table_version
 
 __all__ = ["pinned", "run_row_of", "versions_of"]
 
@@ -53,29 +53,12 @@ def versions_of(spark: SparkSession, output: str, run_id: str | None = None) -> 
 
 
 def _runs_by_version(spark: SparkSession, place: str) -> dict[int, str]:
-    """Whose rows each version holds, the newest first."""
     if table_version(spark, place) is None:
         raise InputError(
             f"There is no Delta table {place}. Give the pruned table that prune wrote; its companions lie "
             "beside it."
         )
-    history = spark.sql(f"DESCRIBE HISTORY {identifier(spark, place)}").select("version", "userMetadata")
-    out: dict[int, str] = {}
-    run = None
-    for row in sorted(history.collect(), key=lambda row: int(row["version"])):
-        run = _run_id(row["userMetadata"]) or run
-        if run is not None:
-            out[int(row["version"])] = run
-    return dict(reversed(out.items()))
-
-
-def _run_id(note: str | None) -> str | None:
-    """The run that a commit's own words name."""
-    try:
-        said = json.loads(note or "")
-    except ValueError:
-        return None
-    return said.get("run_id") if isinstance(said, dict) else None
+    return runs_by_version(spark, place)
 
 
 def pinned(spark: SparkSession, place: str, version: int) -> DataFrame:

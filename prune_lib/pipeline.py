@@ -107,7 +107,7 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
     started = datetime.now(timezone.utc)
     stages.run_id = run_id = f"{started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
     found = open_input_of(spark, settings)
-    check_output(spark, settings.resolved_output)
+    seen = check_output(spark, settings.resolved_output)
     if found:
         check_columns(found.df)
     check_device(spark, settings)
@@ -205,7 +205,7 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
             stages=stages,
         )
         frames["runs"] = run_row(spark, run)
-        write_tables(spark, frames, settings.resolved_output, {k: run[k] for k in IN_COMMITS})
+        write_tables(spark, frames, settings.resolved_output, {k: run[k] for k in IN_COMMITS}, seen)
         stage.rows = counts["sessions_after"]
     trouble = view_trouble(spark, settings.resolved_output)
     if trouble:

@@ -21,12 +21,13 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from prune_lib.delta import identifier, table_version
 from prune_lib.errors import UserError
 from prune_lib.experts.code import code_hash
 from prune_lib.experts.scoring import MEANS
 from prune_lib.locations import table_in_workspace
 from prune_lib.settle import settle
-from prune_lib.tables import identifier, read_table, table_version
+from prune_lib.tables import read_table
 
 __all__ = ["KEYS", "ScoreStore"]
 

@@ -15,13 +15,13 @@ from typing import Literal
 
 from pyspark.sql import SparkSession
 
+from prune_lib.delta import identifier
 from prune_lib.errors import OutputError, UserError
 from prune_lib.locations import VIEWS, View, companion, is_location, last_part
 from prune_lib.lookup import Tables, opened_as
 from prune_lib.schemas import REASONS
 from prune_lib.sessions.columns import Layout, quoted
 from prune_lib.sessions.read_errors import first_line
-from prune_lib.tables import identifier
 
 __all__ = [
     "VIEW_COLUMNS",

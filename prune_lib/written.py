@@ -15,12 +15,12 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from prune_lib.delta import identifier, replace_table, table_version
 from prune_lib.errors import InputError, SettingsError
 from prune_lib.fingerprint import fingerprint
 from prune_lib.locations import is_location, table_in_workspace
 from prune_lib.sessions.columns import column_of
 from prune_lib.settle import settle
-from prune_lib.tables import identifier, replace_table, table_version
 
 __all__ = ["check_name", "spark_frame", "write_down"]
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from pyspark.sql import SparkSession
 
+from prune_lib.delta import replace_table, table_version
 from prune_lib.errors import OutputError
 from prune_lib.evaluation.cells import export_cells
 from prune_lib.evaluation.document import Prices, write_document
@@ -27,7 +28,7 @@ from prune_lib.evaluation.results import KEYS, metric_rows, summarise
 from prune_lib.evaluation.schemas import COMMENTS, EVALUATION, SUMMARY
 from prune_lib.evaluation.settings import EvaluateSettings
 from prune_lib.settings.job import SAYING
-from prune_lib.tables import read_table, replace_table, table_version
+from prune_lib.tables import read_table
 from prune_lib.tracking import tracked_run
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from prune_lib.commits import Seen, Written, versions_seen, whole_versions, write_together
 from prune_lib.errors import InputError, SettingsError
 from prune_lib.ingest.clicks import Cutting, judged
 from prune_lib.ingest.counts import Counts, refused
@@ -45,7 +46,7 @@ from prune_lib.sessions.read_errors import reading_errors
 from prune_lib.settings.ingest import IngestSettings
 from prune_lib.settle import settle
 from prune_lib.stages import Stages, described
-from prune_lib.tables import Written, check_target, read_table, table_version, write_together
+from prune_lib.tables import check_target, read_table
 from prune_lib.tracking import tracked_run
 
 __all__ = ["Ingested", "run_ingest"]
@@ -125,10 +126,11 @@ def run_ingest(settings: IngestSettings, spark: SparkSession | None = None) -> I
     targets["sessions"] = output
     for target in targets.values():
         check_target(spark, target, "ingest_run", "an ingest")
+    seen = versions_seen(spark, targets.values())
     stages = Stages()
     with stages.stage("look"):
         place = find_place(spark, settings.input, settings.format, form)
-        night = settings.append and table_version(spark, output) is not None
+        night = settings.append and seen[output] is not None
         new = since(spark, place, targets["inputs"]) if night else New(place)
         if new.nothing:
             text = f"Nothing is new at {settings.input}; {output} stays as it is."
@@ -162,7 +164,7 @@ def run_ingest(settings: IngestSettings, spark: SparkSession | None = None) -> I
     if unknown and settings.keep != ("all",):
         stages.warn(f"--keep: the log has no {_listed('column', unknown)} (yet)")
     _LOG.info("%s", _described(source))
-    job = _Job(spark, settings, source, severity, new, night, feed, targets, stages)
+    job = _Job(spark, settings, source, severity, new, night, feed, targets, seen, stages)
     job.check()
     if settings.dry_run:
         lines = ["Dry run: nothing was computed and no table was touched.", *job.plan()]
@@ -202,10 +204,12 @@ class _Job:
         night: bool,
         feed: str,
         targets: Mapping[str, str],
+        seen: Seen,
         stages: Stages,
     ) -> None:
         self.spark, self.settings, self.source, self.severity = spark, settings, source, severity
-        self.new, self.night, self.feed, self.targets, self.stages = new, night, feed, targets, stages
+        self.new, self.night, self.feed, self.stages = new, night, feed, stages
+        self.targets, self.seen = targets, seen
         self.form = source.form
         self.run_id, self.began = uuid.uuid4().hex[:12], datetime.now(timezone.utc)
         stages.run_id = self.run_id
@@ -374,7 +378,7 @@ class _Job:
             self._write(rows, old, touched, done, train, test, counts, run)
         for name, count in counts.warned.items():
             self.stages.warn(f"{count:,} rows were taken although {counts.text(name)} ({name})")
-        if test is None and table_version(self.spark, self.targets["test"]) is not None:
+        if test is None and self.seen[self.targets["test"]] is not None:
             self.stages.warn(f"{self.targets['test']} is of an ingest before this one, which made no test")
         if self.new.changed:
             many = len(self.new.changed)
@@ -420,12 +424,20 @@ class _Job:
         run: Mapping[str, Any],
     ) -> None:
         spark, targets = self.spark, self.targets
+        # What a run that was cut off has left of these would be there twice; its sessions are known again.
+        added = {name: targets[name] for name in ("quarantine", "ingests")}
+        whole = whole_versions(spark, targets["inputs"], added.values())
+        append = self.seen[targets["inputs"]] is not None
+
+        def add(name: str, frame: DataFrame) -> None:
+            place = added[name]
+            tables.append(Written(place, frame, COMMENTS[name], append=append, whole=whole.get(place)))
+
         tables: list[Written] = []
-        if counts.quarantined or table_version(spark, targets["quarantine"]) is None:
+        if counts.quarantined or self.seen[targets["quarantine"]] is None:
             aside = as_quarantine(self._aside(rows, old, done, list(counts.quarantined)), self.run_id)
-            tables.append(Written(targets["quarantine"], aside, COMMENTS["quarantine"], append=True))
-        row = spark.createDataFrame([tuple(run.values())], RUN_SCHEMA)
-        tables.append(Written(targets["ingests"], row, COMMENTS["ingests"], append=True))
+            add("quarantine", aside)
+        add("ingests", spark.createDataFrame([tuple(run.values())], RUN_SCHEMA))
         if test is not None:
             tables.append(Written(targets["test"], test, COMMENTS["test"]))
         if not self.night:
@@ -438,7 +450,7 @@ class _Job:
         # Last: a run that is cut off before reads the same again, and takes no click twice.
         inputs = inputs_of(spark, self.new.place, self.run_id, self.began)
         tables.append(Written(targets["inputs"], inputs, COMMENTS["inputs"], append=self.night))
-        write_together(spark, tables, json.dumps({"ingest_run": run["ingest_run"]}))
+        write_together(spark, tables, json.dumps({"ingest_run": run["ingest_run"]}), self.seen)
 
     def _track(self, run: Mapping[str, Any]) -> None:
         """Log the run to MLflow where it is installed; what fails there never fails the run."""

@@ -17,12 +17,13 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, StructType
 
+from prune_lib.delta import identifier, special, table_version
 from prune_lib.errors import InputError, SettingsError
 from prune_lib.ingest.clicks import Cutting
 from prune_lib.ingest.form import Form
 from prune_lib.ingest.source import OURS, Place, Source
 from prune_lib.sessions.columns import quoted
-from prune_lib.tables import identifier, read_table, special, table_version
+from prune_lib.tables import read_table
 
 __all__ = [
     "INPUTS_SCHEMA",

@@ -150,7 +150,7 @@ def find_place(spark: SparkSession, name: str, format: Format | Literal["auto"],
     Raises:
         InputError: there is nothing, or nothing that tells its format.
     """
-    from prune_lib.tables import table_version
+    from prune_lib.delta import table_version
 
     table = _is_table(spark, name)
     version = None

@@ -19,8 +19,8 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 import prune_lib
+from prune_lib.delta import table_version
 from prune_lib.errors import UserError
-from prune_lib.tables import table_version
 from tests.spark import ingesting
 
 START = 1_700_000_000  # seconds

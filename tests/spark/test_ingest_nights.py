@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
+from prune_lib.delta import table_version
 from prune_lib.errors import UserError
 from prune_lib.ingest.job import Ingested
-from prune_lib.tables import table_version
 from tests.spark import ingesting
 
 START = 1_700_000_000
@@ -195,18 +195,18 @@ def test_a_run_that_is_cut_off_is_done_again(
     (logs / "1.csv").write_text("session_id,item_id,ts\na,1,1700000000\n")
     ingest(spark, logs, tmp_path / "out")
     (logs / "2.csv").write_text("session_id,item_id,ts\na,2,1700000060\nb,2,1700000000\n")
-    from prune_lib import tables
+    from prune_lib import commits
 
-    commit = tables._commit
+    commit = commits._commit
 
-    def killed(spark: SparkSession, table: tables.Written, former: Any, note: str) -> None:
+    def killed(spark: SparkSession, table: commits.Written, former: Any, note: str) -> None:
         if table.target.endswith("_inputs"):
             # As after kill -9: nobody brings the tables back.
-            monkeypatch.setattr(tables, "_undo", lambda *_: None)
+            monkeypatch.setattr(commits, "_undo", lambda *_: None)
             raise RuntimeError("killed")
         commit(spark, table, former, note)
 
-    monkeypatch.setattr(tables, "_commit", killed)
+    monkeypatch.setattr(commits, "_commit", killed)
     with pytest.raises(RuntimeError, match="killed"):
         ingest(spark, logs, tmp_path / "out")
     monkeypatch.undo()

@@ -12,8 +12,8 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from prune_lib import PruneSettings, UserError
+from prune_lib.delta import table_version
 from prune_lib.pipeline import run_prune
-from prune_lib.tables import table_version
 from tests.spark.sessions import random_sessions
 
 # A large shop, a small one, and sessions without one.

@@ -1,0 +1,134 @@
+"""Delta tables by name or by location: whether they are there, at which version; one of them written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from delta.tables import DeltaTable
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import ArrayType, DataType, MapType, StructType
+
+from prune_lib.locations import is_location
+from prune_lib.sessions.opening import has_commit
+
+__all__ = [
+    "PROPERTIES",
+    "child",
+    "hadoop_path",
+    "identifier",
+    "is_delta",
+    "leaf_names",
+    "mapping",
+    "quoted",
+    "replace_table",
+    "special",
+    "table_version",
+]
+
+# Tables stay readable by delta-rs and older readers: no deletion vectors where a runtime's default
+# turns them on.
+PROPERTIES = {"delta.enableDeletionVectors": "false"}
+
+# Parquet refuses these in names; only column mapping gets around it.
+_SPECIAL = set(" ,;{}()\n\t=")
+
+
+def table_version(spark: SparkSession, name: str) -> int | None:
+    """Newest version of a Delta table; None where there is no table or it is not Delta."""
+    if not is_delta(spark, name):
+        return None
+    # In SQL: DeltaTable.forName takes no name of three parts.
+    last = spark.sql(f"DESCRIBE HISTORY {identifier(spark, name)} LIMIT 1").select("version").first()
+    return None if last is None else int(last["version"])
+
+
+def identifier(spark: SparkSession, name: str) -> str:
+    """The table as an SQL identifier; a location is absolute in it."""
+    if is_location(name):
+        return f"delta.{quoted(hadoop_path(spark, name)[1].toString())}"
+    return name
+
+
+def is_delta(spark: SparkSession, name: str) -> bool:
+    """Whether there is a Delta table of this name or at this location, with a commit."""
+    if is_location(name):
+        fs, path = hadoop_path(spark, name)
+        # isDeltaTable also says yes to a folder inside a Delta table and to a log without commits.
+        log = child(spark, path, "_delta_log")
+        if not fs.exists(log) or not DeltaTable.isDeltaTable(spark, path.toString()):
+            return False
+        return has_commit(fs, log)
+    if not spark.catalog.tableExists(name):
+        return False
+    try:
+        detail = spark.sql(f"DESCRIBE DETAIL {name}").first()
+    except AnalysisException:  # a view
+        return False
+    return detail is not None and detail["format"] == "delta"
+
+
+def replace_table(
+    spark: SparkSession,
+    frame: DataFrame,
+    name: str,
+    comment: str,
+    properties: Mapping[str, str] | None = None,
+) -> None:
+    """Write a frame as a Delta table in one commit; what was there stays in the table's history.
+
+    Args:
+        spark: the session.
+        frame: the rows; its columns' comments are its fields' metadata.
+        name: a name or a location.
+        comment: of the table.
+        properties: of the table, beside those of all our tables.
+    """
+    writer = frame.writeTo(identifier(spark, name)).using("delta").tableProperty("comment", comment)
+    for key, value in {**PROPERTIES, **mapping(frame.schema), **(properties or {})}.items():
+        writer = writer.tableProperty(key, value)
+    writer.createOrReplace()
+
+
+def mapping(schema: StructType) -> dict[str, str]:
+    """Column mapping where names need it; `unusual_names` warns of it."""
+    unusual = any(map(special, leaf_names(schema)))
+    return {"delta.columnMapping.mode": "name"} if unusual else {}
+
+
+def leaf_names(data_type: DataType, name: str = "") -> Iterable[str]:
+    """Names of all fields, those inside structs included; only leaves are counted by Delta."""
+    if isinstance(data_type, StructType):
+        for field in data_type.fields:
+            yield from leaf_names(field.dataType, f"{name}.{field.name}" if name else field.name)
+    elif isinstance(data_type, ArrayType) and isinstance(data_type.elementType, StructType):
+        yield from leaf_names(data_type.elementType, name)
+    elif isinstance(data_type, MapType) and isinstance(data_type.valueType, StructType):
+        yield from leaf_names(data_type.valueType, name)
+    else:
+        yield name
+
+
+def special(name: str) -> bool:
+    """Whether a column's name needs Delta's column mapping."""
+    return bool(_SPECIAL & set(name))
+
+
+def hadoop_path(spark: SparkSession, location: str) -> tuple[Any, Any]:
+    """Hadoop's file system of a location and its qualified path."""
+    jvm: Any = spark._jvm
+    path = jvm.org.apache.hadoop.fs.Path(location)
+    fs = path.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf())
+    return fs, fs.makeQualified(path)
+
+
+def child(spark: SparkSession, path: Any, name: str) -> Any:
+    """A path below another, both Hadoop's."""
+    jvm: Any = spark._jvm
+    return jvm.org.apache.hadoop.fs.Path(path, name)
+
+
+def quoted(name: str) -> str:
+    """A name as an SQL identifier."""
+    return "`" + name.replace("`", "``") + "`"
