@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from delta.exceptions import DeltaConcurrentModificationException
+from delta import exceptions
 from pyspark.sql import DataFrame, SparkSession
 
 from prune_lib.delta import PROPERTIES, hadoop_path, identifier, is_delta, mapping, quoted, table_version
@@ -39,6 +39,17 @@ __all__ = [
 
 _LOG = logging.getLogger(__name__)
 
+# Of Delta, where two transactions are open at once; they have no base class in Python.
+_CONFLICTS = (
+    exceptions.ConcurrentAppendException,
+    exceptions.ConcurrentDeleteDeleteException,
+    exceptions.ConcurrentDeleteReadException,
+    exceptions.ConcurrentTransactionException,
+    exceptions.ConcurrentWriteException,
+    exceptions.DeltaConcurrentModificationException,
+    exceptions.MetadataChangedException,
+    exceptions.ProtocolChangedException,
+)
 #: Versions of tables, by name or location; None where there is no table.
 Seen = Mapping[str, int | None]
 
@@ -150,7 +161,7 @@ def write_together(spark: SparkSession, tables: Iterable[Written], note: str, se
             begun.append(former)
             try:
                 _commit(spark, table, former, note)
-            except DeltaConcurrentModificationException as problem:
+            except _CONFLICTS as problem:
                 raise _not_alone(spark, table.target) from problem
             if len(begun) == 1:
                 # Who begins to write when another has just done so meets no conflict of Delta's.
@@ -201,8 +212,8 @@ def _not_alone(spark: SparkSession, target: str) -> OutputError:
     whose = _run_id(last["userMetadata"]) if last is not None else None
     return OutputError(
         f"Another writer{f', the run {whose},' if whose else ''} wrote to {target} while this run was at "
-        "work. That stays, and this run has left none of its tables. Run it again, or give it another --output; "
-        "where a scheduler starts the jobs, let one run at a time write an output (max_concurrent_runs: 1)."
+        "work. That stays, and this run has left none of its tables. Run it again, or give it another "
+        "--output; where a scheduler starts jobs, let one at a time write an output (max_concurrent_runs: 1)."
     )
 
 

@@ -1,0 +1,208 @@
+"""Two tables written as one: whatever fails, whoever else writes, both are of one run."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from prune_lib import commits
+from prune_lib.commits import Seen, Written, runs_by_version, versions_seen, whole_versions, write_together
+from prune_lib.errors import OutputError
+
+pytestmark = [pytest.mark.spark, pytest.mark.usefixtures("compiled")]
+
+
+class Injected(Exception):
+    pass
+
+
+def rows(spark: SparkSession, run: str) -> DataFrame:
+    return spark.range(1).select(F.lit(run).alias("run"))
+
+
+class Place:
+    """A pair of tables: `log`, which is added to, and `last`, which is replaced."""
+
+    def __init__(self, spark: SparkSession, folder: Path) -> None:
+        self.spark = spark
+        self.log, self.last = (str(folder / name) for name in ("log", "last"))
+
+    def seen(self) -> Seen:
+        return versions_seen(self.spark, [self.log, self.last])
+
+    def write(self, run: str, seen: Seen | None = None, frame: DataFrame | None = None) -> None:
+        """As a run does that began when it saw these versions, or begins now."""
+        whole = whole_versions(self.spark, self.last, [self.log])
+        frame = rows(self.spark, run) if frame is None else frame
+        tables = [
+            Written(self.log, frame, "log", append=True, whole=whole.get(self.log)),
+            Written(self.last, rows(self.spark, run), "last"),
+        ]
+        note = json.dumps({"run_id": run})
+        write_together(self.spark, tables, note, self.seen() if seen is None else seen)
+
+    def runs(self) -> tuple[list[str], list[str]]:
+        """The runs whose rows are in the log, and in the last table."""
+        log, last = (
+            sorted(row["run"] for row in self.spark.read.format("delta").load(place).collect())
+            for place in (self.log, self.last)
+        )
+        return log, last
+
+
+@pytest.fixture
+def place(spark: SparkSession, tmp_path: Path) -> Place:
+    return Place(spark, tmp_path)
+
+
+def around(
+    monkeypatch: pytest.MonkeyPatch,
+    target: str,
+    before: Callable[[], None] | None = None,
+    after: Callable[[], None] | None = None,
+) -> None:
+    """Do something right before or after the next commit to a table."""
+    commit = commits._commit
+
+    def patched(spark: SparkSession, table: Written, former: Any, note: str) -> None:
+        if table.target != target:
+            commit(spark, table, former, note)
+            return
+        monkeypatch.setattr(commits, "_commit", commit)
+        if before:
+            before()
+        commit(spark, table, former, note)
+        if after:
+            after()
+
+    monkeypatch.setattr(commits, "_commit", patched)
+
+
+def fail() -> None:
+    raise Injected
+
+
+def test_who_comes_second_says_so_and_writes_nothing(place: Place) -> None:
+    place.write("r1")
+    seen = place.seen()
+    place.write("fast", seen)
+    with pytest.raises(OutputError, match="the run fast, wrote to .*log while this run was at work"):
+        place.write("slow", seen)
+    assert place.runs() == (["fast", "r1"], ["fast"])
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_who_is_overtaken_between_its_look_and_its_commit_takes_that_back(
+    place: Place, monkeypatch: pytest.MonkeyPatch, first: bool
+) -> None:
+    if not first:
+        place.write("r1")
+    around(monkeypatch, place.log, before=lambda: place.write("fast"))
+    with pytest.raises(OutputError, match="while this run was at work"):
+        place.write("slow")
+    assert place.runs() == (["fast"] if first else ["fast", "r1"], ["fast"])
+
+
+def test_a_conflict_that_delta_finds_is_told_as_one(place: Place, tmp_path: Path) -> None:
+    """Both transactions are open at once: the slower one's rows are computed while the faster commits."""
+    begun, go = str(tmp_path / "begun"), str(tmp_path / "go")
+
+    @F.udf("string")
+    def waits(run: str) -> str:
+        Path(begun).touch()
+        for _ in range(600):
+            if Path(go).exists():
+                break
+            time.sleep(0.1)
+        return run
+
+    seen = place.seen()
+    slow = rows(place.spark, "slow").select(waits("run").alias("run"))
+    with ThreadPoolExecutor(1) as side:
+        failed = side.submit(place.write, "slow", seen, slow)
+        while not Path(begun).exists():
+            time.sleep(0.1)
+        place.write("fast", seen)
+        Path(go).touch()
+        with pytest.raises(OutputError, match="the run fast, wrote to") as told:
+            failed.result()
+    assert isinstance(told.value.__cause__, commits._CONFLICTS)
+    assert place.runs() == (["fast"], ["fast"])
+
+
+def test_who_only_tidies_up_is_not_in_the_way(place: Place) -> None:
+    place.write("r1")
+    seen = place.seen()
+    for name in (place.log, place.last):
+        place.spark.sql(f"OPTIMIZE delta.`{name}`")
+        place.spark.sql(f"VACUUM delta.`{name}`")
+    place.write("r2", seen)
+    assert place.runs() == (["r1", "r2"], ["r2"])
+
+
+def test_a_run_that_failed_meanwhile_is_not_in_the_way(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.write("r1")
+    seen = place.seen()
+    around(monkeypatch, place.last, after=fail)
+    with pytest.raises(Injected):
+        place.write("failed", seen)
+    assert place.runs() == (["r1"], ["r1"])
+    place.write("r2", seen)
+    assert place.runs() == (["r1", "r2"], ["r2"])
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_failure_takes_nothing_away_that_another_added(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, first: bool
+) -> None:
+    if not first:
+        place.write("r1")
+
+    def add_by_hand() -> None:
+        rows(place.spark, "hand").write.format("delta").mode("append").save(place.log)
+        fail()
+
+    around(monkeypatch, place.last, before=add_by_hand)
+    with pytest.raises(Injected):
+        place.write("r2")
+    log = [row["run"] for row in place.spark.read.format("delta").load(place.log).collect()]
+    assert sorted(log) == (["hand", "r2"] if first else ["hand", "r1", "r2"])
+    assert "another writer committed version" in caplog.text
+    assert Path(place.last).exists() is not first
+
+
+def test_what_another_added_to_a_table_before_the_last_was_written_is_found_at_the_end(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.write("r1")
+    add = rows(place.spark, "hand").write.format("delta").mode("append")
+    around(monkeypatch, place.last, before=lambda: add.save(place.log))
+    with pytest.raises(OutputError, match="Another writer wrote to .*log while"):
+        place.write("r2")
+    assert place.runs()[1] == ["r1"]
+
+
+def test_what_a_killed_run_added_counts_for_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.write("r1")
+    with monkeypatch.context() as patched:
+        # As after kill -9: nobody brings the tables back.
+        patched.setattr(commits, "_undo", lambda *_: None)
+        around(patched, place.last, before=fail)
+        with pytest.raises(Injected):
+            place.write("killed")
+    assert place.runs() == (["killed", "r1"], ["r1"])
+    around(monkeypatch, place.last, before=fail)
+    with pytest.raises(Injected):
+        place.write("failed")
+    assert place.runs() == (["r1"], ["r1"])
+    place.write("r2")
+    assert place.runs() == (["r1", "r2"], ["r2"])
+    assert list(runs_by_version(place.spark, place.last).values()) == ["r2", "r1"]
