@@ -13,9 +13,9 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from delta import exceptions
@@ -33,7 +33,6 @@ __all__ = [
     "Written",
     "runs_by_version",
     "versions_seen",
-    "whole_versions",
     "write_together",
 ]
 
@@ -66,7 +65,8 @@ class Written:
         properties: of the table, beside those of all our tables.
         key: a column by which rows replace those that are there; None: none are replaced.
         gone: of that column, the values whose rows are taken out.
-        whole: version that counts as what is there, where newer ones are of a run that was cut off.
+        whole: what a run that was cut off has left here counts for nothing: the rows are added to, and a
+            failure goes back to, what a run left that came to write its last table.
     """
 
     target: str
@@ -76,7 +76,7 @@ class Written:
     properties: Mapping[str, str] = field(default_factory=dict)
     key: str | None = None
     gone: DataFrame | None = None
-    whole: int | None = None
+    whole: bool = False
 
 
 def versions_seen(spark: SparkSession, targets: Iterable[str]) -> Seen:
@@ -87,15 +87,65 @@ def versions_seen(spark: SparkSession, targets: Iterable[str]) -> Seen:
 def runs_by_version(spark: SparkSession, place: str) -> dict[int, str]:
     """Whose rows each version of a table holds, the newest first.
 
-    What only moves files (OPTIMIZE) counts to the run before it, and so does what others write.
+    What only moves files (OPTIMIZE) counts to the run before it, and so does what others write. Cost: a look
+    at the whole history that there is.
     """
-    history = spark.sql(f"DESCRIBE HISTORY {identifier(spark, place)}").select("version", "userMetadata")
+    return _runs(_history(spark, place))
+
+
+@dataclass(frozen=True)
+class _Commit:
+    """A commit as the table's history has it; restored: the version that it went back to."""
+
+    version: int
+    operation: str
+    note: str | None
+    restored: int | None
+
+
+# Commits that are looked at first; a run's own are fewer.
+_FEW = 8
+
+
+def _history(spark: SparkSession, target: str, after: int | None = None) -> list[_Commit]:
+    """Commits of a table, the oldest first; none where there is no table.
+
+    Args:
+        spark: the session.
+        target: a name or a location.
+        after: those after this version, and a few before it, are enough.
+    """
+    if not is_delta(spark, target):
+        return []
+    limit = None if after is None else _FEW
+    while True:
+        rows = spark.sql(
+            f"DESCRIBE HISTORY {identifier(spark, target)}{'' if limit is None else f' LIMIT {limit}'}"
+        ).collect()
+        found = [
+            _Commit(int(row["version"]), row["operation"], row["userMetadata"], _restored(row))
+            for row in rows
+        ]
+        found.sort(key=lambda commit: commit.version)
+        if limit is None or after is None or len(found) < limit or found[0].version <= after + 1:
+            return found
+        limit *= 8
+
+
+def _restored(row: Row) -> int | None:
+    version: Any = (row["operationParameters"] or {}).get("version")
+    return int(version) if row["operation"] == "RESTORE" and version is not None else None
+
+
+def _runs(history: Iterable[_Commit]) -> dict[int, str]:
+    """Whose rows each version holds, the newest first; commits that nobody can be said of are left out."""
     out: dict[int, str] = {}
-    run = None
-    for row in sorted(history.collect(), key=lambda row: int(row["version"])):
-        run = _run_id(row["userMetadata"]) or run
+    run: str | None = None
+    for commit in history:
+        own = _run_id(commit.note)
+        run = own or run if commit.restored is None else out.get(commit.restored)
         if run is not None:
-            out[int(row["version"])] = run
+            out[commit.version] = run
     return dict(reversed(out.items()))
 
 
@@ -108,32 +158,28 @@ def _run_id(note: str | None) -> str | None:
     return said.get("run_id") or said.get("ingest_run") if isinstance(said, dict) else None
 
 
-def whole_versions(spark: SparkSession, last: str, others: Iterable[str]) -> dict[str, int]:
-    """Where a run was cut off between its commits: the versions before it.
-
-    Args:
-        spark: the session.
-        last: the table that a run writes last.
-        others: tables that it writes before.
-
-    Returns:
-        Of the tables that hold rows of a run which did not come to write the last one, the newest versions
-        of the run that did. Cost: a look at each table's history.
-    """
-    if table_version(spark, last) is None:
-        return {}
-    whole = next(iter(runs_by_version(spark, last).values()), None)
-    found: dict[str, int] = {}
-    for target in others:
-        runs = runs_by_version(spark, target) if table_version(spark, target) is not None else {}
-        newest = next(iter(runs.values()), None)
-        if whole is not None and newest != whole and whole in runs.values():
-            found[target] = next(version for version, run in runs.items() if run == whole)
-            _LOG.warning("the run %s was cut off after it wrote %s; that is replaced", newest, target)
-    return found
+def _whole(
+    spark: SparkSession, target: str, histories: Mapping[str, Sequence[_Commit]], last: str | None
+) -> int | None:
+    """The version before that of a run which was cut off; None where the newest is not of such a one."""
+    if last is None or not histories[last]:
+        return None
+    newest = next(iter(_runs(histories[target]).values()), None)
+    if newest in _runs(histories[last]).values():
+        return None
+    ended = set(runs_by_version(spark, last).values())
+    runs = runs_by_version(spark, target)
+    newest = next(iter(runs.values()), None)
+    version = next((version for version, run in runs.items() if run in ended), None)
+    if newest is None or newest in ended or version is None:
+        return None
+    _LOG.warning("the run %s was cut off after it had written %s; that is replaced", newest, target)
+    return version
 
 
-def write_together(spark: SparkSession, tables: Iterable[Written], note: str, seen: Seen) -> None:
+def write_together(
+    spark: SparkSession, tables: Iterable[Written], note: str, seen: Seen, last: str | None = None
+) -> None:
     """Write tables in turn, each in one commit, or none of them.
 
     Args:
@@ -142,6 +188,9 @@ def write_together(spark: SparkSession, tables: Iterable[Written], note: str, se
             The first is the one that runs side by side contend for.
         note: user metadata of the commits, no other run's.
         seen: versions of all of them as they were when the run began.
+        last: the table that a run writes last: what is not of a run that did is of one that was cut off.
+
+    Cost: two looks at each table's history, and as many more as there are commits to be told apart.
 
     Raises:
         OutputError: another run has written one of them since; they are as it left them.
@@ -150,14 +199,15 @@ def write_together(spark: SparkSession, tables: Iterable[Written], note: str, se
     formers = {
         target: _Former(target, version, _is_folder(spark, target)) for target, version in seen.items()
     }
+    histories = {target: _history(spark, target, version or 0) for target, version in seen.items()}
     for former in formers.values():
-        _see_alone(spark, former, note)
+        _see_alone(spark, former, note, histories[former.target])
     begun: list[_Former] = []
     try:
         for table in tables:
             former = formers[table.target]
-            if table.whole is not None:
-                former = _Former(former.target, former.version, former.folder, table.whole)
+            if table.whole:
+                former = replace(former, whole=_whole(spark, table.target, histories, last))
             begun.append(former)
             try:
                 _commit(spark, table, former, note)
@@ -167,7 +217,8 @@ def write_together(spark: SparkSession, tables: Iterable[Written], note: str, se
                 # Who begins to write when another has just done so meets no conflict of Delta's.
                 _see_alone(spark, former, note)
             _LOG.info("wrote %s", table.target)
-        for former in begun:
+        # Nor does who takes the first of these commits for what a run that was cut off has left.
+        for former in begun[:1]:
             _see_alone(spark, former, note)
     # A run that is stopped by hand leaves the tables as they were, too.
     except BaseException:
@@ -200,16 +251,19 @@ def _is_folder(spark: SparkSession, target: str) -> bool:
     return bool(fs.exists(path))
 
 
-def _see_alone(spark: SparkSession, former: _Former, note: str) -> None:
+def _see_alone(
+    spark: SparkSession, former: _Former, note: str, history: Sequence[_Commit] | None = None
+) -> None:
     """Refuse where another has written to a target since the run began."""
-    if _since(spark, former, note)[1]:
+    if history is None:
+        history = _history(spark, former.target, former.version or 0)
+    if _since(history, former, note)[1]:
         raise _not_alone(spark, former.target)
 
 
 def _not_alone(spark: SparkSession, target: str) -> OutputError:
-    """Say who was there; by the newest version that another wrote."""
-    last = spark.sql(f"DESCRIBE HISTORY {identifier(spark, target)} LIMIT 1").first()
-    whose = _run_id(last["userMetadata"]) if last is not None else None
+    """Say who was there: the run whose rows are."""
+    whose = next(iter(_runs(_history(spark, target, 0)).values()), None)
     return OutputError(
         f"Another writer{f', the run {whose},' if whose else ''} wrote to {target} while this run was at "
         "work. That stays, and this run has left none of its tables. Run it again, or give it another "
@@ -285,7 +339,7 @@ def _undo(spark: SparkSession, former: _Former, note: str) -> None:
     """Bring a target back; what goes wrong here is logged, so that the first failure is raised."""
     back = former.version if former.whole is None else former.whole
     try:
-        ours, theirs = _since(spark, former, note)
+        ours, theirs = _since(_history(spark, former.target, former.version or 0), former, note)
         if theirs and ours and max(theirs) < min(ours):
             back = max(theirs)  # the other was first
         elif theirs and ours:
@@ -321,45 +375,25 @@ def _undo(spark: SparkSession, former: _Former, note: str) -> None:
 
 #: Operations that change no row: going back before them takes nothing away.
 _TIDYING = ("OPTIMIZE", "VACUUM START", "VACUUM END", "COMPUTE STATS")
-# Commits that are looked at first; a run's own are fewer.
-_FEW = 8
 
 
-def _since(spark: SparkSession, former: _Former, note: str) -> tuple[list[int], list[int]]:
+def _since(history: Iterable[_Commit], former: _Former, note: str) -> tuple[list[int], list[int]]:
     """Versions that came after a former one: those of a run, by its note, and those of others.
 
     What was taken back since, by whomever, does not count; nor does of a run's own what another replaced.
     """
     ours: list[int] = []
     theirs: list[int] = []
-    for row in _newer(spark, former.target, former.version):
-        if row["operation"] == "RESTORE" and _restored(row) == former.version:
+    for commit in history:
+        if former.version is not None and commit.version <= former.version:
+            continue
+        if commit.restored is not None and commit.restored == former.version:
             ours.clear()
             theirs.clear()
-        elif row["userMetadata"] == note:
-            ours.append(int(row["version"]))
-        elif row["operation"] not in _TIDYING:
-            theirs.append(int(row["version"]))
-            if "REPLACE" in row["operation"]:
+        elif commit.note == note:
+            ours.append(commit.version)
+        elif commit.operation not in _TIDYING:
+            theirs.append(commit.version)
+            if "REPLACE" in commit.operation:
                 ours.clear()
     return ours, theirs
-
-
-def _restored(row: Row) -> int | None:
-    version: Any = (row["operationParameters"] or {}).get("version")
-    return None if version is None else int(version)
-
-
-def _newer(spark: SparkSession, target: str, version: int | None) -> list[Row]:
-    """Commits after a version, the oldest first; all there are where it is None."""
-    if not is_delta(spark, target):
-        return []
-    oldest = -1 if version is None else version
-    few = _FEW
-    while True:
-        asked = f"DESCRIBE HISTORY {identifier(spark, target)} LIMIT {few}"
-        columns = ("version", "operation", "operationParameters", "userMetadata")
-        rows = sorted(spark.sql(asked).select(*columns).collect(), key=lambda row: int(row["version"]))
-        if len(rows) < few or int(rows[0]["version"]) <= oldest + 1:
-            return [row for row in rows if int(row["version"]) > oldest]
-        few *= 8

@@ -18,7 +18,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DataType, MapType, StructField, StructType
 
-from prune_lib.commits import Seen, Written, versions_seen, whole_versions, write_together
+from prune_lib.commits import Seen, Written, versions_seen, write_together
 from prune_lib.delta import child, hadoop_path, is_delta, leaf_names, quoted, special
 from prune_lib.errors import InputError, OutputError
 from prune_lib.locations import companion, is_location
@@ -255,7 +255,6 @@ def write_tables(
         raise ValueError(f"no frame for {', '.join(missing)}")
     if seen is None:
         seen = check_output(spark, output)
-    whole = whole_versions(spark, output, [_target(output, table) for table in WRITE_ORDER[:-1]])
 
     def tables() -> Iterator[Written]:
         for table in WRITE_ORDER:
@@ -269,10 +268,10 @@ def write_tables(
                 TABLE_COMMENTS[table],
                 append=table == "runs" and not _is_first(spark, output, seen),
                 properties=_extra_properties(frame.schema, table),
-                whole=whole.get(target),
+                whole=table != "pruned",
             )
 
-    write_together(spark, tables(), json.dumps(dict(info), sort_keys=True, default=str), seen)
+    write_together(spark, tables(), json.dumps(dict(info), sort_keys=True, default=str), seen, output)
 
 
 def _is_first(spark: SparkSession, output: str, seen: Seen) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from prune_lib.commits import Seen, Written, versions_seen, whole_versions, write_together
+from prune_lib.commits import Seen, Written, versions_seen, write_together
 from prune_lib.errors import InputError, SettingsError
 from prune_lib.ingest.clicks import Cutting, judged
 from prune_lib.ingest.counts import Counts, refused
@@ -425,19 +425,16 @@ class _Job:
     ) -> None:
         spark, targets = self.spark, self.targets
         # What a run that was cut off has left of these would be there twice; its sessions are known again.
-        added = {name: targets[name] for name in ("quarantine", "ingests")}
-        whole = whole_versions(spark, targets["inputs"], added.values())
         append = self.seen[targets["inputs"]] is not None
 
-        def add(name: str, frame: DataFrame) -> None:
-            place = added[name]
-            tables.append(Written(place, frame, COMMENTS[name], append=append, whole=whole.get(place)))
+        def added(name: str, frame: DataFrame) -> Written:
+            return Written(targets[name], frame, COMMENTS[name], append=append, whole=True)
 
         tables: list[Written] = []
         if counts.quarantined or self.seen[targets["quarantine"]] is None:
             aside = as_quarantine(self._aside(rows, old, done, list(counts.quarantined)), self.run_id)
-            add("quarantine", aside)
-        add("ingests", spark.createDataFrame([tuple(run.values())], RUN_SCHEMA))
+            tables.append(added("quarantine", aside))
+        tables.append(added("ingests", spark.createDataFrame([tuple(run.values())], RUN_SCHEMA)))
         if test is not None:
             tables.append(Written(targets["test"], test, COMMENTS["test"]))
         if not self.night:
@@ -450,7 +447,9 @@ class _Job:
         # Last: a run that is cut off before reads the same again, and takes no click twice.
         inputs = inputs_of(spark, self.new.place, self.run_id, self.began)
         tables.append(Written(targets["inputs"], inputs, COMMENTS["inputs"], append=self.night))
-        write_together(spark, tables, json.dumps({"ingest_run": run["ingest_run"]}), self.seen)
+        write_together(
+            spark, tables, json.dumps({"ingest_run": run["ingest_run"]}), self.seen, targets["inputs"]
+        )
 
     def _track(self, run: Mapping[str, Any]) -> None:
         """Log the run to MLflow where it is installed; what fails there never fails the run."""

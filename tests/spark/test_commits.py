@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from prune_lib import commits
-from prune_lib.commits import Seen, Written, runs_by_version, versions_seen, whole_versions, write_together
+from prune_lib.commits import Seen, Written, runs_by_version, versions_seen, write_together
 from prune_lib.errors import OutputError
 
 pytestmark = [pytest.mark.spark, pytest.mark.usefixtures("compiled")]
@@ -40,14 +40,13 @@ class Place:
 
     def write(self, run: str, seen: Seen | None = None, frame: DataFrame | None = None) -> None:
         """As a run does that began when it saw these versions, or begins now."""
-        whole = whole_versions(self.spark, self.last, [self.log])
         frame = rows(self.spark, run) if frame is None else frame
         tables = [
-            Written(self.log, frame, "log", append=True, whole=whole.get(self.log)),
+            Written(self.log, frame, "log", append=True, whole=True),
             Written(self.last, rows(self.spark, run), "last"),
         ]
         note = json.dumps({"run_id": run})
-        write_together(self.spark, tables, note, self.seen() if seen is None else seen)
+        write_together(self.spark, tables, note, self.seen() if seen is None else seen, self.last)
 
     def runs(self) -> tuple[list[str], list[str]]:
         """The runs whose rows are in the log, and in the last table."""
@@ -140,12 +139,14 @@ def test_a_conflict_that_delta_finds_is_told_as_one(place: Place, tmp_path: Path
 
 def test_who_only_tidies_up_is_not_in_the_way(place: Place) -> None:
     place.write("r1")
+    place.write("r2")
     seen = place.seen()
-    for name in (place.log, place.last):
-        place.spark.sql(f"OPTIMIZE delta.`{name}`")
-        place.spark.sql(f"VACUUM delta.`{name}`")
-    place.write("r2", seen)
-    assert place.runs() == (["r1", "r2"], ["r2"])
+    place.spark.sql(f"OPTIMIZE delta.`{place.log}`")
+    with commits._configured(place.spark, {"spark.sql.sources.parallelPartitionDiscovery.parallelism": "2"}):
+        place.spark.sql(f"VACUUM delta.`{place.last}`")
+    assert place.seen() != seen
+    place.write("r3", seen)
+    assert place.runs() == (["r1", "r2", "r3"], ["r3"])
 
 
 def test_a_run_that_failed_meanwhile_is_not_in_the_way(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,18 +180,20 @@ def test_a_failure_takes_nothing_away_that_another_added(
     assert Path(place.last).exists() is not first
 
 
-def test_what_another_added_to_a_table_before_the_last_was_written_is_found_at_the_end(
+def test_who_takes_a_run_that_is_at_work_for_one_that_was_cut_off_wins(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It began when the other had written its first table; of both runs' rows one run's are left."""
     place.write("r1")
-    add = rows(place.spark, "hand").write.format("delta").mode("append")
-    around(monkeypatch, place.last, before=lambda: add.save(place.log))
-    with pytest.raises(OutputError, match="Another writer wrote to .*log while"):
-        place.write("r2")
-    assert place.runs()[1] == ["r1"]
+    around(monkeypatch, place.last, before=lambda: place.write("fast"))
+    with pytest.raises(OutputError, match="while this run was at work"):
+        place.write("slow")
+    assert place.runs() == (["fast", "r1"], ["fast"])
 
 
-def test_what_a_killed_run_added_counts_for_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_killed_run_added_counts_for_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     place.write("r1")
     with monkeypatch.context() as patched:
         # As after kill -9: nobody brings the tables back.
@@ -199,10 +202,15 @@ def test_what_a_killed_run_added_counts_for_nothing(place: Place, monkeypatch: p
         with pytest.raises(Injected):
             place.write("killed")
     assert place.runs() == (["killed", "r1"], ["r1"])
+    assert "cut off" not in caplog.text
     around(monkeypatch, place.last, before=fail)
     with pytest.raises(Injected):
         place.write("failed")
     assert place.runs() == (["r1"], ["r1"])
+    assert caplog.text.count("the run killed was cut off after it had written") == 1
     place.write("r2")
+    assert caplog.text.count("cut off") == 1, "a run that failed and was taken back is not one"
     assert place.runs() == (["r1", "r2"], ["r2"])
     assert list(runs_by_version(place.spark, place.last).values()) == ["r2", "r1"]
+    of_log = list(runs_by_version(place.spark, place.log).values())
+    assert of_log[0] == "r2" and of_log[-3:] == ["r1", "killed", "r1"], "the failure put r1's rows back"
