@@ -26,6 +26,7 @@ from prune_lib.experts.feed import Feed, Reader, write_feed
 from prune_lib.experts.settings import WHERE, TrainSettings
 from prune_lib.experts.workers import FOLDS, Work, results, run_rounds
 from prune_lib.fingerprint import fingerprint
+from prune_lib.processes import Hold
 
 if TYPE_CHECKING:
     from prune_lib.sessions.encoding import Encoded
@@ -36,7 +37,8 @@ log = logging.getLogger(__name__)
 
 #: Interactions from which two processes are worth their start (about 4 s each to import torch).
 PARALLEL_FROM = 50_000
-#: Seconds after which the checkpoints of a training that nobody went on with are removed: a week.
+#: Seconds after which the checkpoints of a training that nobody went on with are removed: a week. Of a feed,
+#: where it cannot be told whether somebody still trains by it.
 _STALE = 7 * 24 * 3600
 
 
@@ -78,6 +80,7 @@ def train_experts(
     target.parent.mkdir(parents=True, exist_ok=True)
     processes = _processes(settings, encoded)
     feed = Path(tempfile.mkdtemp(prefix=".feed-", dir=workdir or target.parent))
+    hold = Hold(feed)
     try:
         started = time.perf_counter()
         if encoded.n_interactions == encoded.n_sessions:
@@ -104,6 +107,7 @@ def train_experts(
         trained = results(work.folder)
     finally:
         shutil.rmtree(feed, ignore_errors=True)
+        hold.release()
     bundle = Bundle.build(
         mixtures=[fold.mixture for fold in trained],
         snapshots=[fold.snapshots for fold in trained],
@@ -166,7 +170,7 @@ def _processes(settings: TrainSettings, encoded: Encoded) -> int:
 def _checkpoints(encoded: Encoded, settings: TrainSettings, store: Path) -> Path:
     """Where this training, of this input by this code, keeps how far it came; old ones are removed."""
     for old in (*store.glob(".training-*"), *store.glob(".feed-*")):
-        if time.time() - old.stat().st_mtime > _STALE:
+        if Hold.left(old) or time.time() - old.stat().st_mtime > _STALE:
             shutil.rmtree(old, ignore_errors=True)
     known = ("sid", "session_id", "items", "fold", "slice", "age")
     of_input = fingerprint(encoded.sessions, *(encoded.sessions[name] for name in known))

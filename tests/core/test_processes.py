@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from prune_lib.processes import Hold
+
 _CHILD = "import time; from prune_lib.processes import end_with_parent; end_with_parent(); time.sleep(60)"
 _PARENT = f"""
 import subprocess, sys, time
@@ -35,6 +37,37 @@ def test_a_child_ends_with_a_parent_that_was_killed():
             break
         time.sleep(0.1)
     assert not _runs(child)
+
+
+_HOLDER = """
+import sys, time
+from pathlib import Path
+from prune_lib.processes import Hold
+hold = Hold(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_what_a_process_that_is_gone_held_is_left(tmp_path: Path) -> None:
+    assert not Hold.left(tmp_path), "nobody held it"
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    command = [sys.executable, "-c", _HOLDER, str(tmp_path)]
+    holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ)
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    assert not Hold.left(tmp_path)
+    holder.kill()
+    holder.wait()
+    assert Hold.left(tmp_path)
+    (tmp_path / "held").write_text("another-machine")
+    assert not Hold.left(tmp_path), "of another machine this one cannot tell"
+
+
+def test_what_this_process_holds_is_left_when_it_lets_go(tmp_path: Path) -> None:
+    hold = Hold(tmp_path)
+    assert not Hold.left(tmp_path)
+    hold.release()
+    assert Hold.left(tmp_path)
 
 
 def _runs(pid: int) -> bool:
