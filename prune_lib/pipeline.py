@@ -43,6 +43,7 @@ from prune_lib.sampling.select import COVERAGE, Selection, first_twin, select_se
 from prune_lib.schemas import conform
 from prune_lib.session import check_runtime, get_spark, measured_joins
 from prune_lib.sessions.encoding import Encoded, encode
+from prune_lib.sessions.read_errors import reading_errors
 from prune_lib.sessions.reading import (
     InputTable,
     check_sessions,
@@ -191,7 +192,8 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
         )
         stage.rows = decided.sessions.count()
     counts = {**counts_of(points, graph, decided, selection), "bot_limits": astuple(suspects.limits)}
-    with stages.stage("write") as stage:
+    # The kept rows are read once more.
+    with stages.stage("write") as stage, reading_errors(table.location, analysed=True):
         frames = _frames(settings, table, raw, points, decided, bands, run_id)
         run = run_of(
             spark,

@@ -41,7 +41,7 @@ def comes_to(moment: str) -> Callable[[str], bool]:
     """Whether a line says that the run has come there."""
     if moment.startswith("wrote "):
         table = f"_{moment.removeprefix('wrote ')}"
-        return lambda line: "wrote /" in line and line.rstrip().endswith(table)
+        return lambda line: " wrote " in line and line.rstrip().endswith(table)
     return lambda line: line.rstrip().endswith(f"{moment} ...")
 
 
@@ -113,7 +113,9 @@ def output(run: Run, tmp_path: Path) -> Output:
 
 
 @pytest.mark.parametrize(
-    "moments", [("difficulty", "wrote runs"), pytest.param((*STAGES, *BETWEEN), marks=pytest.mark.soak)]
+    "moments",
+    [("difficulty", "wrote runs"), pytest.param((*STAGES, *BETWEEN), marks=pytest.mark.soak)],
+    ids=["some", "all"],
 )
 def test_the_former_table_stays_and_the_next_run_completes(
     run: Run, output: Output, moments: tuple[str, ...]

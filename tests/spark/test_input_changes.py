@@ -1,0 +1,153 @@
+"""An input that others write to while a run is at work: the run sees the version that it began with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from prune_lib import PruneSettings, pipeline
+from prune_lib.errors import InputError
+from prune_lib.pipeline import run_prune
+from tests.spark.sessions import random_sessions
+
+pytestmark = [pytest.mark.spark, pytest.mark.usefixtures("compiled")]
+
+
+def sessions(spark: SparkSession, seed: int, prefix: str = "s") -> DataFrame:
+    rows = [(f"{prefix}{k:03d}", items) for k, items in enumerate(random_sessions(seed, n=120, items=40))]
+    return spark.createDataFrame(rows, "session_id string, items array<bigint>")
+
+
+def pruned(spark: SparkSession, folder: Path) -> pd.DataFrame:
+    frame = spark.read.format("delta").load(str(folder / "pruned")).toPandas()
+    return frame.drop(columns="prune_run_id").sort_values("prune_rank", ignore_index=True)
+
+
+def runs(spark: SparkSession, folder: Path) -> set[str]:
+    """Of the companions, whose rows they hold."""
+    names = ("decisions", "items", "runs")
+    tables = (spark.read.format("delta").load(str(folder / f"pruned_{name}")) for name in names)
+    return {row["run_id"] for table in tables for row in table.select("run_id").distinct().collect()}
+
+
+def settings(folder: Path) -> PruneSettings:
+    # What reads the input is the same for every method.
+    return PruneSettings(ratio=0.3, method="random", workspace=str(folder))
+
+
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], None]:
+    """Do something when the sessions are read, and the kept ones not written yet."""
+
+    def when_the_graph_is_built(change: Callable[[], Any]) -> None:
+        build = pipeline.build_graph
+
+        def changed(*args: Any, **more: Any) -> Any:
+            graph = build(*args, **more)
+            change()
+            return graph
+
+        monkeypatch.setattr(pipeline, "build_graph", changed)
+
+    return when_the_graph_is_built
+
+
+def delta(spark: SparkSession, place: Path) -> str:
+    return f"delta.`{place}`"
+
+
+def append(spark: SparkSession, place: Path) -> None:
+    sessions(spark, 32, "new").write.format("delta").mode("append").save(str(place))
+
+
+def overwrite(spark: SparkSession, place: Path) -> None:
+    sessions(spark, 33, "other").write.format("delta").mode("overwrite").save(str(place))
+
+
+def optimise(spark: SparkSession, place: Path) -> None:
+    spark.sql(f"OPTIMIZE {delta(spark, place)}")
+
+
+def delete(spark: SparkSession, place: Path) -> None:
+    spark.sql(f"DELETE FROM {delta(spark, place)} WHERE session_id < 's060'")
+
+
+def add_a_column(spark: SparkSession, place: Path) -> None:
+    spark.sql(f"ALTER TABLE {delta(spark, place)} ADD COLUMN (extra INT)")
+
+
+def vacuum(spark: SparkSession, place: Path) -> None:
+    """Away with every file that the newest version does not need, against all advice."""
+    overwrite(spark, place)
+    conf = {
+        "spark.databricks.delta.retentionDurationCheck.enabled": "false",
+        "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
+    }
+    for key, value in conf.items():
+        spark.conf.set(key, value)
+    try:
+        spark.sql(f"VACUUM {delta(spark, place)} RETAIN 0 HOURS")
+    finally:
+        for key in conf:
+            spark.conf.unset(key)
+
+
+def test_whoever_appends_overwrites_optimises_deletes_or_adds_a_column_changes_nothing(
+    spark: SparkSession, tmp_path: Path, meanwhile: Callable[..., None]
+) -> None:
+    place = tmp_path / "sessions"
+    # Two files, so that there is something to optimise.
+    sessions(spark, 31).repartition(2).write.format("delta").save(str(place))
+    run_prune(settings(tmp_path), spark)
+    alone = pruned(spark, tmp_path)
+
+    def all_of_it() -> None:
+        for change in (optimise, append, delete, add_a_column, overwrite):
+            change(spark, place)
+
+    meanwhile(all_of_it)
+    # What is there by then is another input; the version that the first run had is asked for.
+    again = settings(tmp_path).model_copy(update={"version": 0})
+    summary = run_prune(again, spark)
+    assert summary.run["input_version"] == 0
+    pd.testing.assert_frame_equal(pruned(spark, tmp_path), alone, check_exact=True)
+
+
+def test_the_newest_version_is_pinned_at_the_start(
+    spark: SparkSession, tmp_path: Path, meanwhile: Callable[..., None]
+) -> None:
+    place = tmp_path / "sessions"
+    sessions(spark, 31).write.format("delta").save(str(place))
+    meanwhile(lambda: append(spark, place))
+    summary = run_prune(settings(tmp_path), spark)
+    assert (summary.run["input_version"], summary.run["sessions_before"]) == (0, 120)
+    assert not pruned(spark, tmp_path)["session_id"].str.startswith("new").any()
+
+
+@pytest.mark.parametrize("kind", ["delta", "parquet"])
+def test_an_input_whose_files_vanish_ends_the_run_and_leaves_its_tables(
+    spark: SparkSession, tmp_path: Path, meanwhile: Callable[..., None], kind: str
+) -> None:
+    place = tmp_path / "sessions"
+    sessions(spark, 31).write.format(kind).save(str(place))
+    run_prune(settings(tmp_path), spark)
+    alone = pruned(spark, tmp_path)
+    (before,) = runs(spark, tmp_path)
+
+    def vanish() -> None:
+        if kind == "delta":
+            vacuum(spark, place)
+        else:
+            sessions(spark, 33, "other").write.mode("overwrite").parquet(str(place))
+
+    meanwhile(vanish)
+    with pytest.raises(InputError, match=f"table {place} cannot be read") as told:
+        run_prune(settings(tmp_path), spark)
+    assert "\n" not in str(told.value)
+    pd.testing.assert_frame_equal(pruned(spark, tmp_path), alone, check_exact=True)
+    assert runs(spark, tmp_path) == {before}
