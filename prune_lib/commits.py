@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from delta import exceptions
 from pyspark.sql import DataFrame, SparkSession
 
-from prune_lib.delta import PROPERTIES, hadoop_path, identifier, is_delta, mapping, quoted, table_version
+from prune_lib.delta import hadoop_path, identifier, is_delta, quoted, replace_table, table_version
 from prune_lib.errors import OutputError
 from prune_lib.locations import is_location
 
@@ -275,17 +275,13 @@ def _commit(spark: SparkSession, table: Written, former: _Former, note: str) -> 
     if table.key is not None and former.version is not None:
         _merge(spark, table, table.key, note)
         return
-    place = identifier(spark, former.target)
-    writer = table.frame.writeTo(place).option("userMetadata", note)
     if table.append and former.version is not None:
         if former.whole not in (None, former.version):
             _restore(spark, former.target, former.whole, note)
+        writer = table.frame.writeTo(identifier(spark, former.target)).option("userMetadata", note)
         writer.option("mergeSchema", "true").append()
         return
-    writer = writer.using("delta").tableProperty("comment", table.comment)
-    for key, value in {**PROPERTIES, **mapping(table.frame.schema), **table.properties}.items():
-        writer = writer.tableProperty(key, value)
-    writer.createOrReplace()
+    replace_table(spark, table.frame, former.target, table.comment, table.properties, note)
 
 
 # A column that the table lacks is added to it; what the commit says of itself.

@@ -75,6 +75,7 @@ def replace_table(
     name: str,
     comment: str,
     properties: Mapping[str, str] | None = None,
+    note: str | None = None,
 ) -> None:
     """Write a frame as a Delta table in one commit; what was there stays in the table's history.
 
@@ -83,12 +84,38 @@ def replace_table(
         frame: the rows; its columns' comments are its fields' metadata.
         name: a name or a location.
         comment: of the table.
-        properties: of the table, beside those of all our tables.
+        properties: of the table, beside those of all our tables. Those that its owner has set stay.
+        note: user metadata of the commit.
     """
     writer = frame.writeTo(identifier(spark, name)).using("delta").tableProperty("comment", comment)
-    for key, value in {**PROPERTIES, **mapping(frame.schema), **(properties or {})}.items():
+    if note is not None:
+        writer = writer.option("userMetadata", note)
+    wanted = {**_owners(spark, name), **PROPERTIES, **mapping(frame.schema), **(properties or {})}
+    for key, value in wanted.items():
         writer = writer.tableProperty(key, value)
     writer.createOrReplace()
+
+
+# Of Delta's own properties those that an owner sets: how long, how often, how large. The others belong to the
+# columns that are replaced, or to the protocol.
+_OF_OWNERS = (
+    "delta.autoOptimize.",
+    "delta.checkpointInterval",
+    "delta.dataSkippingNumIndexedCols",
+    "delta.deletedFileRetentionDuration",
+    "delta.logRetentionDuration",
+    "delta.targetFileSize",
+    "delta.tuneFileSizesForRewrites",
+)
+
+
+def _owners(spark: SparkSession, name: str) -> dict[str, str]:
+    """Properties that somebody has set on a table, which replacing it would lose."""
+    if not is_delta(spark, name):
+        return {}
+    detail = spark.sql(f"DESCRIBE DETAIL {identifier(spark, name)}").select("properties").first()
+    there: Mapping[str, str] = detail["properties"] if detail is not None else {}
+    return {k: v for k, v in there.items() if not k.startswith("delta.") or k.startswith(_OF_OWNERS)}
 
 
 def mapping(schema: StructType) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -120,10 +121,19 @@ def cluster(tmp_path: Path) -> Iterator[str]:
         yield f"spark://{home}:{port}"
 
 
+@pytest.mark.parametrize(
+    ("moment", "delay"),
+    [
+        ("graph:", 0.0),
+        pytest.param("difficulty ...", 4.0, marks=pytest.mark.soak),
+        pytest.param("sampling ...", 2.0, marks=pytest.mark.soak),
+    ],
+    ids=["after the graph", "while it scores", "while it samples"],
+)
 def test_a_standalone_cluster_that_loses_an_executor(
-    run: Run, shuffled: Path, tmp_path: Path, cluster: str
+    run: Run, shuffled: Path, tmp_path: Path, cluster: str, moment: str, delay: float
 ) -> None:
-    """Killed when the graph is there: what it held of the sessions, scores and edges is gone with it."""
+    """What it held of the sessions, scores and edges is gone with it."""
     job = subprocess.Popen(
         command(
             "prune",
@@ -147,7 +157,8 @@ def test_a_standalone_cluster_that_loses_an_executor(
     try:
         for line in job.stdout:
             lines.append(line)
-            if "graph:" in line and not killed:
+            if moment in line and not killed:
+                time.sleep(delay)
                 killed = _kill_one_executor()
         assert job.wait(timeout=600) == 0, _said_by_us("".join(lines))
     finally:

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from prune_lib import commits
-from prune_lib.delta import table_version
+from prune_lib.delta import identifier, table_version
 from prune_lib.errors import InputError, OutputError
 from prune_lib.schemas import TABLE_COMMENTS, TABLES, conform
 from prune_lib.tables import check_output, pruned_frame, read_table, write_tables
@@ -199,6 +199,9 @@ def test_a_second_run_replaces_and_adds_to_runs(
     write_tables(spark, frames(spark, "r1", kept=4), output, {"run_id": "r1"})
     check_output(spark, output)
     assert table_version(spark, output) == 0
+    for name in (output, f"{output}_runs"):
+        own = "'delta.deletedFileRetentionDuration' = 'interval 30 days', 'team' = 'search'"
+        spark.sql(f"ALTER TABLE {identifier(spark, name)} SET TBLPROPERTIES ({own})")
     second = frames(spark, "r2", kept=2)
     # A later version of the project may know a column more.
     second["runs"] = second["runs"].withColumn("news", F.lit(1))
@@ -207,7 +210,10 @@ def test_a_second_run_replaces_and_adds_to_runs(
     runs = read_table(spark, f"{output}_runs")
     assert {(r["run_id"], r["news"]) for r in runs.collect()} == {("r1", None), ("r2", 1)}
     assert {r[0] for r in read_table(spark, f"{output}_decisions").select("run_id").collect()} == {"r2"}
-    assert table_version(spark, output) == 1
+    assert table_version(spark, output) == 2
+    for name in (output, f"{output}_runs"):
+        kept = spark.sql(f"DESCRIBE DETAIL {identifier(spark, name)}").first()["properties"]
+        assert kept["delta.deletedFileRetentionDuration"] == "interval 30 days" and kept["team"] == "search"
     before = read_table(spark, output, version=0)
     assert before.select("`Session Key`").distinct().count() == 4
     note = spark.sql(f"DESCRIBE HISTORY {output if named else f'delta.`{output}_runs`'} LIMIT 1").first()
