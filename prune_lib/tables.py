@@ -13,7 +13,8 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from pyspark.errors import AnalysisException
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DataType, MapType, StructField, StructType
@@ -23,6 +24,8 @@ from prune_lib.delta import child, hadoop_path, is_delta, leaf_names, quoted, sp
 from prune_lib.errors import InputError, OutputError
 from prune_lib.locations import companion, is_location
 from prune_lib.schemas import PRUNED, TABLE_COMMENTS, conform
+from prune_lib.sessions.opening import connector_hint
+from prune_lib.sessions.read_errors import first_line
 
 __all__ = [
     "check_columns",
@@ -306,7 +309,15 @@ def _file_count(decisions: DataFrame) -> int:
 
 
 def _check_location(spark: SparkSession, target: str, mark: str, writer: str, what: str) -> None:
-    fs, path = hadoop_path(spark, target)
+    try:
+        fs, path = hadoop_path(spark, target)
+        fs.exists(path)
+    # An unknown scheme or host, a store that refuses or does not answer.
+    except (Py4JJavaError, PySparkException) as problem:
+        raise OutputError(
+            f"The output {target} is no place that this Spark can write: {first_line(problem)}. "
+            f"{connector_hint(spark, target)}"
+        ) from problem
     if is_delta(spark, target):
         _check_ours(spark, target, mark, writer, what)
     elif fs.exists(path):

@@ -22,7 +22,7 @@ from prune_lib.sessions.columns import (
 )
 from prune_lib.sessions.read_errors import first_line, reading_errors
 
-__all__ = ["has_commit", "load_table", "open_input"]
+__all__ = ["connector_hint", "has_commit", "load_table", "open_input"]
 
 
 def open_input(
@@ -191,9 +191,27 @@ def _hadoop_path(spark: SparkSession, location: str) -> tuple[Any, Any, bool]:
     except (Py4JJavaError, PySparkException) as problem:
         raise InputError(
             f"{location or 'An empty name'} is no place that this Spark can read: "
-            f"{first_line(problem)}. Check the spelling (file:/folder, s3://bucket/folder), and that "
-            "the storage's connector is installed."
+            f"{first_line(problem)}. {connector_hint(spark, location)}"
         ) from problem
+
+
+# The connector of a storage, by the scheme of its locations: Hadoop's own come in Hadoop's version.
+_CONNECTORS = {"s3a": "hadoop-aws", "s3": "hadoop-aws", "abfss": "hadoop-azure", "abfs": "hadoop-azure"}
+
+
+def connector_hint(spark: SparkSession, location: str) -> str:
+    """What to see to where Hadoop does not come to a location."""
+    scheme = location.partition(":")[0].lower()
+    text = "Check the spelling (file:/folder, s3a://bucket/folder), and the rights"
+    package = _CONNECTORS.get(scheme)
+    if package is None:
+        return f"{text}, and that the storage's connector is installed."
+    jvm: Any = spark._jvm
+    version = jvm.org.apache.hadoop.util.VersionInfo.getVersion()
+    text += (
+        f"; the storage's connector comes by spark-submit --packages org.apache.hadoop:{package}:{version}"
+    )
+    return f"{text}, and locations of S3 begin with s3a:// then." if scheme == "s3" else f"{text}."
 
 
 def _file_format(spark: SparkSession, name: str, fs: Any, path: Any) -> str:
