@@ -1,6 +1,6 @@
 """Input and output in an object store, through Hadoop's s3a, against a local server that speaks S3 (moto).
 
-The server, s3a and Amazon's client are fetched for it: half a gigabyte, which nobody who does not run this needs.
+The server, s3a and Amazon's client are fetched for it: half a gigabyte that nobody else needs.
 """
 
 from __future__ import annotations
@@ -116,4 +116,4 @@ def test_what_is_not_there_or_may_not_be_read_is_said(tmp_path: Path, endpoint: 
         text = done.stdout + done.stderr
         assert done.returncode == 2 and source in text and "Traceback" not in text, text
     done = submit("--ratio", "0.1", "--input", "s3a://bucket/sessions", cwd=tmp_path)
-    assert done.returncode == 2 and "hadoop-aws" in done.stderr, done.stderr
+    assert done.returncode == 2 and "hadoop-aws" in done.stderr, done.stdout + done.stderr
