@@ -19,6 +19,7 @@ from typing import Any
 
 from prune_lib.errors import EnvironmentProblem
 from prune_lib.locations import on_databricks, workspace_folder
+from prune_lib.redaction import redacted
 
 __all__ = [
     "RegistryError",
@@ -31,6 +32,14 @@ __all__ = [
 
 _LOG = logging.getLogger(__name__)
 
+# How MLflow speaks of a server that does not answer.
+_UNREACHABLE = "failed with exception"
+# By default MLflow asks such a server for four minutes, and waits two for each answer.
+_PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
 # MLflow refuses longer values of parameters, and more than 100 of them in one request.
 _LONGEST_VALUE = 6000
 _BATCH = 100
@@ -57,7 +66,7 @@ def download_model(workspace: str, uri: str, folder: Path) -> Path:
         EnvironmentProblem: MLflow is not installed.
         RegistryError: there is no such model, or it cannot be read.
     """
-    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    _quieten()
     try:
         from mlflow.artifacts import download_artifacts
         from mlflow.tracking import MlflowClient
@@ -66,7 +75,6 @@ def download_model(workspace: str, uri: str, folder: Path) -> Path:
             f"{uri} names a model of MLflow's registry, and MLflow is not installed. Install it "
             "(pip install 'prune-lib[tracking]'), or give a bundle's folder by --experts."
         ) from error
-    _quieten()
     try:
         store, _ = _store(workspace)
         client = MlflowClient(tracking_uri=store)
@@ -255,6 +263,8 @@ class Tracker:
             log(self._client)
         except Exception as problem:
             self._warn(f"MLflow did not take {what}: {_first_line(problem)}")
+            if _UNREACHABLE in str(problem):
+                self._client = None  # it would not take the rest either, after as long a wait
 
     def _warn(self, message: str) -> None:
         self.warnings.append(message)
@@ -293,14 +303,12 @@ def tracked_run(
 
 
 def _start(workspace: str, experiment: str, run_name: str) -> Tracker:
-    # MLflow asks git for a commit that says nothing about the data, and warns where git is absent.
-    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    _quieten()
     try:
         from mlflow.tracking import MlflowClient
     except ImportError:
         _LOG.info("MLflow is not installed: the run is not tracked")
         return Tracker()
-    _quieten()
     try:
         store, artifacts = _store(workspace)
         client = MlflowClient(tracking_uri=store)
@@ -316,9 +324,12 @@ def _start(workspace: str, experiment: str, run_name: str) -> Tracker:
 
 
 def _quieten() -> None:
-    """The store's migrations tell a line each."""
-    for name in ("mlflow", "alembic", "sqlalchemy"):
+    """The store's migrations tell a line each, and so does each attempt to reach a server."""
+    for name in ("mlflow", "alembic", "sqlalchemy", "urllib3.connectionpool"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # MLflow asks git for a commit that says nothing about the data, and warns where git is absent.
+    for name, value in {**_PATIENCE, "GIT_PYTHON_REFRESH": "quiet"}.items():
+        os.environ.setdefault(name, value)
 
 
 def _create(client: Any, experiment: str, artifacts: str | None) -> str:
@@ -359,4 +370,5 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _first_line(problem: Exception) -> str:
-    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+    # The address of a server may have a password in it.
+    return redacted((str(problem).strip().splitlines() or [type(problem).__name__])[0])

@@ -17,7 +17,7 @@ from prune_lib.settings.groups import (
     SamplingSettings,
     SuspectsSettings,
 )
-from prune_lib.settings.rules import loudness_rules
+from prune_lib.settings.rules import loudness_rules, secret_rules, stray_rules
 
 __all__ = ["SAYING", "JobSettings", "JobText", "PipelineSettings"]
 
@@ -112,7 +112,11 @@ class JobSettings(BaseModel):
             values: by field, defaults filled in.
             origin: how a message names a field: where its value came from.
         """
-        return loudness_rules(values, origin) + cls.problems(values, origin)
+        secrets = secret_rules(values, origin)
+        # Other messages would repeat the value.
+        if secrets:
+            return secrets
+        return loudness_rules(values, origin) + stray_rules(values, origin) + cls.problems(values, origin)
 
     @model_validator(mode="after")
     def _agree(self) -> JobSettings:

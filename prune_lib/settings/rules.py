@@ -21,6 +21,7 @@ from prune_lib.locations import (
     normalised,
     table_in_workspace,
 )
+from prune_lib.redaction import holds_secret
 from prune_lib.settings.fields import Method
 
 __all__ = [
@@ -50,6 +51,46 @@ def loudness_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
         f"{origin('verbose')} and {origin('quiet')} exclude each other: one asks for more log lines, the "
         "other for none. Leave one of them out."
     ]
+
+
+def secret_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
+    """Settings that hold a password or a key: all of them are written into the table of runs.
+
+    Args:
+        values: by field, defaults filled in.
+        origin: how a message names a field: where its value came from.
+    """
+    return [
+        f"{origin(key)} has a password, a key or a signature in its address, and settings are written to "
+        "logs and tables. Give the address without it, and the secret to Spark's own configuration (such as "
+        "spark.hadoop.fs.s3a.secret.key, or a provider of credentials)."
+        for key, value in values.items()
+        if isinstance(value, str) and holds_secret(value)
+    ]
+
+
+# Settings that name what a job writes.
+_WRITTEN = ("workspace", "output", "checkpoints", "document", "path")
+
+
+def stray_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
+    """Relative paths that lead out of the folder where the job was started, to where it would write.
+
+    Args:
+        values: by field, defaults filled in.
+        origin: how a message names a field: where its value came from.
+    """
+    out = []
+    for key in _WRITTEN:
+        name = values.get(key)
+        if not isinstance(name, str) or not is_location(name) or ":" in name or name.startswith("/"):
+            continue
+        if os.path.normpath(name).split(os.sep)[0] == os.pardir:
+            out.append(
+                f"{origin(key)} '{name}' leads out of this folder, and the job writes there. Name it in "
+                f"full: {os.path.abspath(name)}."
+            )
+    return out
 
 
 def is_true(value: object) -> bool:

@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from prune_lib.errors import SettingsError
+from prune_lib.redaction import redacted
 from prune_lib.settings.fields import Advice
 from prune_lib.settings.file import from_file
 from prune_lib.settings.flags import from_flags
@@ -143,7 +144,8 @@ def _checked(
         flat, lambda key: given[key].origin if key in given else f"the default of {key}"
     )
     if mistakes:
-        raise SettingsError(_together(mistakes))
+        # A value that is no setting can hold a secret, too.
+        raise SettingsError(redacted(_together(mistakes)))
     return values
 
 

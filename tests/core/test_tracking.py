@@ -4,6 +4,7 @@ import json
 import logging
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,35 @@ def test_without_mlflow_there_is_one_line(
 def test_importing_needs_no_mlflow() -> None:
     code = "import sys, prune_lib.tracking; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_server_that_does_not_answer_is_said_soon_and_without_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow.tracking")
+    # Nothing listens on the port of discard; three attempts a second apart, not MLflow's own four minutes.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:planted@127.0.0.1:9")
+    for name in ("MAX_RETRIES", "BACKOFF_FACTOR", "TIMEOUT"):
+        monkeypatch.delenv(f"MLFLOW_HTTP_REQUEST_{name}", raising=False)
+    began = time.monotonic()
+    with tracked_run(str(tmp_path), "prune", "r1", {"ratio": 0.1}) as tracker:
+        tracker.metrics({"coverage": 0.5})
+    assert time.monotonic() - began < 60
+    (warning,) = tracker.warnings
+    assert "does not track" in warning and "127.0.0.1" in warning and "planted" not in warning
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_server_that_goes_away_is_asked_no_more() -> None:
+    class Gone:
+        calls = 0
+
+        def log_batch(self, *_: object, **__: object) -> None:
+            self.calls += 1
+            raise RuntimeError("API request to http://h/api failed with exception: no route")
+
+    gone = Gone()
+    tracker = Tracker(gone, "r1")
+    for _ in range(3):
+        tracker.metrics({"coverage": 0.5})
+    assert gone.calls == 1 and len(tracker.warnings) == 1

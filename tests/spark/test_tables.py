@@ -352,10 +352,10 @@ def test_a_parent_that_cannot_be_written_is_refused(spark: SparkSession, tmp_pat
     with pytest.raises(OutputError, match="may not be written"):
         # Not even the superuser makes a folder there.
         check_output(spark, "/proc/pruned")
-    for place, said in (("s3a://bucket/x", r"org.apache.hadoop:hadoop-aws:3\."), ("foo://x/y", "connector")):
-        with pytest.raises(
-            OutputError, match=f"{place}_decisions is no place that this Spark can write.*{said}"
-        ):
+    connector = r"org.apache.hadoop:hadoop-aws:3\."
+    for place, said in (("s3a://bucket/x", connector), ("foo://x/y", "connector")):
+        told = f"{place}_decisions is no place that this Spark can write.*{said}"
+        with pytest.raises(OutputError, match=told):
             check_output(spark, place)
     (tmp_path / "empty").mkdir()
     check_output(spark, str(tmp_path / "empty" / "deep" / "pruned"))
