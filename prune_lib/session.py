@@ -58,7 +58,7 @@ def get_spark(
     builder = SparkSession.builder.appName(app_name)
     if master:
         builder = builder.master(master)
-    for key, value in {**_SETTINGS, **_extensions(), **(extra or {})}.items():
+    for key, value in {**_SETTINGS, **_extensions(), **_umask(), **(extra or {})}.items():
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
@@ -79,6 +79,18 @@ def _extensions() -> dict[str, str]:
     given = SparkConf().get("spark.sql.extensions", "") or ""
     every = [name.strip() for name in given.split(",") if name.strip()]
     return {"spark.sql.extensions": ",".join(dict.fromkeys([*every, DELTA_SQL]))}
+
+
+_UMASK = "spark.hadoop.fs.permissions.umask-mode"
+
+
+def _umask() -> dict[str, str]:
+    """The umask of this process for what Hadoop writes, whose own is 022 whatever the user's."""
+    if SparkConf().get(_UMASK) is not None:
+        return {}
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return {_UMASK: f"{mask:03o}"}
 
 
 _LOG_PARTITIONS = "spark.databricks.delta.snapshotPartitions"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections import Counter
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from prune_lib.schemas import DECISIONS, ITEMS, KEPT_REASONS, PRUNED, PRUNED_REASONS, RUNS
-from tests.e2e.jobs import RATIO, SESSIONS, Run, submit
+from tests.e2e.jobs import PLANTED, RATIO, SESSIONS, Run, submit
 
 
 def test_the_run_says_what_it_did(run: Run) -> None:
@@ -168,6 +170,28 @@ def test_planted_noise_ranks_harder_than_organic_sessions(run: Run) -> None:
     planted = run.sessions.set_index("session_id")["planted"]
     difficulty = run.decisions.set_index("session_id")["difficulty"]
     assert difficulty[planted == "noise"].mean() > difficulty[planted == "organic"].mean()
+
+
+def test_no_secret_of_its_surroundings_is_in_what_a_run_wrote(run: Run) -> None:
+    """Neither in a table, its log, the experts, MLflow's store nor the report."""
+    files = [file for file in run.workspace.rglob("*") if file.is_file()]
+    assert {".parquet", ".json", ".db", ".html", ".safetensors"} <= {file.suffix for file in files}
+    for file in files:
+        assert PLANTED.encode() not in file.read_bytes(), file
+        if file.suffix == ".parquet":
+            assert PLANTED not in pd.read_parquet(file, partitioning=None).to_csv(), file
+
+
+def test_files_are_no_wider_than_the_umask_says(tmp_path: Path) -> None:
+    flags = ("--ratio", "0.2", "--demo-sessions", "300", "--method", "random")
+    before = os.umask(0o027)
+    try:
+        done = submit(*flags, cwd=tmp_path)
+    finally:
+        os.umask(before)
+    assert done.returncode == 0, done.stdout + done.stderr
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "workspace").rglob("*")}
+    assert len(modes) > 20 and not [path for path, mode in modes.items() if mode & 0o027]
 
 
 @pytest.mark.parametrize(
