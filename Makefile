@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 unexport SPARK_HOME SPARK_CONF_DIR PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON PYSPARK_SUBMIT_ARGS PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help setup prune notebooks evaluate results test lint lock clean
+.PHONY: help setup prune notebooks evaluate results test soak audit lint lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -60,9 +60,16 @@ results: setup ## Regenerate docs/results.md from the data sets in DATA: hours; 
 # Files in the order given, those that take minutes first: xdist would begin with those of many tests.
 PYTEST := "$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --doctest-modules
 
-test: setup ## Run every test, those without Spark first
-	$(PYTEST) scripts/environment tests/core
-	$(PYTEST) tests/e2e tests/spark prune_lib
+test: setup ## Run every test, those without Spark first; but for those of make soak
+	$(PYTEST) -m "not soak" scripts/environment tests/core
+	$(PYTEST) -m "not soak" tests/e2e tests/spark prune_lib
+
+soak: setup ## Run the long tests: kill -9 everywhere, executors lost, full disks, an object store; an hour
+	"$(BIN)/python" -m pytest -m soak --durations=0 tests/e2e tests/spark
+
+audit: setup ## Ask the Python Package Index which known flaws the pinned packages have (needs the network)
+	@"$(BIN)/uv" tool run pip-audit --disable-pip --require-hashes -r requirements/lock.txt \
+	  || echo "audit: see above; where nothing was listed, the index does not answer such questions here"
 
 lint: setup ## Check style and types
 	"$(BIN)/ruff" check .

@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 
 from prune_lib.baselines import NEEDS_DIFFICULTY, rank_baseline, take_budget
 from prune_lib.checkpoints import checkpoints, loses_executors
+from prune_lib.churn import churn_of
 from prune_lib.decisions import Decided, decide, decision_rows, item_rows
 from prune_lib.errors import SettingsError
 from prune_lib.floor_by import check_columns as check_floor_columns
@@ -191,7 +192,13 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
             method=settings.method != "graph",
         )
         stage.rows = decided.sessions.count()
-    counts = {**counts_of(points, graph, decided, selection), "bot_limits": astuple(suspects.limits)}
+        ids = table.df.schema[table.session_column].dataType
+        churn = churn_of(spark, settings.resolved_output, decided.sessions, ids)
+    counts = {
+        **counts_of(points, graph, decided, selection),
+        "bot_limits": astuple(suspects.limits),
+        "churn": astuple(churn) if churn else None,
+    }
     # The kept rows are read once more.
     with stages.stage("write") as stage, reading_errors(table.location, analysed=True):
         frames = _frames(settings, table, raw, points, decided, bands, run_id)

@@ -24,6 +24,7 @@ from prune_lib.sessions.encoding import Encoded
 from prune_lib.sessions.reading import InputTable
 from prune_lib.settings import PruneSettings, settings_hash
 from prune_lib.stages import Stages
+from prune_lib.summary import described
 from prune_lib.tracking import tracked_run
 
 __all__ = ["IN_COMMITS", "counts_of", "run_of", "run_row", "track"]
@@ -154,6 +155,8 @@ def track(settings: PruneSettings, run: Mapping[str, Any], stages: Stages) -> No
     numbers = {k: float(v) for k, v in run.items() if isinstance(v, int | float) and k not in params}
     with tracked_run(settings.workspace, "prune", run["run_id"], params) as tracker:
         tracker.metrics(numbers)
+        churn = described(run).get("churn") or {}
+        tracker.metrics({f"churn_{k}": float(v) for k, v in churn.items() if isinstance(v, int)})
         tracker.metrics({f"seconds_{s.name.replace(' ', '_')}": s.seconds for s in stages.done})
         tracker.dict(json.loads(run["settings"]), "settings.json")
     stages.warnings.extend(tracker.warnings)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 __all__ = [
+    "GONE",
     "DECISIONS",
     "ITEMS",
     "KEPT_REASONS",
@@ -67,6 +68,8 @@ PRUNED_REASONS = {
     "BUDGET": "pruned: next in line, but the budget ended before its turn",
 }
 REASONS = {**KEPT_REASONS, **PRUNED_REASONS}
+#: Why a session that the run before kept is not kept any more, where the input does not have it.
+GONE = "GONE"
 
 _RUN_ID = OutColumn("run_id", "string", "Run that wrote this row; see the runs table", True)
 
@@ -264,6 +267,14 @@ RUNS = (
         "Beyond which a session looks like a bot's: its clicks, or clicks by distinct item, after the first",
     ),
     OutColumn("reasons", "map<string, bigint>", "Number of sessions by reason"),
+    OutColumn(
+        "churn",
+        "struct<former_run: string, kept_before: bigint, stayed: bigint, `left`: bigint, "
+        "left_because: map<string, bigint>, came: bigint, came_new: bigint>",
+        "What became of the sessions that the run before (former_run) kept: how many stayed, and how many "
+        "left, by their reason now (GONE: no longer in the input); and how many came, of which came_new were "
+        "not in its input; NULL where there is none to compare with",
+    ),
     OutColumn("stages", _STAGES, "Stages of the run: name, seconds, rows that came out"),
     OutColumn(
         "rounds",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prune_lib.locations import COMPANIONS, companion, sql_name
-from prune_lib.schemas import KEPT_REASONS, PRUNED_REASONS
+from prune_lib.schemas import GONE, KEPT_REASONS, PRUNED_REASONS
 from prune_lib.stages import Stages
 from prune_lib.wording import allowed, bar, percent, shown
 
@@ -57,6 +57,7 @@ _FIELDS = {
         "shuffle_bytes",
     ),
     "bot_limits": ("clicks", "repeats"),
+    "churn": ("former_run", "kept_before", "stayed", "left", "left_because", "came", "came_new"),
 }
 
 
@@ -128,6 +129,7 @@ class Summary:
             "",
             *_counts(run, width),
             *_quality(run, scoring or {}),
+            *_churn(run),
             *_reasons(run["reasons"], "kept because", KEPT_REASONS, width),
             *_reasons(run["reasons"], "pruned because", PRUNED_REASONS, width),
             *_warnings(run["warnings"] or []),
@@ -145,8 +147,9 @@ def described(run: Mapping[str, Any]) -> dict[str, Any]:
         out["settings"] = json.loads(run["settings"])
     for key in ("stages", "rounds"):
         out[key] = [_named(key, value) for value in run.get(key) or []]
-    if run.get("bot_limits") is not None:
-        out["bot_limits"] = _named("bot_limits", run["bot_limits"])
+    for key in ("bot_limits", "churn"):
+        if run.get(key) is not None:
+            out[key] = _named(key, run[key])
     return out
 
 
@@ -207,6 +210,24 @@ def _quality(run: Mapping[str, Any], scoring: Mapping[str, Any]) -> Iterator[str
         )
         if before:
             yield _line("", f"{before:,} sessions were scored before")
+
+
+def _churn(run: Mapping[str, Any]) -> Iterator[str]:
+    churn = described(run).get("churn")
+    if churn is None:
+        return
+    stayed, before = churn["stayed"], churn["kept_before"]
+    units = _units(run)
+    yield _line(
+        "since before",
+        f"{stayed:,} of {before:,} {units} that {churn['former_run']} kept are kept "
+        f"({percent(stayed, before).strip()})",
+    )
+    why = sorted(churn["left_because"].items(), key=lambda pair: (-pair[1], pair[0]))
+    parts = [f"{n:,} {'no longer in the input' if reason == GONE else reason}" for reason, n in why]
+    left = f"{churn['left']:,} left{': ' if parts else ''}{', '.join(parts)}"
+    text = f"{left}; {churn['came']:,} came, {churn['came_new']:,} of them new in the input"
+    yield from (_line("", part) for part in textwrap.wrap(text, _WIDTH - 2 - _MARGIN))
 
 
 def _count(name: str, part: int, whole: int, word: str, width: int) -> str:

@@ -57,6 +57,15 @@ RUN: dict[str, Any] = {
     "duplicates_before": 2_817,
     "duplicates_after": 0,
     "bot_limits": (57.0, 10.2),
+    "churn": (
+        "20260101T030405-89abcdef",
+        2_450,
+        2_300,
+        150,
+        {"COVERED": 100, "BUDGET": 30, "GONE": 20},
+        161,
+        120,
+    ),
     "reasons": {"COLD_ITEM": 541, "NEW_PATTERN": 1370, "REPRESENTATIVE": 550, "COVERED": 17_530, "BUDGET": 9},
     "stages": [("read", 2.0, 20_000), ("training", 60.0, None), ("difficulty", 20.0, 20_000)],
     "rounds": [("coverage", 1, 0.5, 10, 5, 30, 1.0, 100, 0)],
@@ -109,7 +118,8 @@ def test_every_reason_has_its_words_and_every_struct_its_fields() -> None:
     named = described(RUN)
     for key in ("stages", "rounds"):
         assert list(named[key][0]) == re.findall(r"(\w+): \w+", ddl[key])
-    assert list(named["bot_limits"]) == re.findall(r"(\w+): \w+", ddl["bot_limits"])
+    for key in ("bot_limits", "churn"):
+        assert list(named[key]) == re.findall(r"(\w+): \w+", ddl[key])
 
 
 def test_hostile_names_are_text() -> None:
