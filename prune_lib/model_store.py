@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +96,20 @@ def ensure_bundle(settings: PruneSettings, table: InputTable, encoded: Encoded, 
     return bundle
 
 
+_STAMP = "%Y%m%dT%H%M%S%f"
+
+
 def new_folder(workspace: str) -> Path:
-    """Where a workspace keeps a bundle that is trained now; later ones have later names."""
-    return _store(workspace) / f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S%f}"
+    """Where a workspace keeps a bundle that is trained now; later ones have later names.
+
+    Also where the clock has gone back since the last one: it is by their names that the newest is found.
+    """
+    store, now = _store(workspace), datetime.now(timezone.utc)
+    for name in (folder.name for folder in store.glob("*")):
+        with suppress(ValueError):  # a name that somebody gave
+            last = datetime.strptime(name, _STAMP).replace(tzinfo=timezone.utc)
+            now = max(now, last + timedelta(microseconds=1))
+    return store / now.strftime(_STAMP)
 
 
 def track_training(

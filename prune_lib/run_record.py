@@ -111,7 +111,8 @@ def run_of(
     return {
         "run_id": run_id,
         "started_at": started,
-        "finished_at": datetime.now(timezone.utc),
+        # A clock that was put back would end the run before it began.
+        "finished_at": max(started, datetime.now(timezone.utc)),
         "method": settings.method,
         "unit": settings.unit,
         "ratio": settings.ratio,
