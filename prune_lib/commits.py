@@ -119,9 +119,8 @@ def _history(spark: SparkSession, target: str, after: int | None = None) -> list
         return []
     limit = None if after is None else _FEW
     while True:
-        rows = spark.sql(
-            f"DESCRIBE HISTORY {identifier(spark, target)}{'' if limit is None else f' LIMIT {limit}'}"
-        ).collect()
+        asked = f"DESCRIBE HISTORY {identifier(spark, target)}"
+        rows = spark.sql(asked if limit is None else f"{asked} LIMIT {limit}").collect()
         found = [
             _Commit(int(row["version"]), row["operation"], row["userMetadata"], _restored(row))
             for row in rows
@@ -190,7 +189,7 @@ def write_together(
         seen: versions of all of them as they were when the run began.
         last: the table that a run writes last: what is not of a run that did is of one that was cut off.
 
-    Cost: two looks at each table's history, and as many more as there are commits to be told apart.
+    Cost: a look at each table's history, two more at the first's; at whole histories where a run was cut off.
 
     Raises:
         OutputError: another run has written one of them since; they are as it left them.
@@ -369,8 +368,15 @@ def _undo(spark: SparkSession, former: _Former, note: str) -> None:
         )
 
 
-#: Operations that change no row: going back before them takes nothing away.
-_TIDYING = ("OPTIMIZE", "VACUUM START", "VACUUM END", "COMPUTE STATS")
+#: Operations that change no row: going back before them takes no row away.
+_TIDYING = (
+    "COMPUTE STATS",
+    "OPTIMIZE",
+    "SET TBLPROPERTIES",
+    "UNSET TBLPROPERTIES",
+    "VACUUM END",
+    "VACUUM START",
+)
 
 
 def _since(history: Iterable[_Commit], former: _Former, note: str) -> tuple[list[int], list[int]]:

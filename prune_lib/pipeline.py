@@ -200,7 +200,7 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
         "churn": astuple(churn) if churn else None,
     }
     # The kept rows are read once more.
-    with stages.stage("write") as stage, reading_errors(table.location, analysed=True):
+    with stages.stage("write") as stage, reading_errors(table.location, analysed=True, writing=True):
         frames = _frames(settings, table, raw, points, decided, bands, run_id)
         run = run_of(
             spark,

@@ -14,23 +14,26 @@ from prune_lib.errors import InputError
 __all__ = ["first_line", "reading_errors", "short"]
 
 #: How Spark and Parquet speak of files that cannot be read; what else fails is no user's mistake.
-_UNREADABLE = re.compile(
+_BROKEN = (
     r"CANNOT_READ_FILE|FAILED_READ_FILE|error while reading file|is not a Parquet file|"
     r"Could not read (the )?footer|ParquetDecodingException|ParquetCryptoRuntimeException|"
-    r"FileNotFoundException|FILE_NOT_EXIST|corrupted|can not read value|EOFException|"
-    r"Permission denied|AccessControlException|AccessDenied|UNABLE_TO_INFER_SCHEMA"
+    r"FileNotFoundException|FILE_NOT_EXIST|corrupted|can not read value|EOFException"
 )
+_REFUSED = "Permission denied|AccessControlException|AccessDenied|UNABLE_TO_INFER_SCHEMA"
+_UNREADABLE = re.compile(f"{_BROKEN}|{_REFUSED}")
 _NANOS = re.compile(r"Illegal Parquet type: INT64 \(TIMESTAMP\(NANOS")
 
 
 @contextmanager
-def reading_errors(table: str, *, analysed: bool = False) -> Iterator[None]:
+def reading_errors(table: str, *, analysed: bool = False, writing: bool = False) -> Iterator[None]:
     """Turn what Spark says about a table that cannot be read into an InputError.
 
     Args:
         table: its name, for the message.
         analysed: whether its columns are known already: a query that is wrong is then no user's mistake.
+        writing: whether its rows are written elsewhere meanwhile: rights may then be wanting there.
     """
+    unreadable = re.compile(_BROKEN) if writing else _UNREADABLE
     try:
         yield
     except (PySparkException, Py4JJavaError) as problem:
@@ -41,7 +44,7 @@ def reading_errors(table: str, *, analysed: bool = False) -> Iterator[None]:
                 "with microseconds (pandas: to_parquet(..., coerce_timestamps='us', "
                 "allow_truncated_timestamps=True))."
             ) from problem
-        if _UNREADABLE.search(text) or (isinstance(problem, AnalysisException) and not analysed):
+        if unreadable.search(text) or (isinstance(problem, AnalysisException) and not analysed):
             raise InputError(
                 f"The table {table} cannot be read: {_cause(problem)}. See that its files are "
                 "whole and may be read, or give another table by --input."
