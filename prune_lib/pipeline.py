@@ -5,6 +5,7 @@ read -> encode -> (train) -> difficulty -> graph -> propagation -> sampling -> e
 
 from __future__ import annotations
 
+import logging
 import uuid
 from dataclasses import astuple, dataclass
 from datetime import datetime, timezone
@@ -50,6 +51,7 @@ from prune_lib.sessions.reading import (
     check_sessions,
     to_sessions,
 )
+from prune_lib.sessions.recent import check_since, since
 from prune_lib.settings import PruneSettings
 from prune_lib.settle import settle
 from prune_lib.stages import Stages, described
@@ -62,6 +64,8 @@ if TYPE_CHECKING:
     from prune_lib.experts.bundle import Bundle
 
 __all__ = ["run_prune"]
+
+_LOG = logging.getLogger(__name__)
 
 # A run that uses less of its budget says so: one long session in line can end it.
 WELL_USED = 0.95
@@ -115,6 +119,8 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
     check_device(spark, settings)
     if settings.report:
         check_report(settings)
+    if found and settings.since:
+        check_since(found)
     if found:
         check_floor_columns(found, [parsed(text) for text in settings.floor_by])
     if settings.dry_run:
@@ -128,7 +134,14 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
         )
     spark.sparkContext.setJobDescription(f"prune {run_id}")
 
+    begins: datetime | None = None
     with stages.stage("read") as stage:
+        if settings.since:
+            check_since(table)
+            table, begins = since(table, settings.since)
+            _LOG.info(
+                "since %s: only sessions whose last click is at %s UTC or later", settings.since, begins
+            )
         raw = settle(to_sessions(table))
         stats = check_sessions(table, raw)
         stage.rows = stats.n_sessions
@@ -198,6 +211,7 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
         **counts_of(points, graph, decided, selection),
         "bot_limits": astuple(suspects.limits),
         "churn": astuple(churn) if churn else None,
+        "since": begins,
     }
     # The kept rows are read once more.
     with stages.stage("write") as stage, reading_errors(table.location, analysed=True, writing=True):

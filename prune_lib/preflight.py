@@ -121,6 +121,7 @@ def plan(settings: PruneSettings, table: InputTable | None) -> Summary:
         if table
         else f"input {settings.resolved_input}: not there yet; the demo data set of "
         f"{_many(settings.demo.sessions)} would be made there (--input names a table of your own)",
+        *([f"since {settings.since}: sessions with a click at that time or later"] if settings.since else []),
         f"output: {settings.resolved_output}, with _decisions, _items and _runs",
         f"method {settings.method}, {settings.ratio:g} of the {settings.counted}, seed {settings.seed}",
     ]

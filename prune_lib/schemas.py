@@ -229,6 +229,11 @@ RUNS = (
     OutColumn("input", "string", "Input table, name or location", True),
     OutColumn("input_format", "string", "Format of the input: delta or parquet"),
     OutColumn("input_version", "bigint", "Delta version that was read; NULL for Parquet"),
+    OutColumn(
+        "since",
+        "timestamp",
+        "Only sessions whose last click is at this time or later were pruned; NULL for all",
+    ),
     OutColumn("experts_version", "string", "Version of the experts; NULL where none were used"),
     OutColumn("sessions_before", "bigint", "Sessions of the input", True),
     OutColumn("sessions_after", "bigint", "Sessions kept", True),

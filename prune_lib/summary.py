@@ -176,7 +176,9 @@ def _units(run: Mapping[str, Any]) -> str:
 def _head(run: Mapping[str, Any]) -> Iterator[str]:
     used, budget, _ = used_of(run)
     version = "" if run["input_version"] is None else f", version {run['input_version']}"
-    yield f"Pruned {shown(run['input'])}{version}"
+    begins = run.get("since")
+    window = f", sessions since {begins:%Y-%m-%d %H:%M:%S} UTC" if begins else ""
+    yield f"Pruned {shown(run['input'])}{version}{window}"
     yield _line("asked", f"{100 * run['ratio']:g} % of the {run['budget']}: a budget of {budget:,}")
     yield _line("used", f"{used:,}, {percent(used, budget).strip()} of the budget")
     yield _line("run", f"{run['run_id']}, method {run['method']}, seed {run['seed']}")

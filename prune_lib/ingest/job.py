@@ -41,6 +41,7 @@ from prune_lib.ingest.reading import read_clicks
 from prune_lib.ingest.rules import Limits, Severity, severities
 from prune_lib.ingest.source import Asked, Source, find_place, find_source
 from prune_lib.locations import Aside, companion
+from prune_lib.moments import moment
 from prune_lib.session import check_runtime, get_spark, measured_joins
 from prune_lib.sessions.read_errors import reading_errors
 from prune_lib.settings.ingest import IngestSettings
@@ -186,11 +187,6 @@ def _listed(what: str, names: Sequence[str]) -> str:
     return f"{what}{'s' if len(names) > 1 else ''} {', '.join(names)}"
 
 
-def _moment(text: str) -> datetime:
-    found = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
-    return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
-
-
 class _Job:
     """One ingest, its source found."""
 
@@ -318,7 +314,9 @@ class _Job:
 
     def _rows(self, placed: bool = True) -> DataFrame:
         """Every row, judged by itself."""
-        latest = _moment(self.settings.latest) if self.settings.latest else self.began + timedelta(days=1)
+        latest = (moment(self.settings.latest) if self.settings.latest else None) or self.began + timedelta(
+            days=1
+        )
         limits = Limits(
             self.settings.max_id_length,
             round(latest.timestamp() * 1e6),

@@ -119,6 +119,13 @@ class PruneSettings(PipelineSettings):
     )
     version: Version = None
     timestamp: Timestamp = None
+    since: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Only sessions whose last click is at this moment (UTC) or later: 2026-10-01, "
+        "'2026-10-01 12:00:00'; or 90d, 48h or 12w before the newest click of the input. Needs times.",
+        examples=["90d"],
+    )
 
     report: bool = Field(
         default=False,
@@ -207,6 +214,8 @@ def settings_hash(settings: PruneSettings) -> str:
     dry_run, verbose, quiet, json) is left out. 64 hexadecimal digits.
     """
     decide = settings.model_dump(mode="json", exclude=_NOT_HASHED)
+    if decide["since"] is None:
+        del decide["since"]  # so that runs from before there was such a setting are known again
     text = json.dumps(decide, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

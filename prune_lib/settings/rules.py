@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
@@ -21,6 +20,7 @@ from prune_lib.locations import (
     normalised,
     table_in_workspace,
 )
+from prune_lib.moments import moment, span
 from prune_lib.redaction import holds_secret
 from prune_lib.settings.fields import Method
 
@@ -114,7 +114,7 @@ def prune_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
     """
     broken = _broken_names(values, origin, ("input", "output"))
     idle = _idle_floors(values, origin) + _idle_budget(values, origin)
-    out = _broken_states(values, origin) + idle + broken
+    out = _broken_states(values, origin) + _broken_window(values, origin) + idle + broken
     if broken:
         return out
     target = values["output"] or table_in_workspace(_workspace(values), "pruned")
@@ -170,7 +170,7 @@ def ingest_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
         origin: how a message names a field: where its value came from.
     """
     out = _broken_names(values, origin, ("output",))
-    if values["latest"] and not _is_time(values["latest"]):
+    if values["latest"] and moment(values["latest"]) is None:
         out.append(
             f"{origin('latest')} must be a time such as 2026-11-01 or '2026-11-01 12:00:00'; got "
             f"'{values['latest']}'."
@@ -201,14 +201,6 @@ def ingest_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
             "of them out."
         )
     return out
-
-
-def _is_time(text: object) -> bool:
-    try:
-        datetime.fromisoformat(str(text).strip().replace("Z", "+00:00"))
-    except ValueError:
-        return False
-    return True
 
 
 def report_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
@@ -263,12 +255,22 @@ def _broken_states(values: Mapping[str, Any], origin: _Origin) -> list[str]:
             f"{origin('version')} ({values['version']}) and {origin('timestamp')} ({values['timestamp']}) "
             "exclude each other: both name a state of the input. Give one of them."
         )
-    if values["timestamp"] and not _is_time(values["timestamp"]):
+    if values["timestamp"] and moment(str(values["timestamp"])) is None:
         out.append(
             f"{origin('timestamp')} must be a time such as 2026-11-01 or '2026-11-01 12:00:00'; got "
             f"'{values['timestamp']}'."
         )
     return out
+
+
+def _broken_window(values: Mapping[str, Any], origin: _Origin) -> list[str]:
+    text = values["since"]
+    if not text or moment(str(text)) or span(str(text)):
+        return []
+    return [
+        f"{origin('since')} must be a moment, such as 2026-10-01 or '2026-10-01 12:00:00', or a span before "
+        f"the newest click, such as 90d, 48h or 12w; got '{text}'."
+    ]
 
 
 def _idle_floors(values: Mapping[str, Any], origin: _Origin) -> list[str]:

@@ -73,6 +73,8 @@ def file(tmp_path: Path):
         (["--ratio", "0.1", "--method", "ccs", "--floor", "1"], ["--floor asks for a floor"]),
         (["--ratio", "0.1", "--verbose", "--quiet"], ["--verbose and --quiet exclude each other"]),
         (["--ratio", "0.1", "--timestamp", "yesterday"], ["--timestamp must be a time such as"]),
+        (["--ratio", "0.1", "--since", "last week"], ["--since must be a moment", "90d", "'last week'"]),
+        (["--ratio", "0.1", "--since", "0d"], ["--since must be a moment", "'0d'"]),
         (["--ratio", "0.1", "--output", "a.b.c.d"], ["--output 'a.b.c.d' has 4 parts"]),
         (["--ratio", "0.1", "--workspace", "a.b.c"], ["--workspace 'a.b.c' has 3 parts"]),
         (["--ratio", "0.1", "--output=~/kept"], ["--output '~/kept' begins with a ~", "in full"]),
@@ -310,6 +312,7 @@ def test_the_hash_follows_what_decides_the_result() -> None:
     others = (
         PruneSettings(ratio=0.2),
         PruneSettings(ratio=0.1, seed=1),
+        PruneSettings(ratio=0.1, since="90d"),
         PruneSettings.model_validate({"ratio": 0.1, "sampling": {"kappa": 1}}),
         PruneSettings.model_validate({"ratio": 0.1, "training": {"epochs": 1}}),
     )

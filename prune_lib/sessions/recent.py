@@ -1,0 +1,91 @@
+"""A window of the input: only sessions whose last click is not older than a moment (`--since`)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+
+from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, IntegralType
+
+from prune_lib.errors import InputError
+from prune_lib.moments import moment, span
+from prune_lib.sessions.columns import InputTable, column_of
+from prune_lib.sessions.read_errors import reading_errors
+from prune_lib.sessions.shaping import ordering_of
+
+__all__ = ["check_since", "since"]
+
+
+def check_since(table: InputTable) -> None:
+    """See that an input has times by which a window can be told.
+
+    Raises:
+        InputError: it has none, or whole numbers, whose unit nobody knows.
+    """
+    if table.time_column is None:
+        raise InputError(
+            f"--since asks for the newest sessions, and {table.location} has no column of times. Name it by "
+            "--time-column, or leave --since out."
+        )
+    kind = table.df.schema[table.time_column].dataType
+    if isinstance(kind, ArrayType):
+        kind = kind.elementType
+    if isinstance(kind, IntegralType):
+        raise InputError(
+            f"--since asks for a moment, and the times of {table.location} are whole numbers "
+            f"({table.time_column}), whose unit nobody knows. Cast them to TIMESTAMP: "
+            f"timestamp_seconds({table.time_column}) or timestamp_millis({table.time_column})."
+        )
+
+
+def since(table: InputTable, text: str) -> tuple[InputTable, datetime]:
+    """The rows of the sessions whose last click is at a moment or later.
+
+    Args:
+        table: the input, checked by `check_since`.
+        text: a moment, or a span before the input's newest click (`90d`), which depends on the data alone.
+
+    Returns:
+        The input with whole sessions only, and the moment. Rows whose session has no readable time stay, for
+        the checks to tell of. Cost: of events a shuffle of session and time, and one of the clicks; of a span
+        a pass over the times.
+
+    Raises:
+        InputError: no session is as young, or a span is asked for of no times.
+    """
+    at = ordering_of(table)
+    assert at is not None  # checked
+    rows = table.df
+    with reading_errors(table.location):
+        newest = _newest(table)
+        begins = moment(text)
+        if begins is None:
+            before = span(text)
+            assert before is not None  # the settings' rules saw to it
+            begins = newest - before
+        if newest < begins:
+            raise InputError(
+                f"--since {text}: the newest click of {table.location} is of {newest:%Y-%m-%d %H:%M:%S} UTC, "
+                "so that no session would be left. Give an earlier moment."
+            )
+    young = F.coalesce(F.col("__last") >= F.lit(begins), F.lit(True))
+    if table.layout == "sessions":
+        left = rows.withColumn("__last", at).where(young).drop("__last")
+        return replace(table, df=left), begins
+    key = column_of(table.session_column)
+    recent = rows.groupBy(key.alias("__session")).agg(F.max(at).alias("__last")).where(young)
+    left = rows.join(recent, key.eqNullSafe(F.col("__session")), "left_semi")
+    return replace(table, df=left), begins
+
+
+def _newest(table: InputTable) -> datetime:
+    at = ordering_of(table)
+    assert at is not None
+    row = table.df.agg(F.max(at.cast("timestamp")).alias("at")).select(F.unix_micros("at")).first()
+    if row is None or row[0] is None:
+        raise InputError(
+            f"No row of {table.location} has a time that can be read in {table.time_column}: --since cannot "
+            "tell which sessions are new."
+        )
+    return datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=int(row[0]))
