@@ -247,7 +247,7 @@ def _of_frame(
     check_runtime(spark)
     table = _opened(rows, settings)
     if settings.dry_run:
-        return Pruned.of(spark, plan(settings, table))
+        return Pruned.of(spark, plan(spark, settings, table))
     folder = settings.checkpoint_folder(loses_executors(str(spark.sparkContext.master)))
     with measured_joins(spark), checkpoints(spark, folder), Stages().stage("input"):
         place = write_down(spark, rows, settings.workspace, name)

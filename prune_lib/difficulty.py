@@ -165,7 +165,9 @@ def score_sessions(
             kind=f"{how.extra}/{how.device}/{how.threads}/{how.batch_size}",
         )
         known = store.known(sessions)
-        if known is not None:
+        if known is None:
+            log.info("no scores by experts %s are kept yet: every session is scored", bundle.version)
+        else:
             sessions = sessions.join(known.select("sid"), "sid", "left_anti")
     index = _bundle_index(encoded, bundle, max_unknown)
     computed = _computed_losses(sessions, bundle, index, how).persist(StorageLevel.MEMORY_AND_DISK)

@@ -124,7 +124,7 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
     if found:
         check_floor_columns(found, [parsed(text) for text in settings.floor_by])
     if settings.dry_run:
-        return plan(settings, found)
+        return plan(spark, settings, found)
     table = found or make_demo(spark, settings, stages, settings.seed)
     unusual = unusual_names(table.df)
     if unusual:

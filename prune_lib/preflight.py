@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from prune_lib.baselines import NEEDS_DIFFICULTY, NEEDS_ORDER
 from prune_lib.errors import InputError, SettingsError
+from prune_lib.forecast import forecast
 from prune_lib.locations import is_location
 from prune_lib.sessions.encoding import Encoded
 from prune_lib.sessions.opening import has_commit
@@ -113,7 +114,7 @@ def _exists(spark: SparkSession, name: str) -> bool:
     return bool(fs.exists(path)) and not (fs.exists(log) and not has_commit(fs, log))
 
 
-def plan(settings: PruneSettings, table: InputTable | None) -> Summary:
+def plan(spark: SparkSession, settings: PruneSettings, table: InputTable | None) -> Summary:
     """What a dry run prints: input and columns, output, method, experts."""
     lines = [
         "Dry run: nothing was computed and no table was touched.",
@@ -126,7 +127,8 @@ def plan(settings: PruneSettings, table: InputTable | None) -> Summary:
         f"method {settings.method}, {settings.ratio:g} of the {settings.counted}, seed {settings.seed}",
     ]
     bundle = None
-    if settings.method == "graph" or settings.method in NEEDS_DIFFICULTY:
+    scores = settings.method == "graph" or settings.method in NEEDS_DIFFICULTY
+    if scores:
         from prune_lib.model_store import find_bundle
 
         bundle = find_bundle(settings, table.location if table else settings.resolved_input)
@@ -135,7 +137,9 @@ def plan(settings: PruneSettings, table: InputTable | None) -> Summary:
             if bundle
             else "experts: none for this input yet; they would be trained first"
         )
+    ahead = forecast(spark, settings, table, bundle.version if bundle else None, scores)
     found = {
+        "forecast": ahead,
         "input": table.location if table else settings.resolved_input,
         "input_version": table.version if table else None,
         "layout": table.layout if table else None,
@@ -147,7 +151,7 @@ def plan(settings: PruneSettings, table: InputTable | None) -> Summary:
         "settings": settings.model_dump(mode="json", by_alias=True),
         "experts": str(bundle.path) if bundle else None,
     }
-    return Summary("\n".join(lines), plan=found)
+    return Summary("\n".join([*lines, *ahead]), plan=found)
 
 
 def check_device(spark: SparkSession, settings: PruneSettings) -> None:

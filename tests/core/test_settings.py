@@ -316,7 +316,7 @@ def test_the_hash_follows_what_decides_the_result() -> None:
         PruneSettings.model_validate({"ratio": 0.1, "sampling": {"kappa": 1}}),
         PruneSettings.model_validate({"ratio": 0.1, "training": {"epochs": 1}}),
     )
-    assert len({settings_hash(s) for s in (base, *others)}) == 5
+    assert len({settings_hash(s) for s in (base, *others)}) == 1 + len(others)
 
 
 def test_training_runs_where_scoring_does_unless_told_otherwise() -> None:

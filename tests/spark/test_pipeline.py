@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from prune_lib import PruneSettings, UserError
 from prune_lib.delta import table_version
@@ -249,6 +250,32 @@ def test_a_dry_run_says_the_plan_and_writes_nothing(spark: SparkSession, tmp_pat
     assert "session_id" in plan and "items" in plan and "day" in plan
     assert "trained first" in plan
     assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+def test_a_dry_run_says_what_it_would_replace_and_about_how_long_it_would_take(
+    spark: SparkSession, workspace: Path, done: Path, tmp_path: Path
+) -> None:
+    run = spark.read.format("delta").load(f"{done}_runs").first()
+    spent = {stage["name"]: stage["seconds"] for stage in run["stages"]}
+    again = settings(workspace, output=str(done), dry_run=True)
+    plan = run_prune(again, spark).plan["forecast"]
+    assert plan[0].startswith(f"replaces run {run['run_id']} of ")
+    # The experts are there: no training; as many sessions as then.
+    about = sum(seconds for name, seconds in spent.items() if name != "training")
+    assert plan[1].startswith(f"about {about:,.0f} s before the writing, by that run's 250 sessions")
+    assert plan[1].endswith("; 250 rows now") and len(plan) == 2
+    # Others would be trained, and twice the sessions take twice the time.
+    twice = tmp_path / "twice"
+    table = spark.read.format("delta").load(str(workspace / "sessions"))
+    table.unionByName(table.withColumn("session_id", F.concat(F.lit("x"), "session_id"))).write.parquet(
+        str(twice)
+    )
+    more = run_prune(again.model_copy(update={"input": str(twice)}), spark).plan["forecast"]
+    about = 2 * sum(spent.values())
+    assert more[1].startswith(f"about {about:,.0f} s ") and more[1].endswith("; 500 rows now")
+    assert more[-1].startswith(f"not by that run's experts {run['experts_version']}: every session")
+    fresh = run_prune(settings(workspace, output=str(tmp_path / "out"), dry_run=True), spark)
+    assert fresh.plan["forecast"] == ["no run to this output is on record: what it would take is not known"]
 
 
 def test_a_dry_run_on_a_fresh_install_says_that_the_demo_would_be_made(
