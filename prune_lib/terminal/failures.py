@@ -49,6 +49,18 @@ _HINTS = (
         "executors.",
     ),
     (
+        (
+            "memoryerror",
+            "python worker exited unexpectedly",
+            "cannot allocate memory",
+            "bad_alloc",
+            "failed to map segment",
+        ),
+        "A Python worker seems to have run out of memory: give it more (spark.executor.pyspark.memory, where "
+        "that is set; spark.executor.memoryOverhead on a cluster), fewer tasks beside it "
+        "(spark.executor.cores), or a smaller --batch-size.",
+    ),
+    (
         ("no space left on device", "disk quota exceeded"),
         "The disk is full: free some space, or point Spark's scratch folder (SPARK_LOCAL_DIRS) and "
         "--workspace to a larger disk.",

@@ -117,6 +117,8 @@ def test_known_causes_come_with_a_hint(tmp_path, capsys) -> None:
     assert "--driver-memory" in capsys.readouterr().err
     run(raises(OSError(28, "No space left on device")), tmp_path)
     assert "disk is full" in capsys.readouterr().err
+    run(raises(RuntimeError("Python worker exited unexpectedly (crashed)")), tmp_path)
+    assert "spark.executor.pyspark.memory" in capsys.readouterr().err
 
 
 def test_a_missing_package_is_the_users_to_install(tmp_path, capsys) -> None:

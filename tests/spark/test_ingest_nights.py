@@ -194,7 +194,7 @@ def test_a_run_that_is_cut_off_is_done_again(
     logs.mkdir()
     (logs / "1.csv").write_text("session_id,item_id,ts\na,1,1700000000\n")
     ingest(spark, logs, tmp_path / "out")
-    (logs / "2.csv").write_text("session_id,item_id,ts\na,2,1700000060\nb,2,1700000000\n")
+    (logs / "2.csv").write_text("session_id,item_id,ts\na,2,1700000060\nb,2,1700000000\nb,,1700000060\n")
     from prune_lib import commits
 
     commit = commits._commit
@@ -211,6 +211,13 @@ def test_a_run_that_is_cut_off_is_done_again(
         ingest(spark, logs, tmp_path / "out")
     monkeypatch.undo()
     run = ingest(spark, logs, tmp_path / "out").run
-    assert run["by_rule"] == {"duplicate": 2} and run["rows_clean"] == 0
+    assert run["by_rule"] == {"duplicate": 2, "no_item": 1} and run["rows_clean"] == 0
     found = {name: items for name, (items, _) in sessions(spark, tmp_path / "out").items()}
     assert found == {"a": ["1", "2"], "b": ["2"]}
+    # What the killed run had set aside and told of itself is not there twice.
+    aside = spark.read.format("delta").load(f"{tmp_path}/out_quarantine").collect()
+    assert [(row["record"], row["ingest_run"]) for row in aside if row["rule"] == "no_item"] == [
+        ("b,,1700000060", run["ingest_run"])
+    ]
+    told = spark.read.format("delta").load(f"{tmp_path}/out_ingests").count()
+    assert told == 2
