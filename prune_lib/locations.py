@@ -16,6 +16,7 @@ __all__ = [
     "Companion",
     "View",
     "companion",
+    "has_scheme",
     "is_location",
     "is_within",
     "last_part",
@@ -62,6 +63,15 @@ def is_location(name: str) -> bool:
         or name.endswith(_FILE_ENDINGS)
         or "." not in name
     )
+
+
+def has_scheme(name: str) -> bool:
+    """Whether a location says its file system.
+
+    >>> [has_scheme(x) for x in ("s3://b/t", "file:/t", "dbfs:/t", "/t", "../a:b")]
+    [True, True, True, False, False]
+    """
+    return _SCHEME.match(name) is not None
 
 
 def name_problem(name: str, parts: tuple[int, ...] = (2, 3)) -> str | None:

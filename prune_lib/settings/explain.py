@@ -27,6 +27,9 @@ class ExplainSettings(JobSettings):
         headings={"session": "what to explain", "config": "the run"},
     )
 
+    # It looks at the pruned table; only a failure's file is written.
+    written: ClassVar[tuple[str, ...]] = ("workspace",)
+
     session: str | None = Field(default=None, min_length=1, description="Id of a session of the input.")
     length: int | None = Field(
         default=None,

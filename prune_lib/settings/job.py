@@ -64,8 +64,11 @@ class JobSettings(BaseModel):
     """
 
     job: ClassVar[JobText]
+    #: Settings that name what the job writes.
+    written: ClassVar[tuple[str, ...]] = ("workspace", "output", "checkpoints", "document", "path")
     # The setting `json` has another name in Python, where every model has a method `json`.
-    model_config = ConfigDict(**STRICT, populate_by_name=True)
+    # A value can be a secret that ours refuse: pydantic's own message would repeat it.
+    model_config = ConfigDict(**STRICT, populate_by_name=True, hide_input_in_errors=True)
 
     config: str | None = Field(default=None, min_length=1, description="YAML file of settings.")
     workspace: str = Field(
@@ -116,7 +119,11 @@ class JobSettings(BaseModel):
         # Other messages would repeat the value.
         if secrets:
             return secrets
-        return loudness_rules(values, origin) + stray_rules(values, origin) + cls.problems(values, origin)
+        return (
+            loudness_rules(values, origin)
+            + stray_rules(values, origin, cls.written)
+            + cls.problems(values, origin)
+        )
 
     @model_validator(mode="after")
     def _agree(self) -> JobSettings:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
@@ -13,6 +13,7 @@ from prune_lib.locations import (
     VIEWS,
     Companion,
     companion,
+    has_scheme,
     is_location,
     is_within,
     local_path,
@@ -65,25 +66,34 @@ def secret_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
         "logs and tables. Give the address without it, and the secret to Spark's own configuration (such as "
         "spark.hadoop.fs.s3a.secret.key, or a provider of credentials)."
         for key, value in values.items()
-        if isinstance(value, str) and holds_secret(value)
+        if any(holds_secret(text) for text in _texts(value))
     ]
 
 
-# Settings that name what a job writes.
-_WRITTEN = ("workspace", "output", "checkpoints", "document", "path")
+def _texts(value: object) -> Iterator[str]:
+    """Every text of a value: its own, of a list's elements, of a group's settings."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, Sequence):
+        for inner in value:
+            yield from _texts(inner)
 
 
-def stray_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
+def stray_rules(values: Mapping[str, Any], origin: _Origin, written: Sequence[str]) -> list[str]:
     """Relative paths that lead out of the folder where the job was started, to where it would write.
 
     Args:
         values: by field, defaults filled in.
         origin: how a message names a field: where its value came from.
+        written: fields that name what the job writes.
     """
     out = []
-    for key in _WRITTEN:
+    for key in written:
         name = values.get(key)
-        if not isinstance(name, str) or not is_location(name) or ":" in name or name.startswith("/"):
+        if not isinstance(name, str) or not is_location(name) or has_scheme(name) or name.startswith("/"):
             continue
         if os.path.normpath(name).split(os.sep)[0] == os.pardir:
             out.append(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prune_lib.errors import EnvironmentProblem, PruneError
+from prune_lib.redaction import redacted
 
 if TYPE_CHECKING:
     from prune_lib.settings.job import JobSettings, JobText
@@ -109,11 +110,12 @@ def failure_of(
     if interrupted or isinstance(error, KeyboardInterrupt):
         return Failure("Interrupted", f"interrupted. {about.interrupted}".rstrip(), 130)
     verbose = settings is not None and settings.verbose
-    trace = "".join(traceback.format_exception(error)) if verbose else ""
+    # Whatever a library says of an address, its password is not repeated.
+    trace = redacted("".join(traceback.format_exception(error))) if verbose else ""
     known = error if isinstance(error, PruneError) else _missing_package(error)
     if known is not None:
-        return Failure(type(known).__name__, str(known), known.exit_code, trace)
-    message = _unexpected(about.name, error, settings, lines)
+        return Failure(type(known).__name__, redacted(str(known)), known.exit_code, trace)
+    message = redacted(_unexpected(about.name, error, settings, lines))
     return Failure(type(error).__name__, message, 1, trace)
 
 
@@ -197,7 +199,7 @@ def _write_trace(name: str, trace: str, settings: JobSettings | None, lines: Ite
             place.mkdir(parents=True, exist_ok=True)
             path = place / f"{name}-{stamp}-{os.getpid()}.log"
             head = f"settings: {settings.settings_json()}\n" if settings is not None else ""
-            text = head + "\n".join([*lines, trace])
+            text = redacted(head + "\n".join([*lines, trace]))
             # Half a surrogate pair in a message must not hide the failure.
             path.write_text(text, encoding="utf-8", errors="backslashreplace")
             return path

@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from prune_lib.experts.progress import PROGRESS
+from prune_lib.redaction import redacted
 from prune_lib.stages import Stage, under_way
 
 __all__ = ["Remembered", "logging_to_stderr"]
@@ -41,6 +42,10 @@ class _Lines(logging.Formatter):
         level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
         return f"{record.asctime} {level}{record.message}"
 
+    def format(self, record: logging.LogRecord) -> str:
+        # With its trace, if it has one: libraries repeat addresses, passwords and all.
+        return redacted(super().format(record))
+
     def usesTime(self) -> bool:  # noqa: N802  (logging's name)
         return True
 
@@ -60,7 +65,7 @@ class _Objects(logging.Formatter):
             "job": self.job,
             **under_way(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": redacted(record.getMessage()),
         }
         ends = getattr(record, "ends", None)
         if isinstance(ends, Stage):
@@ -68,7 +73,7 @@ class _Objects(logging.Formatter):
             if ends.rows is not None:
                 line["rows"] = ends.rows
         if record.exc_info:
-            line["trace"] = self.formatException(record.exc_info)
+            line["trace"] = redacted(self.formatException(record.exc_info))
         return json.dumps(line, ensure_ascii=True)
 
 
