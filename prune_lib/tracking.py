@@ -40,6 +40,8 @@ _PATIENCE = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
+# For the first question, which tells whether there is a server at all.
+_AT_FIRST = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 # MLflow refuses longer values of parameters, and more than 100 of them in one request.
 _LONGEST_VALUE = 6000
 _BATCH = 100
@@ -108,7 +110,8 @@ def add_artifact(workspace: str, experiment: str, run_name: str, path: Path) -> 
     _quieten()
     try:
         client = MlflowClient(tracking_uri=_store(workspace)[0])
-        found = client.get_experiment_by_name(_experiment(experiment))
+        with _first_question():
+            found = client.get_experiment_by_name(_experiment(experiment))
         where = f"attributes.run_name = '{run_name}'"
         runs = client.search_runs([found.experiment_id], where, max_results=1) if found else []
         if runs:
@@ -313,7 +316,8 @@ def _start(workspace: str, experiment: str, run_name: str) -> Tracker:
         store, artifacts = _store(workspace)
         client = MlflowClient(tracking_uri=store)
         experiment = _experiment(experiment)
-        found = client.get_experiment_by_name(experiment)
+        with _first_question():
+            found = client.get_experiment_by_name(experiment)
         number = found.experiment_id if found else _create(client, experiment, artifacts)
         run = client.create_run(number, run_name=run_name)
     except Exception as problem:
@@ -330,6 +334,17 @@ def _quieten() -> None:
     # MLflow asks git for a commit that says nothing about the data, and warns where git is absent.
     for name, value in {**_PATIENCE, "GIT_PYTHON_REFRESH": "quiet"}.items():
         os.environ.setdefault(name, value)
+
+
+@contextmanager
+def _first_question() -> Iterator[None]:
+    """Within it MLflow waits less, unless the user has said how long."""
+    ours = {name: value for name, value in _AT_FIRST.items() if os.environ.get(name) == _PATIENCE[name]}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        os.environ.update({name: _PATIENCE[name] for name in ours})
 
 
 def _create(client: Any, experiment: str, artifacts: str | None) -> str:

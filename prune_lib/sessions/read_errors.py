@@ -38,6 +38,8 @@ def reading_errors(table: str, *, analysed: bool = False, writing: bool = False)
         yield
     except (PySparkException, Py4JJavaError) as problem:
         text = str(problem)
+        if "Python worker" in text:  # which ended, and what it was to say with it (EOFException)
+            raise
         if _NANOS.search(text):
             raise InputError(
                 f"The table {table} has times in nanoseconds, which Spark does not read. Write it "

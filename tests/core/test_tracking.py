@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import socket
 import subprocess
 import sys
 import time
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from prune_lib import tracking
 from prune_lib.tracking import Tracker, _store, add_artifact, tracked_run
 
 # MLflow's own use of SQLAlchemy.
@@ -134,6 +137,24 @@ def test_a_server_that_does_not_answer_is_said_soon_and_without_its_password(
     (warning,) = tracker.warnings
     assert "does not track" in warning and "127.0.0.1" in warning and "planted" not in warning
     assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_server_that_is_silent_is_given_up_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the connection and says nothing."""
+    pytest.importorskip("mlflow.tracking")
+    for name in ("MAX_RETRIES", "BACKOFF_FACTOR", "TIMEOUT"):
+        monkeypatch.delenv(f"MLFLOW_HTTP_REQUEST_{name}", raising=False)
+    monkeypatch.setitem(tracking._AT_FIRST, "MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        began = time.monotonic()
+        with tracked_run(str(tmp_path), "prune", "r1", {}) as tracker:
+            pass
+    assert time.monotonic() - began < 20 and "does not track" in tracker.warnings[0]
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "30", "later questions may take their time"
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
+    with tracking._first_question():
+        assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77", "the user's own"
 
 
 def test_a_server_that_goes_away_is_asked_no_more() -> None:

@@ -70,7 +70,7 @@ def test_a_full_disk_of_the_tables(run: Run, tmp_path: Path, leave: int) -> None
         former = contents(disk)
         filler = fill(disk, leave)
         done = submit(*flags(run, disk / "pruned"), cwd=tmp_path)
-        text = done.stdout + done.stderr
+        text = " ".join((done.stdout + done.stderr).split())
         assert done.returncode == 1 and "The disk is full" in text, text
         # What was committed before may have stayed, for want of room to go back; the pruned rows may not.
         pd.testing.assert_frame_equal(contents(disk)["pruned"], former["pruned"], check_exact=True)
@@ -90,7 +90,7 @@ def test_a_full_disk_of_sparks_own(run: Run, tmp_path: Path) -> None:
     with small_disk(tmp_path / "scratch", 4) as scratch:
         fill(scratch, 300_000)
         done = submit(*flags(run, tmp_path / "pruned"), cwd=tmp_path, conf={"spark.local.dir": str(scratch)})
-    text = done.stdout + done.stderr
+    text = " ".join((done.stdout + done.stderr).split())
     assert done.returncode == 1 and "The disk is full" in text and "SPARK_LOCAL_DIRS" in text, text
     assert_same(contents(tmp_path), former)
 
@@ -102,7 +102,7 @@ def test_a_worker_that_runs_out_of_memory(run: Run, tmp_path: Path) -> None:
     # Less than torch's libraries ask for.
     conf = {"spark.executor.pyspark.memory": "700m"}
     done = submit(*flags(run, tmp_path / "pruned"), "--no-reuse-scores", cwd=tmp_path, conf=conf)
-    text = done.stdout + done.stderr
+    text = " ".join((done.stdout + done.stderr).split())
     assert done.returncode == 1, text
     assert "memory" in text and "spark.executor.pyspark.memory" in text, text
     assert_same(contents(tmp_path), former)
@@ -118,6 +118,7 @@ def test_mlflow_that_does_not_answer(run: Run, tmp_path: Path, monkeypatch: pyte
     given = flags(run, tmp_path / "other")
     given[given.index("--experts") + 1] = "models:/experts@champion"
     done = submit(*given, cwd=tmp_path)
-    assert done.returncode == 2 and "cannot be fetched from MLflow's registry" in done.stderr, done.stderr
+    text = " ".join(done.stderr.split())
+    assert done.returncode == 2 and "cannot be fetched from MLflow's registry" in text, text
     assert not (tmp_path / "other").exists()
     assert os.environ["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:9"

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from prune_lib.errors import InputError
+from prune_lib.sessions.read_errors import reading_errors
 from prune_lib.sessions.reading import (
     ColumnNames,
     InputTable,
@@ -311,6 +313,15 @@ def test_files_that_are_no_parquet_or_broken(spark: SparkSession, tmp_path: Path
     with pytest.raises(InputError) as caught:
         check_sessions(table, to_sessions(table))
     _says(caught.value, f"{broken} cannot be read", "See that its files are whole")
+
+
+def test_a_worker_that_ends_is_no_broken_table() -> None:
+    crashed = PySparkException("Python worker exited unexpectedly (crashed) Caused by: java.io.EOFException")
+    with pytest.raises(PySparkException) as caught, reading_errors("t"):
+        raise crashed
+    assert caught.value is crashed
+    with pytest.raises(InputError), reading_errors("t"):
+        raise PySparkException("FAILED_READ_FILE Caused by: java.io.EOFException")
 
 
 def test_nanoseconds_say_what_to_do(spark: SparkSession, tmp_path: Path) -> None:
