@@ -182,6 +182,7 @@ def test_no_secret_of_its_surroundings_is_in_what_a_run_wrote(run: Run) -> None:
             assert PLANTED not in pd.read_parquet(file, partitioning=None).to_csv(), file
 
 
+@pytest.mark.soak
 def test_files_are_no_wider_than_the_umask_says(tmp_path: Path) -> None:
     flags = ("--ratio", "0.2", "--demo-sessions", "300", "--method", "random")
     before = os.umask(0o027)

@@ -117,7 +117,7 @@ def test_whoever_appends_overwrites_optimises_deletes_or_adds_a_column_changes_n
     pd.testing.assert_frame_equal(pruned(spark, tmp_path), meddled, check_exact=True)
 
 
-@pytest.mark.parametrize("kind", ["delta", "parquet"])
+@pytest.mark.parametrize("kind", ["delta", pytest.param("parquet", marks=pytest.mark.soak)])
 def test_an_input_whose_files_vanish_ends_the_run_and_leaves_its_tables(
     spark: SparkSession, tmp_path: Path, meanwhile: Callable[..., None], kind: str
 ) -> None:

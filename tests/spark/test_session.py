@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from datetime import datetime
@@ -122,6 +123,17 @@ def two_to_the_18_each(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordB
     for batch in batches:
         for start in batch.column(0).to_pylist():
             yield pa.RecordBatch.from_arrays([pa.array(np.arange(2**18) + start * 2**18)], names=["id"])
+
+
+def test_what_spark_writes_keeps_to_the_umask(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = os.umask(0o027)
+    try:
+        assert session._umask() == {"spark.hadoop.fs.permissions.umask-mode": "027"}
+        assert os.umask(0o027) == 0o027, "asking does not change it"
+    finally:
+        os.umask(before)
+    monkeypatch.setattr(session.SparkConf, "get", lambda *_: "007")
+    assert session._umask() == {}, "the user's own stays"
 
 
 def test_the_clusters_own_extensions_stay(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
