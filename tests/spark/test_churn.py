@@ -16,7 +16,7 @@ from prune_lib.churn import Churn, churn_of, counted
 from prune_lib.pipeline import run_prune
 from tests.spark.sessions import random_sessions
 
-pytestmark = [pytest.mark.spark, pytest.mark.usefixtures("compiled")]
+pytestmark = pytest.mark.spark
 
 FORMER = "id bigint, kept boolean"
 NOW = "id bigint, kept boolean, reason string"

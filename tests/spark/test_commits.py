@@ -17,7 +17,7 @@ from prune_lib import commits
 from prune_lib.commits import Seen, Written, runs_by_version, versions_seen, write_together
 from prune_lib.errors import OutputError
 
-pytestmark = [pytest.mark.spark, pytest.mark.usefixtures("compiled")]
+pytestmark = pytest.mark.spark
 
 
 class Injected(Exception):

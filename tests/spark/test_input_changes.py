@@ -15,7 +15,7 @@ from prune_lib.errors import InputError
 from prune_lib.pipeline import run_prune
 from tests.spark.sessions import random_sessions
 
-pytestmark = [pytest.mark.spark, pytest.mark.usefixtures("compiled")]
+pytestmark = pytest.mark.spark
 
 
 def sessions(spark: SparkSession, seed: int, prefix: str = "s") -> DataFrame:

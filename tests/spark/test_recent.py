@@ -16,7 +16,7 @@ from prune_lib.sessions.columns import ColumnNames, InputTable
 from prune_lib.sessions.reading import check_sessions, open_input, to_sessions
 from prune_lib.sessions.recent import check_since, since
 
-pytestmark = [pytest.mark.spark, pytest.mark.usefixtures("compiled")]
+pytestmark = pytest.mark.spark
 
 NOON = datetime(2026, 5, 10, 12, tzinfo=timezone.utc)
 # The hours before noon of each session's clicks: b ends on the hour that is asked for, c began long before.
