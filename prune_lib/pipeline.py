@@ -139,9 +139,7 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
         if settings.since:
             check_since(table)
             table, begins = since(table, settings.since)
-            _LOG.info(
-                "since %s: only sessions whose last click is at %s UTC or later", settings.since, begins
-            )
+            _LOG.info("only sessions whose last click is at %s UTC or later", f"{begins:%Y-%m-%d %H:%M:%S}")
         raw = settle(to_sessions(table))
         stats = check_sessions(table, raw)
         stage.rows = stats.n_sessions
