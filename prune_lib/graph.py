@@ -26,7 +26,6 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from prune_lib.errors import SettingsError
-from prune_lib.ordering import with_dense_index
 from prune_lib.patterns import message_unit, session_edges
 from prune_lib.sampling.keys import lists_of
 from prune_lib.sessions.encoding import Encoded
@@ -58,6 +57,7 @@ class SessionGraph:
         second_item: of a transition's second, -1 for a target item, shape (V,).
         unit: the unit of the messages (6 for a largest distance of 3).
         evidence: messages of all sessions by pattern, units of 1/unit, shape (V,).
+        n_sessions: number of sessions.
         n_edges: number of session-pattern edges.
         mass: sum of all messages: what bounds every sum of them.
     """
@@ -69,6 +69,7 @@ class SessionGraph:
     second_item: npt.NDArray[np.int32]
     unit: int
     evidence: npt.NDArray[np.int64]
+    n_sessions: int
     n_edges: int
     mass: int
 
@@ -177,7 +178,7 @@ def build_graph(encoded: Encoded, settings: SamplingSettings, *, last_only: bool
     Each family's weights are scaled to sum to 1 (target items: lambda_items).
 
     Cost: linear in interactions; two passes over the edges, which are never shuffled; a shuffle of the
-    patterns' counts and a sort of the patterns; pattern-sized arrays on the driver, one of them broadcast.
+    patterns' counts; pattern-sized arrays on the driver, which sorts them; one of them is broadcast.
 
     Args:
         encoded: the input.
@@ -198,26 +199,15 @@ def build_graph(encoded: Encoded, settings: SamplingSettings, *, last_only: bool
     is_item = F.col("code") < n_items
     r = F.col("recency") / F.lit(_RECENCY_UNIT)
     leave_one_out = (F.col("sessions") - 1) / F.col("sessions")
-    counted = (
+    raw_weight = F.when(is_item, F.pow(r, F.lit(settings.item_exponent))).otherwise(
+        F.pow(r * leave_one_out, F.lit(settings.transition_exponent))
+    )
+    counted = settle(
         _counts(sessions, shape)
         .filter(is_item | (F.col("sessions") > 1))
-        .withColumn(
-            "raw",
-            F.when(is_item, F.pow(r, F.lit(settings.item_exponent))).otherwise(
-                F.pow(r * leave_one_out, F.lit(settings.transition_exponent))
-            ),
-        )
-        .withColumn("scaled", F.rint(F.col("raw") * _WEIGHT_UNIT).cast("bigint"))
-        .withColumn("is_item", is_item)
+        .select("code", "sessions", "evidence", raw_weight.alias("raw"))
     )
-    patterns = with_dense_index(counted, ["code"], name="pattern")
-    totals = {
-        bool(row["is_item"]): row
-        for row in patterns.groupBy("is_item")
-        .agg(F.sum("scaled").alias("total"), F.count(F.lit(1)).alias("n"))
-        .collect()
-    }
-    n_patterns = sum(int(row["n"]) for row in totals.values())
+    n_patterns = counted.count()
     if n_patterns > settings.max_patterns:
         raise SettingsError(
             f"the graph has {n_patterns:,} patterns, more than sampling.max_patterns = "
@@ -225,39 +215,59 @@ def build_graph(encoded: Encoded, settings: SamplingSettings, *, last_only: bool
             "the setting if driver and executors have the memory (about 30 bytes a pattern), or lower "
             "sampling.max_distance."
         )
+    table = counted.toPandas().sort_values("code")
+    code, raw = table["code"].to_numpy(np.int64), table["raw"].to_numpy(np.float64)
+    of_item = code < n_items
+    scaled = np.rint(raw * _WEIGHT_UNIT).astype(np.int64)
     # A family that weighs nothing (no transition occurs twice) must not divide by zero.
     share = {
-        family: lam * _WEIGHT_UNIT / max(int(totals[family]["total"]), 1) if family in totals else 0.0
+        family: lam * _WEIGHT_UNIT / max(int(scaled[of_item == family].sum()), 1)
         for family, lam in ((True, settings.lambda_items), (False, 1.0))
     }
+    edges = table["sessions"].to_numpy(np.int64)
+    evidence = table["evidence"].to_numpy(np.int64)
+    return SessionGraph(
+        _adjacency(sessions, shape, code),
+        _patterns(counted, share, n_items, code),
+        raw * np.where(of_item, share[True], share[False]),
+        np.where(of_item, code, (code - n_items) // n_items).astype(np.int32),
+        np.where(of_item, -1, (code - n_items) % n_items).astype(np.int32),
+        message_unit(settings.max_distance),
+        evidence,
+        encoded.n_sessions,
+        # A session has an edge to every pattern that it holds.
+        int(edges.sum()),
+        int(evidence.sum()),
+    )
+
+
+def _patterns(counted: DataFrame, share: dict[bool, float], n_items: int, codes: Ints) -> DataFrame:
+    """The patterns' rows, each with its place in an ascending array of their codes; no shuffle."""
+    shared = counted.sparkSession.sparkContext.broadcast(codes)
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
+        known: Ints = shared.value
+        for batch in batches:
+            place = np.searchsorted(known, batch.column("code").to_numpy())
+            yield pa.RecordBatch.from_arrays(
+                [*batch.columns, pa.array(place.astype(np.int32))], names=[*batch.schema.names, "pattern"]
+            )
+
+    numbered = counted.mapInArrow(
+        run, "code bigint, sessions bigint, evidence bigint, raw double, pattern int"
+    )
     code = F.col("code")
-    pair = code - n_items
-    patterns = settle(
-        patterns.select(
+    is_item, pair = code < n_items, code - n_items
+    rows = settle(
+        numbered.select(
             code,
-            F.col("pattern").cast("int").alias("pattern"),
-            F.when(F.col("is_item"), code).otherwise(F.floor(pair / n_items)).cast("int").alias("item"),
-            F.when(F.col("is_item"), F.lit(-1)).otherwise(pair % n_items).cast("int").alias("next_item"),
+            "pattern",
+            F.when(is_item, code).otherwise(F.floor(pair / n_items)).cast("int").alias("item"),
+            F.when(is_item, F.lit(-1)).otherwise(pair % n_items).cast("int").alias("next_item"),
             "sessions",
             "evidence",
-            (F.col("raw") * F.when(F.col("is_item"), share[True]).otherwise(share[False])).alias("weight"),
+            (F.col("raw") * F.when(is_item, share[True]).otherwise(share[False])).alias("weight"),
         )
     )
-    table = patterns.select("code", "pattern", "weight", "item", "next_item", "evidence").toPandas()
-    table = table.sort_values("pattern")
-    weight = table["weight"].to_numpy(np.float64)
-    # Patterns are numbered in the order of their codes.
-    adjacency = _adjacency(sessions, shape, table["code"].to_numpy(np.int64))
-    message_sum = F.aggregate("messages", F.lit(0).cast("bigint"), lambda a, m: a + m)
-    size = adjacency.agg(F.sum(F.size("patterns")), F.sum(message_sum)).first()
-    assert size is not None  # an aggregate without keys has one row
-    return SessionGraph(
-        adjacency,
-        patterns,
-        weight,
-        table["item"].to_numpy(np.int32),
-        table["next_item"].to_numpy(np.int32),
-        message_unit(settings.max_distance),
-        table["evidence"].to_numpy(np.int64),
-        *(int(x or 0) for x in size),
-    )
+    shared.destroy()
+    return rows

@@ -1,4 +1,4 @@
-"""The patterns of sessions, in numpy: what a session teaches, by name and amount.
+"""The patterns of sessions, in arrays: what a session teaches, by name and amount.
 
 A pattern's name is an integer, its *code*: a target item v has code v, a transition (i, j) has code
 n_items + i * n_items + j. So no dictionary is needed to name what a session holds.
@@ -7,9 +7,12 @@ n_items + i * n_items + j. So no dictionary is needed to name what a session hol
 from __future__ import annotations
 
 from math import lcm
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from prune_lib.compiled import compiled
 
 __all__ = ["message_unit", "session_edges"]
 
@@ -46,31 +49,63 @@ def session_edges(
         code by edge, ascending within a session, shape (E,); message by edge in units of 1/`message_unit`,
         shape (E,); edges by session, shape (R,).
 
-    Cost: a sort of max_distance + 1 edges a click.
+    Cost: a sort of each session's max_distance + 1 edges a click; a microsecond a click.
 
     >>> session_edges(np.array([1, 2, 1], np.int32), np.array([3]), n_items=3, max_distance=2)
     (array([ 1,  2,  7,  8, 10]), array([2, 2, 1, 2, 2], dtype=int32), array([5]))
     """
-    unit = message_unit(max_distance)
-    row = np.repeat(np.arange(lengths.size), lengths)
-    ends = np.cumsum(lengths)
-    place = np.arange(items.size) - np.repeat(ends - lengths, lengths)
-    target = place == np.repeat(lengths, lengths) - 1 if last_only else np.ones(items.size, dtype=bool)
-    wide = items.astype(np.int64)
-    is_target = target & (place >= 1)
-    rows, codes = [row[is_target]], [wide[is_target]]
-    amounts = [np.full(rows[0].size, unit, dtype=np.int64)]
-    for d in range(1, max_distance + 1):
-        second = np.flatnonzero(target & (place >= d))
-        rows.append(row[second])
-        codes.append(n_items + wide[second - d] * n_items + wide[second])
-        amounts.append(np.full(second.size, unit // d, dtype=np.int64))
-    rows_of, code, amount = (np.concatenate(parts) for parts in (rows, codes, amounts))
-    order = np.lexsort((code, rows_of))
-    rows_of, code, amount = rows_of[order], code[order], amount[order]
-    first = np.flatnonzero(np.r_[True, (rows_of[1:] != rows_of[:-1]) | (code[1:] != code[:-1])][: code.size])
-    message = np.add.reduceat(amount, first) if first.size else amount
-    code = code[first]
-    # A target item teaches once, however often the session comes back to it.
-    message = np.where(code < n_items, unit, message).astype(np.int32)
-    return code, message, np.bincount(rows_of[first], minlength=lengths.size).astype(np.int64)
+    code, message, edges = _edges(
+        np.ascontiguousarray(items, np.int32),
+        np.cumsum(lengths, dtype=np.int64),
+        n_items,
+        max_distance,
+        message_unit(max_distance),
+        last_only,
+    )
+    return code, message, edges
+
+
+# Up to so many edges an insertion sort is the fastest; most sessions have fewer.
+_SHORT = 64
+
+
+@compiled
+def _edges(
+    items: Any, ends: Any, n_items: int, max_distance: int, unit: int, last_only: bool
+) -> tuple[Any, Any, Any]:
+    code = np.empty(items.size * (max_distance + 1), np.int64)
+    message = np.empty(code.size, np.int32)
+    lengths = np.empty(ends.size, np.int64)
+    size = 0
+    for row in range(ends.size):
+        start, end, first = ends[row - 1] if row else 0, ends[row], size
+        for target in range(max(start, end - 1) if last_only else start, end):
+            item = np.int64(items[target])
+            if target > start:
+                code[size], message[size] = item, unit
+                size += 1
+            for distance in range(1, min(max_distance, target - start) + 1):
+                code[size] = n_items + np.int64(items[target - distance]) * n_items + item
+                message[size] = unit // distance
+                size += 1
+        if size - first > _SHORT:
+            order = np.argsort(code[first:size], kind="mergesort")
+            code[first:size] = code[first:size][order]
+            message[first:size] = message[first:size][order]
+        else:
+            for edge in range(first + 1, size):
+                held, amount, place = code[edge], message[edge], edge
+                while place > first and code[place - 1] > held:
+                    code[place], message[place] = code[place - 1], message[place - 1]
+                    place -= 1
+                code[place], message[place] = held, amount
+        last = first - 1
+        for edge in range(first, size):
+            if last < first or code[last] != code[edge]:
+                last += 1
+                code[last], message[last] = code[edge], message[edge]
+            elif code[edge] >= n_items:  # a target item teaches once, however often it comes back
+                message[last] += message[edge]
+        size = last + 1
+        lengths[row] = size - first
+    return code[:size].copy(), message[:size].copy(), lengths

@@ -38,6 +38,8 @@ DECIMALS = 6
 _BITS = 30
 # phi = 1/degree is carried in units of 2^-40, so that a hub of a million sessions keeps six digits.
 _PHI_UNIT = float(2**40)
+# Vertices, each two or three numbers, that are broadcast, at most: 50 MB or so.
+_FEW = 1_000_000
 
 
 def propagate(
@@ -78,9 +80,10 @@ def propagate(
     edges = graph.adjacency.select(
         F.col("sid").alias("src"), F.explode(F.arrays_zip("patterns", "messages")).alias("e")
     ).select("src", (-F.col("e.patterns").cast("bigint") - 1).alias("dst"), F.col("e.messages").alias("a"))
-    degree = graph.patterns.select((-F.col("pattern").cast("bigint") - 1).alias("id"), "sessions")
+    patterns = graph.patterns.select((-F.col("pattern").cast("bigint") - 1).alias("id"))
+    few = graph.n_sessions + graph.n_patterns <= _FEW
     for _ in range(rounds):
-        x = _round_of_graphframes(x, edges, degree, alpha, unit, decimals)
+        x = _round_of_graphframes(x, edges, patterns, alpha, unit, decimals, few)
     return x
 
 
@@ -131,20 +134,27 @@ def _round_of_arrays(
 
 
 def _round_of_graphframes(
-    x: DataFrame, edges: DataFrame, degree: DataFrame, alpha: float, unit: float, decimals: int
+    x: DataFrame, edges: DataFrame, patterns: DataFrame, alpha: float, unit: float, decimals: int, few: bool
 ) -> DataFrame:
-    """One aggregation to the patterns and one propagation back, by `aggregateMessages`."""
+    """One aggregation to the patterns and one propagation back, by `aggregateMessages`.
+
+    With few vertices they are sent to the edges, of which there are several times as many; else both are
+    shuffled.
+    """
+    sent = F.broadcast if few else lambda df: df
     # aggregateMessages carries every vertex column in its triplets: id and the one value, no more.
     sessions = x.select(F.col("sid").alias("id"), F.rint(F.col("x") * unit).cast("bigint").alias("value"))
-    patterns = degree.select("id", F.lit(0).cast("bigint").alias("value"))
-    up = GraphFrame(sessions.unionByName(patterns), edges).aggregateMessages(
+    mute = patterns.withColumn("value", F.lit(0).cast("bigint"))
+    up = GraphFrame(sent(sessions.unionByName(mute)), edges).aggregateMessages(
         [
             F.sum(AM.msg["weighted"]).alias("weighted"),
             F.sum(AM.msg["mass"]).alias("mass"),
+            # A message from each session that holds the pattern: its degree.
+            F.count(AM.msg).alias("sessions"),
         ],
         sendToDst=[F.struct((AM.src["value"] * AM.edge["a"]).alias("weighted"), AM.edge["a"].alias("mass"))],
     )
-    h = up.join(degree, "id").select(
+    h = up.select(
         "id",
         F.rint(F.col("weighted") / F.col("mass") / unit * _PHI_UNIT / F.col("sessions"))
         .cast("bigint")
@@ -154,12 +164,12 @@ def _round_of_graphframes(
     vertices = h.unionByName(
         sessions.select("id", F.lit(0).cast("bigint").alias("value"), F.lit(0).cast("bigint").alias("phi"))
     )
-    down = GraphFrame(vertices, edges).aggregateMessages(
+    down = GraphFrame(sent(vertices), edges).aggregateMessages(
         [F.sum(AM.msg["value"]).alias("value"), F.sum(AM.msg["phi"]).alias("phi")],
         sendToSrc=[F.struct(AM.dst["value"].alias("value"), AM.dst["phi"].alias("phi"))],
     )
     # Only vertices that received a message come back: the others keep their score.
-    joined = x.join(down.select(F.col("id").alias("sid"), "value", "phi"), "sid", "left")
+    joined = x.join(sent(down.select(F.col("id").alias("sid"), "value", "phi")), "sid", "left")
     out = joined.select("sid", _mixed(alpha, decimals))
     # aggregateMessages persists what it returns; the next round and the caller read a settled copy.
     settled = settle(out)

@@ -139,6 +139,14 @@ def ship_package(spark: SparkSession) -> None:
     if context.applicationId in _shipped:
         return
     package = Path(__file__).resolve().parent
+    if str(context.master).startswith("local[") or context.master == "local":
+        # The workers are this machine's: they read the package where it is, and keep there what they compile.
+        if context.pythonExec == sys.executable and package.is_dir():
+            if not {"site-packages", "dist-packages"} & set(package.parts):
+                paths = [str(package.parent), context.environment.get("PYTHONPATH", "")]
+                context.environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+            _shipped.add(context.applicationId)
+            return
     folder = Path(tempfile.mkdtemp(prefix="prune-lib-"))
     archive = folder / "prune_lib.zip"
     with zipfile.ZipFile(archive, "w") as out:

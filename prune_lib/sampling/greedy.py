@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from prune_lib.compiled import compiled
 from prune_lib.sampling.gains import FULL, GAIN_UNIT, Ints, Objective
 
 __all__ = ["Choice", "lazy_greedy"]
@@ -108,15 +108,7 @@ def lazy_greedy(
     return Choice(rows, keys, gain, new, cold, bound, bool(full), int(edges))
 
 
-def _compiled(function: Any) -> Any:
-    """Compile at the first call; kept on disk for other processes where there is a place to keep it."""
-    try:
-        return numba.njit(cache=True)(function)
-    except RuntimeError:  # neither the package's folder nor the user's can be written
-        return numba.njit(function)
-
-
-@_compiled
+@compiled
 def _before(key: Any, tie: Any, sid: Any, a: int, b_key: float, b_tie: int, b_sid: int) -> Any:
     """Whether row a comes before another: larger key, then smaller tie, then smaller sid."""
     if key[a] != b_key:
@@ -126,7 +118,7 @@ def _before(key: Any, tie: Any, sid: Any, a: int, b_key: float, b_tie: int, b_si
     return sid[a] < b_sid
 
 
-@_compiled
+@compiled
 def _sink(heap: Any, size: int, at: int, key: Any, tie: Any, sid: Any) -> None:
     """Bring the heap in order below a place whose row may have lost."""
     row = heap[at]
@@ -144,7 +136,7 @@ def _sink(heap: Any, size: int, at: int, key: Any, tie: Any, sid: Any) -> None:
     heap[at] = row
 
 
-@_compiled
+@compiled
 def _greedy(
     ends: Any,
     pattern: Any,

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prune_lib.compiled import compiled
 from prune_lib.patterns import session_edges
 from prune_lib.popularity import gini, popularity_bands
 from prune_lib.sampling.gains import FULL, GAIN_UNIT, Objective, contributions, sum_by_row
-from prune_lib.sampling.greedy import _compiled, lazy_greedy
+from prune_lib.sampling.greedy import lazy_greedy
 from prune_lib.settings import SamplingSettings
 from tests.core.plain_greedy import plain_lazy_greedy
 from tests.reference import Graph, build_graph, greedy, objective
@@ -182,8 +183,8 @@ def test_where_nothing_can_be_kept_on_disk_the_loop_is_compiled_all_the_same(mon
             raise RuntimeError("cannot cache function: no locator available")
         return "compiled", function
 
-    monkeypatch.setattr("prune_lib.sampling.greedy.numba.njit", njit)
-    assert _compiled(len) == ("compiled", len)
+    monkeypatch.setattr("prune_lib.compiled.numba.njit", njit)
+    assert compiled(len) == ("compiled", len)
 
 
 def rng_scale(seed: int, n: int) -> np.ndarray:

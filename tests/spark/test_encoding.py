@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -51,3 +52,18 @@ def test_folds_do_not_follow_the_seed_and_ties_do(spark: SparkSession) -> None:
     one, two = one.sort_values("sid"), two.sort_values("sid")
     assert one["fold"].tolist() == two["fold"].tolist()
     assert one["tie"].tolist() != two["tie"].tolist()
+
+
+@pytest.mark.parametrize("kind", ["bigint", "string"])
+def test_a_catalogue_that_is_joined_gives_what_one_that_is_sent_gives(spark: SparkSession, kind: str) -> None:
+    given = frame(spark, random_sessions(6, n=80), 3).withColumn(
+        "items", F.col("items").cast(f"array<{kind}>")
+    )
+    one, two = encode(given, seed=2), encode(given, seed=2, broadcast_items=0)
+    for a, b, key in ((one.sessions, two.sessions, "sid"), (one.items, two.items, "idx")):
+        assert a.schema.simpleString() == b.schema.simpleString()
+        pd.testing.assert_frame_equal(
+            a.toPandas().sort_values(key, ignore_index=True), b.toPandas().sort_values(key, ignore_index=True)
+        )
+    assert one.item_sessions.tolist() == two.item_sessions.tolist()
+    assert (one.n_items, one.n_interactions) == (two.n_items, two.n_interactions)

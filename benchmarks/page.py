@@ -1,0 +1,167 @@
+"""docs/performance.md, from what `bench.py` measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from tabulate import tabulate
+
+Row = dict[str, Any]
+
+_STAGES = ("read", "encode", "build", "propagate", "sample", "write")
+_WAYS = {
+    "spark": "Spark job",
+    "spark, arrays": "Spark job, `--propagation-engine arrays`",
+    "one-process": "ours in one process",
+    "d2": "D2",
+    "ccs": "CCS",
+    "apricot-features": "apricot, features",
+    "apricot-facility": "apricot, facility location",
+}
+
+_HEAD = """# How fast it is, and against what
+
+Every figure here is of one run of `make bench` on one machine, and is there to be compared with the figures
+beside it; another machine has others. `benchmarks/results.json` has them all, with ranges. Regenerate:
+
+```
+make bench                                  # all, an hour or two; --parts peers,stages,scaling for some
+```
+"""
+
+_PEERS = """## Beside what others would do
+
+A tenth of the clicks is kept; difficulty is the same made-up number everywhere, so that no expert is in any time.
+
+- *Spark job*: read, encode, graph, propagation, sampling, a Delta table of the kept rows; Spark's start and that of
+  the Python workers excluded. *First* is the first pass of a session, which is what `spark-submit` pays; *fastest*
+  is the best of those after it, in which Spark has compiled what it needs.
+- *ours in one process* (`benchmarks/one_process.py`): the same method, from Parquet to Parquet, in numpy, scipy and
+  numba on one core: the honest alternative for whoever has one machine. The tests hold both to the same picks.
+- The others are given sessions, graph and difficulty for nothing, and are timed over their own work. D2 has the exact
+  graph of nearest neighbours and a heap for its messages; apricot is asked for as many sessions as ours keeps. Each
+  may take 10 minutes and 20 GiB; who could not finish is not asked for more sessions.
+
+*Objective* is what the kept set covers, as a share of ours in one process: the greedy's own aim, so that the others
+cannot be expected to reach it; it says how far they are from what ours is for. D2 and CCS have other aims.
+"""
+
+_STAGES_TEXT = """## Where the time goes
+
+`benchmarks/scale.py --floor 1`: with a floor of one session an item, and with suspects set aside, as a run has them.
+Seconds of the first pass; bytes are those that Spark's shuffles wrote; memory is that of all processes together,
+shared pages counted once, at its largest within the stage.
+"""
+
+_SCALING = """## How it grows
+
+500,000 generated sessions, two cores, a tenth kept, unless the row says otherwise; seconds of all stages of a first
+pass, Spark's start excluded.
+"""
+
+
+def page(found: dict[str, Any]) -> str:
+    """The page, of the parts that there are."""
+    parts = [_HEAD]
+    if "peers" in found:
+        parts += [_PEERS, _peers(found["peers"]["rows"]), _on(found["peers"])]
+    if "stages" in found:
+        parts += [_STAGES_TEXT, _stages(found["stages"]["rows"]), _on(found["stages"])]
+    if "scaling" in found:
+        parts += [_SCALING, _scaling(found["scaling"]["rows"]), _on(found["scaling"])]
+    return "\n".join(part.rstrip() + "\n" for part in parts)
+
+
+def _on(part: Row) -> str:
+    machine = part["machine"]
+    versions = ", ".join(f"{k} {v}" for k, v in machine.items() if k not in ("cpu", "cores", "GiB"))
+    return f"({part['when']}; {machine['cpu']}, {machine['cores']} cores, {machine['GiB']} GiB; {versions})"
+
+
+def _peers(rows: Sequence[Row]) -> str:
+    table = []
+    for n in dict.fromkeys(row["n"] for row in rows):
+        of_size = [row for row in rows if row["n"] == n]
+        own = next(row["result"] for row in of_size if row["way"] == "one-process")
+        for row in of_size:
+            table.append([f"{n:,} ({row['input']})" if row is of_size[0] else "", *_peer(row, own)])
+    heads = ["sessions", "way", "s", "times ours in one process", "GiB", "objective"]
+    return tabulate(table, heads, tablefmt="github", disable_numparse=True)
+
+
+def _peer(row: Row, own: Row) -> list[str]:
+    name, result = _WAYS[row["way"]], row.get("result")
+    if row.get("skipped"):
+        return [name, "", f"not asked: stopped at {row['skipped']:,}", "", ""]
+    if row.get("stopped") or result is None:
+        return [name, "", f"{row['stopped']} ({row['at']})", f"{row['peak']:.1f}", ""]
+    if row["way"].startswith("spark"):
+        first, fastest = result["first"], result["fastest"]
+        seconds = f"{first['seconds']:.1f} first, {fastest['seconds']:.1f} fastest"
+        times = f"{first['seconds'] / own['seconds']:.1f}, {fastest['seconds'] / own['seconds']:.1f}"
+        share = first["objective"] / own["objective"]
+    else:
+        seconds, times = f"{result['seconds']:.2f}", f"{result['seconds'] / own['seconds']:.2g}"
+        share = result["objective"] / own["objective"]
+    return [name, seconds, times, f"{row['peak']:.1f}", f"{share:.3f}"]
+
+
+def _stages(rows: Sequence[Row]) -> str:
+    tables = []
+    for row in rows:
+        result = row["result"]
+        first, fastest = result["first"], result["fastest"]
+        table = [
+            [
+                name,
+                f"{first['stages'][name]:.1f}",
+                f"{fastest['stages'][name]:.1f}" if fastest is not first else "",
+                _number(first["shuffled MB"].get(name)),
+                f"{first['peak GiB'].get(name, 0.0):.1f}",
+            ]
+            for name in _STAGES
+        ]
+        table.append(["all", f"{first['seconds']:.1f}", f"{fastest['seconds']:.1f}", "", ""])
+        head = (
+            f"**{first['sessions']:,} sessions** ({row['input']}): {first['interactions']:,} clicks, "
+            f"{first['edges']:,} edges, {first['patterns']:,} patterns; kept {first['kept']:,} sessions, having "
+            f"looked at {first['touched']:.1f} times all edges in {first['rounds']} rounds, floors' included. "
+            f"Spark's start {result['start']:.1f} s, that of the Python workers {result['workers']:.1f} s.\n"
+        )
+        heads = ["stage", "s, first pass", "s, fastest pass", "shuffled MB", "peak GiB"]
+        tables.append(head + "\n" + tabulate(table, heads, tablefmt="github", disable_numparse=True) + "\n")
+    return "\n".join(tables)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.0f}"
+
+
+def _scaling(rows: Sequence[Row]) -> str:
+    base = next(row for row in rows if row["what"] == "cores" and row["value"] == 2)
+    table = []
+    for row in rows:
+        first = row["result"]["first"]
+        table.append(
+            [
+                row["what"],
+                f"{row['value']:,}",
+                f"{first['interactions']:,}",
+                f"{first['edges']:,}",
+                f"{first['seconds']:.1f}",
+                f"{first['seconds'] / base['result']['first']['seconds']:.2f}",
+                f"{row['peak']:.1f}",
+            ]
+        )
+    heads = ["what", "value", "clicks", "edges", "s", "of the base", "GiB"]
+    sizes = [row["result"]["first"] for row in rows if row["what"] == "sessions"]
+    clicks, seconds = (np.log([one[name] for one in sizes]) for name in ("interactions", "seconds"))
+    slope = float(np.polyfit(clicks, seconds, 1)[0])
+    last = float((seconds[-1] - seconds[-2]) / (clicks[-1] - clicks[-2]))
+    return (
+        tabulate(table, heads, tablefmt="github", disable_numparse=True)
+        + f"\n\nThe slope of log seconds on log clicks over the sizes is {slope:.2f} (1 would be in proportion; "
+        f"Spark's fixed cost makes it less), between the two largest {last:.2f}.\n"
+    )

@@ -1,0 +1,44 @@
+"""The patterns of sessions against the design, session by session."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from prune_lib.patterns import message_unit, session_edges
+from tests.reference import MAX_DISTANCE, session_patterns
+
+
+@pytest.mark.parametrize("longest", [9, 150])
+@pytest.mark.parametrize("seed", range(4))
+def test_edges_are_those_of_the_design(seed: int, longest: int) -> None:
+    """Short sessions and long ones: those are sorted another way."""
+    rng = np.random.default_rng(seed)
+    n_items = int(rng.integers(1, 40))
+    lengths = np.r_[0, rng.integers(0, longest, 30), 1, longest]
+    items = rng.integers(0, n_items, lengths.sum()).astype(np.int32)
+    code, message, edges = session_edges(items, lengths, n_items, MAX_DISTANCE)
+    ends = np.r_[0, np.cumsum(lengths)]
+    at = np.r_[0, np.cumsum(edges)]
+    for s in range(lengths.size):
+        wanted = session_patterns(items[ends[s] : ends[s + 1]].tolist())
+        codes = {
+            v[0] if len(v) == 1 else n_items + v[0] * n_items + v[1]: round(a * message_unit(MAX_DISTANCE))
+            for v, a in wanted.items()
+        }
+        part = slice(at[s], at[s + 1])
+        assert code[part].tolist() == sorted(codes)
+        assert dict(zip(code[part].tolist(), message[part].tolist(), strict=True)) == codes
+
+
+def test_a_sample_has_the_patterns_that_end_at_its_last_click() -> None:
+    code, message, edges = session_edges(
+        np.array([0, 1, 2, 1], np.int32), np.array([1, 3]), n_items=3, max_distance=3, last_only=True
+    )
+    # Of 1, 2, 1: target 1; 1 -> 1 at distance 2; 2 -> 1 at distance 1.
+    assert (code.tolist(), message.tolist(), edges.tolist()) == ([1, 7, 10], [6, 3, 6], [0, 3])
+
+
+def test_no_session_has_no_edge() -> None:
+    code, message, edges = session_edges(np.empty(0, np.int32), np.empty(0, np.int64), 5, 3)
+    assert code.size == message.size == edges.size == 0
