@@ -33,32 +33,35 @@ make bench                                  # all, an hour or two; --parts peers
 
 _PEERS = """## Beside what others would do
 
-A tenth of the clicks is kept; difficulty is the same made-up number everywhere, so that no expert is in any time.
+A tenth of the clicks is kept; difficulty is the same made-up number everywhere, so that no expert is in any
+time.
 
-- *Spark job*: read, encode, graph, propagation, sampling, a Delta table of the kept rows; Spark's start and that of
-  the Python workers excluded. *First* is the first pass of a session, which is what `spark-submit` pays; *fastest*
-  is the best of those after it, in which Spark has compiled what it needs.
-- *ours in one process* (`benchmarks/one_process.py`): the same method, from Parquet to Parquet, in numpy, scipy and
-  numba on one core: the honest alternative for whoever has one machine. The tests hold both to the same picks.
-- The others are given sessions, graph and difficulty for nothing, and are timed over their own work. D2 has the exact
-  graph of nearest neighbours and a heap for its messages; apricot is asked for as many sessions as ours keeps. Each
-  may take 10 minutes and 20 GiB; who could not finish is not asked for more sessions.
+- *Spark job*: read, encode, graph, propagation, sampling, a Delta table of the kept rows; Spark's start and
+  that of the Python workers excluded. *First* is the first pass of a session, which is what `spark-submit`
+  pays; *fastest* is the best of those after it, in which Spark has compiled what it needs.
+- *ours in one process* (`benchmarks/one_process.py`): the same method, from Parquet to Parquet, in numpy,
+  scipy and numba on one core: the honest alternative for whoever has one machine. The tests hold both to
+  the same picks.
+- The others are given sessions, graph and difficulty for nothing, and are timed over their own work. D2 has
+  the exact graph of nearest neighbours and a heap for its messages; apricot is asked for as many sessions
+  as ours keeps. Each may take 10 minutes and 20 GiB; who could not finish is not asked for more sessions.
 
-*Objective* is what the kept set covers, as a share of ours in one process: the greedy's own aim, so that the others
-cannot be expected to reach it; it says how far they are from what ours is for. D2 and CCS have other aims.
+*Objective* is what the kept set covers, as a share of ours in one process: the greedy's own aim, so that
+the others cannot be expected to reach it; it says how far they are from what ours is for. D2 and CCS have
+other aims.
 """
 
 _STAGES_TEXT = """## Where the time goes
 
-`benchmarks/scale.py --floor 1`: with a floor of one session an item, and with suspects set aside, as a run has them.
-Seconds of the first pass; bytes are those that Spark's shuffles wrote; memory is that of all processes together,
-shared pages counted once, at its largest within the stage.
+`benchmarks/scale.py --floor 1`: with a floor of one session an item, and with suspects set aside, as a run
+has them. Seconds of the first pass; bytes are those that Spark's shuffles wrote; memory is that of all
+processes together, shared pages counted once, at its largest within the stage.
 """
 
 _SCALING = """## How it grows
 
-500,000 generated sessions, two cores, a tenth kept, unless the row says otherwise; seconds of all stages of a first
-pass, Spark's start excluded.
+500,000 generated sessions, two cores, a tenth kept, unless the row says otherwise; seconds of all stages of
+a first pass, Spark's start excluded.
 """
 
 
@@ -126,8 +129,8 @@ def _stages(rows: Sequence[Row]) -> str:
         table.append(["all", f"{first['seconds']:.1f}", f"{fastest['seconds']:.1f}", "", ""])
         head = (
             f"**{first['sessions']:,} sessions** ({row['input']}): {first['interactions']:,} clicks, "
-            f"{first['edges']:,} edges, {first['patterns']:,} patterns; kept {first['kept']:,} sessions, having "
-            f"looked at {first['touched']:.1f} times all edges in {first['rounds']} rounds, floors' included. "
+            f"{first['edges']:,} edges, {first['patterns']:,} patterns; {first['kept']:,} sessions kept, "
+            f"{first['touched']:.1f} times all edges looked at in {first['rounds']} rounds. "
             f"Spark's start {result['start']:.1f} s, that of the Python workers {result['workers']:.1f} s.\n"
         )
         heads = ["stage", "s, first pass", "s, fastest pass", "shuffled MB", "peak GiB"]
@@ -162,6 +165,6 @@ def _scaling(rows: Sequence[Row]) -> str:
     last = float((seconds[-1] - seconds[-2]) / (clicks[-1] - clicks[-2]))
     return (
         tabulate(table, heads, tablefmt="github", disable_numparse=True)
-        + f"\n\nThe slope of log seconds on log clicks over the sizes is {slope:.2f} (1 would be in proportion; "
-        f"Spark's fixed cost makes it less), between the two largest {last:.2f}.\n"
+        + f"\n\nThe slope of log seconds on log clicks over the sizes is {slope:.2f} (1 would be in "
+        f"proportion; Spark's fixed cost makes it less), between the two largest {last:.2f}.\n"
     )

@@ -38,8 +38,8 @@ DECIMALS = 6
 _BITS = 30
 # phi = 1/degree is carried in units of 2^-40, so that a hub of a million sessions keeps six digits.
 _PHI_UNIT = float(2**40)
-# Vertices, each two or three numbers, that are broadcast, at most: 50 MB or so.
-_FEW = 1_000_000
+# Vertices, each two or three numbers, that are broadcast, at most: 150 MB or so.
+_FEW = 3_000_000
 
 
 def propagate(
