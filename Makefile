@@ -13,10 +13,10 @@ BIN := $(VENV)/bin
 unexport SPARK_HOME SPARK_CONF_DIR PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON PYSPARK_SUBMIT_ARGS PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help setup prune notebooks evaluate results test soak audit lint lock clean
+.PHONY: help setup prune notebooks evaluate results test soak bench bench-quick audit lint lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup: ## Make the environment in VENV (.venv): packages, jars, Spark's settings; once
 	@for p in "$(PYTHON)" python3.11 python3.12 python3.10 python3; do \
@@ -66,6 +66,12 @@ test: setup ## Run every test, those without Spark first; but for those of make 
 
 soak: setup ## Run the long tests: kill -9 everywhere, executors lost, full disks, an object store; an hour
 	"$(BIN)/python" -m pytest -m soak --durations=0 tests/e2e tests/spark
+
+bench: setup ## Measure everything of docs/performance.md anew: an hour or two on an idle machine
+	"$(BIN)/python" benchmarks/bench.py $(ARGS)
+
+bench-quick: setup ## See that no ratio of speeds has fallen by half since it was recorded: two minutes
+	"$(BIN)/spark-submit" benchmarks/guard.py $(ARGS)
 
 audit: setup ## Ask the Python Package Index which known flaws the pinned packages have (needs the network)
 	@"$(BIN)/python" scripts/audit.py "$(BIN)/uv"

@@ -185,6 +185,15 @@ def _sampled(
     return selection.ranked.count()
 
 
+def fallen_of(found: dict[str, float], expected: dict[str, float]) -> list[str]:
+    """Ratios that are half of what they were, or less; one that is not on record has not fallen.
+
+    >>> fallen_of({"a": 1.0, "b": 1.1, "new": 0.1}, {"a": 2.0, "b": 2.0})
+    ['a']
+    """
+    return [name for name, value in found.items() if value <= FALLEN * expected.get(name, 0.0)]
+
+
 def main() -> int:
     """Measure, and compare with the record; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -192,17 +201,21 @@ def main() -> int:
     asked = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     spark = get_spark("guard")
+    expected = {} if asked.record else json.loads(RECORD.read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as folder, measured_joins(spark):
-        found = medians(pairs_of(spark, inputs.generated(Path(folder), _SESSIONS)))
+        pairs = pairs_of(spark, inputs.generated(Path(folder), _SESSIONS))
+        found = medians(pairs)
+        # What fell is looked at again, longer: other work on the machine may have come in between.
+        again = {name: pairs[name] for name in fallen_of(found, expected)}
+        found |= medians(again, turns=7)
     spark.stop()
     if asked.record:
         RECORD.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         return 0
-    expected = json.loads(RECORD.read_text(encoding="utf-8"))
-    fallen = {name: value for name, value in found.items() if value <= FALLEN * expected[name]}
+    fallen = fallen_of(found, expected)
     print("| ratio | now | recorded | |\n|---|---|---|---|")
     for name, value in found.items():
-        print(f"| {name} | {value} | {expected[name]} | {'FALLEN' if name in fallen else ''} |")
+        print(f"| {name} | {value} | {expected.get(name, '')} | {'FALLEN' if name in fallen else ''} |")
     return 1 if fallen else 0
 
 

@@ -116,7 +116,7 @@ def limited(
         if time.monotonic() - started > seconds:
             stopped = f"stopped after {seconds / 60:.0f} minutes"
         elif peak > gib:
-            stopped = f"stopped at {gib:.0f} GiB"
+            stopped = f"stopped at {gib:g} GiB"
         if stopped:
             _kill(root)
             break

@@ -1,0 +1,155 @@
+"""What the benchmarks measure with: limits, peers, inputs, and the page."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks import guard, inputs, one_process, peers
+from benchmarks.meter import limited
+from benchmarks.page import page
+from prune_lib.settings import SamplingSettings
+
+_SAYS = "import json, sys, time\nsay = lambda **what: print(json.dumps(what), flush=True)\n"
+
+
+def run(code: str, seconds: float = 60.0, gib: float = 20.0):
+    return limited([sys.executable, "-c", _SAYS + code], seconds=seconds, gib=gib)
+
+
+def test_a_program_that_ends_gives_its_result_and_where_it_was() -> None:
+    ended = run("say(at='begun'); print('a line of no account'); say(seconds=1.5)")
+    assert (ended.result, ended.at, ended.stopped) == ({"seconds": 1.5}, "begun", "")
+
+
+def test_a_program_that_takes_too_long_or_too_much_is_stopped_and_says_where() -> None:
+    late = run("say(at='waiting'); time.sleep(600)", seconds=1.0)
+    assert late.result is None and late.at == "waiting" and late.stopped.startswith("stopped after")
+    assert late.seconds < 60
+    wide = run(
+        "say(at='taking'); held = bytearray(400 * 2**20); held[::4096] = held[::4096]; time.sleep(600)",
+        gib=0.2,
+    )
+    assert wide.result is None and wide.at == "taking" and wide.stopped == "stopped at 0.2 GiB"
+    assert wide.peak > 0.2
+
+
+def test_a_program_that_fails_says_so() -> None:
+    assert run("sys.exit(3)").stopped == "failed with exit code 3"
+
+
+@pytest.fixture(scope="module")
+def sessions(tmp_path_factory: pytest.TempPathFactory) -> one_process.Sessions:
+    return one_process.encode(one_process.read(inputs.generated(tmp_path_factory.mktemp("in"), 1_500)))
+
+
+@pytest.fixture(scope="module")
+def graph(sessions: one_process.Sessions) -> one_process.Graph:
+    return one_process.build(sessions, SamplingSettings())
+
+
+def test_neighbours_are_the_nearest(sessions: one_process.Sessions) -> None:
+    sets = peers.unit_sets(sessions)
+    ends, neighbour, distance = peers.nearest(sets, 5)
+    cosine = (sets @ sets.T).toarray()
+    np.fill_diagonal(cosine, 0.0)
+    for row in range(0, sessions.n_sessions, 97):
+        part = slice(ends[row - 1] if row else 0, ends[row])
+        best = np.sort(cosine[row])[::-1][:5]
+        wanted = np.sqrt(np.maximum(2.0 - 2.0 * best[best > 0], 0.0))
+        np.testing.assert_allclose(np.sort(distance[part]), np.sort(wanted), atol=1e-7)
+        assert row not in neighbour[part]
+
+
+@pytest.mark.parametrize("name", ["d2", "ccs"])
+def test_a_peer_keeps_different_sessions_within_its_budget(
+    name: str, sessions: one_process.Sessions, graph: one_process.Graph
+) -> None:
+    budget = sessions.items.size // 10
+    found = peers.measured_peer(name, sessions, graph, budget)
+    picks = peers.PEERS[name](sessions, graph, budget)()
+    assert np.unique(picks).size == picks.size == found["kept"]
+    assert 0.9 * budget < found["kept interactions"] <= budget
+    ours = one_process.sample(
+        graph, sessions, one_process.score(sessions.n_sessions), budget, SamplingSettings()
+    )
+    assert found["objective"] < graph.objective(ours)
+
+
+def test_the_plain_greedy_of_the_guard_picks_what_ours_picks(graph: one_process.Graph) -> None:
+    assert guard.plain_greedy(graph, 40) == guard.our_greedy(graph, 40)
+
+
+def test_a_ratio_has_fallen_at_half_of_what_it_was() -> None:
+    assert guard.fallen_of({"a": 1.0, "b": 1.1, "new": 0.1}, {"a": 2.0, "b": 2.0}) == ["a"]
+
+
+def test_inputs_have_as_many_clicks_with_a_hub_and_when_joined(tmp_path: Path) -> None:
+    plain, hub, joined = (
+        pq.read_table(inputs.generated(tmp_path, 1_000, **how)) for how in ({}, {"hub": 0.3}, {"joined": 4})
+    )
+    clicks = [len(t.column("items").combine_chunks().flatten()) for t in (plain, hub, joined)]
+    assert clicks[0] == clicks[1] == clicks[2]
+    assert (plain.num_rows, hub.num_rows, joined.num_rows) == (1_000, 1_000, 250)
+    with_hub = sum(0 in row for row in hub.column("items").to_pylist())
+    assert 200 < with_hub < 400 and not any(0 in row for row in plain.column("items").to_pylist())
+
+
+def test_the_page_says_what_was_measured_and_where_a_peer_stopped() -> None:
+    stages = dict.fromkeys(("read", "encode", "build", "propagate", "sample", "write"), 1.0)
+    one = {
+        "stages": stages,
+        "peak GiB": stages,
+        "shuffled MB": {**stages, "read": None},
+        "sessions": 1000,
+        "interactions": 5000,
+        "edges": 9000,
+        "patterns": 700,
+        "kept": 80,
+        "rounds": 1,
+        "touched": 2.5,
+        "objective": 1.5,
+        "seconds": 6.0,
+    }
+    spark = {"first": one, "fastest": {**one, "seconds": 3.0}, "start": 5.0, "workers": 2.0}
+    common = {"stopped": "", "at": "", "wall": 9.0, "peak": 1.0, "input": "x", "n": 1000}
+    own = {"seconds": 1.5, "objective": 1.5}
+    rows = [
+        {**common, "way": "spark", "result": spark},
+        {**common, "way": "one-process", "result": own},
+        {
+            **common,
+            "way": "d2",
+            "result": None,
+            "stopped": "stopped after 10 minutes",
+            "at": "sending messages",
+        },
+        {**common, "way": "ccs", "skipped": 500},
+    ]
+    machine = {"cpu": "a chip", "cores": 2, "GiB": 4, "python": "3.11"}
+    sizes = [
+        {
+            **common,
+            "what": "sessions",
+            "value": n,
+            "result": {"first": {**one, "interactions": n, "seconds": n / 9}},
+        }
+        for n in (100, 200, 400)
+    ]
+    base = {**common, "what": "cores", "value": 2, "result": {"first": one}}
+    text = page(
+        {
+            "peers": {"when": "today", "machine": machine, "rows": rows},
+            "stages": {"when": "today", "machine": machine, "rows": [{**common, "result": spark}]},
+            "scaling": {"when": "today", "machine": machine, "rows": [*sizes, base]},
+        }
+    )
+    lines = ["".join(line.split()) for line in text.splitlines()]
+    assert any("Sparkjob|6.0first,3.0fastest|4.0,2.0|1.0|1.000|" in line for line in lines)
+    assert any("stoppedafter10minutes(sendingmessages)" in line for line in lines)
+    assert any("notasked:stoppedat500" in line for line in lines)
+    assert "slope of log seconds on log clicks over the sizes is 1.00" in " ".join(text.split())
