@@ -18,8 +18,11 @@ import psutil
 
 GIB = 2.0**30
 
-#: Looks at memory, a second.
-_LOOKS = 5.0
+# Seconds between two looks at memory: a look at a JVM of several GiB takes tens of milliseconds, in which it
+# can map no page.
+_APART = 1.0
+# Between two looks at whether a program has ended.
+_WAIT = 0.05
 
 
 def memory_of(root: psutil.Process) -> int:
@@ -49,7 +52,7 @@ class Meter:
         # Under spark-submit the JVM is this process's parent; else it is a child.
         parent = psutil.Process(os.getppid())
         root = parent if "java" in parent.name() else psutil.Process()
-        while not self._done.wait(1 / _LOOKS):
+        while not self._done.wait(_APART):
             total = memory_of(root) / GIB
             for name in self._now:
                 self.peak[name] = round(max(self.peak.get(name, 0.0), total), 2)
@@ -110,9 +113,12 @@ def limited(
     reader = threading.Thread(target=lambda: lines.extend(process.stdout or ()), daemon=True)
     reader.start()
     root = psutil.Process(process.pid)
+    looked = -_APART
     while process.poll() is None:
-        with contextlib.suppress(psutil.Error):
-            peak = max(peak, memory_of(root) / GIB)
+        if time.monotonic() - looked >= _APART:
+            looked = time.monotonic()
+            with contextlib.suppress(psutil.Error):
+                peak = max(peak, memory_of(root) / GIB)
         if time.monotonic() - started > seconds:
             stopped = f"stopped after {seconds / 60:.0f} minutes"
         elif peak > gib:
@@ -120,7 +126,7 @@ def limited(
         if stopped:
             _kill(root)
             break
-        time.sleep(1 / _LOOKS)
+        time.sleep(_WAIT)
     process.wait()
     reader.join(timeout=10)
     wall = time.monotonic() - started
