@@ -8,7 +8,8 @@ Runs the parts one after the other, each measurement a program of its own, and w
 
 * `peers`: our Spark job, the same without Spark, and what others would do, on the same sessions;
 * `stages`: where the time of the Spark job goes;
-* `scaling`: against size, cores, the share of the most popular item, ratio and length.
+* `scaling`: against size, cores, the share of the most popular item, ratio and length;
+* `training`: time to a given Recall@20 on pruned data and on all of it.
 """
 
 from __future__ import annotations
@@ -74,6 +75,15 @@ class Bench:
         return self._said(
             f"{name}, {place.stem}", limited(program, seconds=SECONDS, gib=MEMORY, environment=extra)
         )
+
+    def training(self) -> Ended:
+        """Time to a given quality, on yoochoose where it is there, else on generated sessions."""
+        program = [str(self._bin / "spark-submit"), str(ROOT / "benchmarks" / "training.py"), "--json"]
+        clicks = self.data / "yoochoose100k" / "events.parquet"
+        given = (
+            [str(clicks)] if clicks.exists() else [str(self.sessions(20_000)), "--order-column", "ordering"]
+        )
+        return self._said("training", limited([*program, "--input", *given], seconds=_OURS, gib=MEMORY))
 
     def fetch_apricot(self) -> bool:
         """Install apricot beside the environment; whether it is there."""
@@ -155,6 +165,19 @@ def scaling(bench: Bench) -> list[dict[str, Any]]:
     return rows
 
 
+def training(bench: Bench) -> list[dict[str, Any]]:
+    """A row for each training.
+
+    Raises:
+        RuntimeError: it did not end.
+    """
+    ended = bench.training()
+    if ended.result is None:
+        raise RuntimeError(f"benchmarks/training.py: {ended.stopped}")
+    rows: list[dict[str, Any]] = ended.result["rows"]
+    return rows
+
+
 def _row(ended: Ended) -> dict[str, Any]:
     return {
         "result": ended.result,
@@ -181,7 +204,12 @@ def machine() -> dict[str, Any]:
     }
 
 
-PARTS: dict[str, Callable[[Bench], Any]] = {"peers": peers, "stages": stages, "scaling": scaling}
+PARTS: dict[str, Callable[[Bench], Any]] = {
+    "peers": peers,
+    "stages": stages,
+    "scaling": scaling,
+    "training": training,
+}
 
 
 def main(given: Sequence[str] | None = None) -> None:

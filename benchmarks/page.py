@@ -27,7 +27,7 @@ Every figure here is of one run of `make bench` on one machine, and is there to 
 beside it; another machine has others. `benchmarks/results.json` has them all, with ranges. Regenerate:
 
 ```
-make bench                                  # all, an hour or two; --parts peers,stages,scaling for some
+make bench                                  # all, an hour or two; --parts peers,scaling for some
 ```
 """
 
@@ -65,6 +65,15 @@ a first pass, Spark's start excluded.
 """
 
 
+_TRAINING = """## Whether training on less pays
+
+`benchmarks/training.py`: seconds on one core to a Recall@20 on the newest tenth of yoochoose's training
+sessions, which is held out; of the lengths of training that were tried, the shortest that reaches the level.
+Beside them what pruning takes once its experts have scored the sessions, and in brackets what all of it
+takes from nothing.
+"""
+
+
 def page(found: dict[str, Any]) -> str:
     """The page, of the parts that there are."""
     parts = [_HEAD]
@@ -74,6 +83,8 @@ def page(found: dict[str, Any]) -> str:
         parts += [_STAGES_TEXT, _stages(found["stages"]["rows"]), _on(found["stages"])]
     if "scaling" in found:
         parts += [_SCALING, _scaling(found["scaling"]["rows"]), _on(found["scaling"])]
+    if "training" in found:
+        parts += [_TRAINING, training_table(found["training"]["rows"]), _on(found["training"])]
     return "\n".join(part.rstrip() + "\n" for part in parts)
 
 
@@ -168,3 +179,32 @@ def _scaling(rows: Sequence[Row]) -> str:
         + f"\n\nThe slope of log seconds on log clicks over the sizes is {slope:.2f} (1 would be in "
         f"proportion; Spark's fixed cost makes it less), between the two largest {last:.2f}.\n"
     )
+
+
+def _shortest(rows: list[Row], target: str, ratio: float, level: float) -> Row | None:
+    """The shortest training that reaches a level, or None."""
+    reached = [r for r in rows if (r["target"], r["ratio"]) == (target, ratio) and r["recall"] >= level]
+    return min(reached, key=lambda row: float(row["seconds"]), default=None)
+
+
+def training_table(rows: list[Row]) -> str:
+    """Seconds to each level that all the data reach, by target and ratio."""
+    ratios = sorted({row["ratio"] for row in rows}, reverse=True)
+    lines = []
+    for target in dict.fromkeys(row["target"] for row in rows):
+        best = max(row["recall"] for row in rows if row["target"] == target and row["ratio"] == 1.0)
+        for share in (0.8, 0.9, 0.95, 1.0):
+            cells = []
+            for ratio in ratios:
+                found = _shortest(rows, target, ratio, share * best)
+                if found is None:
+                    cells.append("not reached")
+                elif ratio == 1.0:
+                    cells.append(f"{found['seconds']:.0f}")
+                else:
+                    again = sum(v for k, v in found["stages"].items() if k not in ("training", "difficulty"))
+                    cells.append(f"{found['seconds']:.0f} + {again:.0f} ({found['pruning']:.0f})")
+            lines.append([target, f"{100 * share * best:.1f}", f"{share:.0%}", *cells])
+    heads = ["recommender", "Recall@20", "of all's best"]
+    heads += ["all" if ratio == 1.0 else f"{ratio:.0%}" for ratio in ratios]
+    return tabulate(lines, heads, tablefmt="github", disable_numparse=True)

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import guard, inputs, one_process, peers
 from benchmarks.meter import limited
-from benchmarks.page import page
+from benchmarks.page import page, training_table
 from prune_lib.settings import SamplingSettings
 
 _SAYS = "import json, sys, time\nsay = lambda **what: print(json.dumps(what), flush=True)\n"
@@ -153,3 +153,23 @@ def test_the_page_says_what_was_measured_and_where_a_peer_stopped() -> None:
     assert any("stoppedafter10minutes(sendingmessages)" in line for line in lines)
     assert any("notasked:stoppedat500" in line for line in lines)
     assert "slope of log seconds on log clicks over the sizes is 1.00" in " ".join(text.split())
+
+
+def test_the_time_of_a_level_is_that_of_the_shortest_training_that_reaches_it() -> None:
+    def row(ratio: float, passes: float, seconds: float, recall: float):
+        stages = {} if ratio == 1.0 else {"training": 40.0, "difficulty": 5.0, "graph": 3.0}
+        return {
+            "target": "gru4rec",
+            "ratio": ratio,
+            "passes": passes,
+            "seconds": seconds,
+            "recall": recall,
+            "stages": stages,
+            "pruning": sum(stages.values()),
+        }
+
+    rows = [row(1.0, 1, 10, 0.45), row(1.0, 2, 20, 0.50), row(0.1, 8, 4, 0.46), row(0.1, 16, 8, 0.44)]
+    lines = ["".join(line.split()) for line in training_table(rows).splitlines()]
+    assert "|recommender|Recall@20|ofall'sbest|all|10%|" in lines
+    assert "|gru4rec|45.0|90%|10|4+3(48)|" in lines
+    assert "|gru4rec|50.0|100%|20|notreached|" in lines
