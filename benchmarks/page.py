@@ -131,13 +131,14 @@ def _stages(rows: Sequence[Row]) -> str:
             [
                 name,
                 f"{first['stages'][name]:.1f}",
-                f"{fastest['stages'][name]:.1f}" if fastest is not first else "",
+                f"{fastest['stages'][name]:.1f}" if fastest != first else "",
                 _number(first["shuffled MB"].get(name)),
                 f"{first['peak GiB'].get(name, 0.0):.1f}",
             ]
             for name in _STAGES
         ]
-        table.append(["all", f"{first['seconds']:.1f}", f"{fastest['seconds']:.1f}", "", ""])
+        again = f"{fastest['seconds']:.1f}" if fastest != first else ""
+        table.append(["all", f"{first['seconds']:.1f}", again, "", ""])
         head = (
             f"**{first['sessions']:,} sessions** ({row['input']}): {first['interactions']:,} clicks, "
             f"{first['edges']:,} edges, {first['patterns']:,} patterns; {first['kept']:,} sessions kept, "
