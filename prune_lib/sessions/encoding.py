@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyspark import Broadcast
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType
@@ -94,7 +95,8 @@ def encode(sessions: DataFrame, seed: int, broadcast_items: int = BROADCAST_ITEM
     kept = ordered.select(
         "sid", "session_id", F.xxhash64(F.lit("content"), "items").alias("content"), "items"
     )
-    indexed = _looked_up(kept, pa.array(counts["item"])) if known else _joined(kept, items)
+    catalogue = ordered.sparkSession.sparkContext.broadcast(pa.array(counts["item"])) if known else None
+    indexed = _looked_up(kept, catalogue) if catalogue else _joined(kept, items)
     age = (
         (F.lit(n_sessions - 1) - F.col("sid")) / F.lit(max(n_sessions - 1, 1))
         if has_order
@@ -115,6 +117,8 @@ def encode(sessions: DataFrame, seed: int, broadcast_items: int = BROADCAST_ITEM
             "content",
         )
     )
+    if catalogue:
+        catalogue.destroy()
     return Encoded(
         encoded,
         items,
@@ -157,9 +161,8 @@ def _counted(sessions: DataFrame) -> DataFrame:
     )
 
 
-def _looked_up(sessions: DataFrame, known: pa.Array) -> DataFrame:
+def _looked_up(sessions: DataFrame, shared: Broadcast[pa.Array]) -> DataFrame:
     """Sessions with the places of their items in a catalogue that is sent to the executors; no shuffle."""
-    shared = sessions.sparkSession.sparkContext.broadcast(known)
     others = [name for name in sessions.columns if name != "items"]
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
