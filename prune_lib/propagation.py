@@ -66,8 +66,8 @@ def propagate(
 
     Cost: linear in edges. A round of `graphframes` is two `aggregateMessages`, each a join of the edges with
     the vertices (which are broadcast where they are few, else both are shuffled) and a shuffle of what each
-    task added up; of `arrays` a join of scores and sessions, a shuffle of one sum a pattern and task, and three
-    pattern-sized arrays on the driver, two of them broadcast.
+    task added up; of `arrays` a join of scores and sessions, a shuffle of one sum a pattern and task, and
+    three pattern-sized arrays on the driver, two of them broadcast.
     """
     x = x.select("sid", F.round("x", decimals).alias("x"))
     if rounds == 0 or alpha == 0.0 or graph.n_edges == 0:
