@@ -56,6 +56,7 @@ def _said_by_us(log: str) -> str:
     return "\n".join(line for line in log.splitlines() if not line.lstrip().startswith("at "))[:5000]
 
 
+@pytest.mark.soak  # the standalone cluster below is in every run
 def test_a_local_cluster_without_adaptive_execution(run: Run, shuffled: Path, tmp_path: Path) -> None:
     done = submit(
         *flags(run, shuffled, tmp_path / "out"),
