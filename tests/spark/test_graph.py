@@ -10,6 +10,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from prune_lib import propagation
 from prune_lib.graph import build_graph
 from prune_lib.propagation import propagate
 from prune_lib.settings import SamplingSettings
@@ -64,6 +65,27 @@ def by_session(out: DataFrame) -> np.ndarray:
     """Scores in the order of the sessions."""
     scores: np.ndarray = out.toPandas().sort_values("sid")["x"].to_numpy()
     return scores
+
+
+def test_vertices_that_are_too_many_to_be_sent_give_the_same_scores(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, _ = encoded(spark, random_sessions(2, n=80))
+    graph = build_graph(made, SamplingSettings())
+    x = made.sessions.selectExpr("sid", "pmod(sid * 37, 101) / 101D AS x")
+    sent, plans = [], []
+    original = propagation._round_of_graphframes
+
+    def spied(*given):
+        plans.append(given[-1])
+        return original(*given)
+
+    monkeypatch.setattr(propagation, "_round_of_graphframes", spied)
+    for few in (10**6, 0):
+        monkeypatch.setattr(propagation, "_FEW", few)
+        sent.append({r["sid"]: r["x"] for r in propagate(graph, x, 0.3, 2).collect()})
+    assert plans == [True, True, False, False]
+    assert len(sent[0]) == 80 and sent[0] == sent[1]
 
 
 def test_sessions_without_patterns_keep_their_score(spark: SparkSession) -> None:
