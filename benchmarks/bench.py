@@ -8,6 +8,7 @@ Runs the parts one after the other, each measurement a program of its own, and w
 
 * `peers`: our Spark job, the same without Spark, and what others would do, on the same sessions;
 * `stages`: where the time of the Spark job goes;
+* `flame`: where that of its Python goes, with a flame graph in `docs/flame.svg`;
 * `scaling`: against size, cores, the share of the most popular item, ratio and length;
 * `training`: time to a given Recall@20 on pruned data and on all of it.
 """
@@ -30,21 +31,22 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import inputs  # noqa: E402
+from benchmarks import flame, inputs  # noqa: E402
 from benchmarks.meter import GIB, Ended, limited  # noqa: E402
 from benchmarks.page import page  # noqa: E402
 from benchmarks.peers import PEERS  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results.json"
 PAGE = ROOT / "docs" / "performance.md"
+GRAPH = ROOT / "docs" / "flame.svg"
 #: Where a peer is stopped.
 SECONDS, MEMORY = 600.0, 20.0
 # Long enough for the largest of our own.
 _OURS = 3600.0
 _DIGINETICA = 186_670
 _SIZES = (10_000, 50_000, _DIGINETICA, 1_000_000)
-# Unmaintained since 2021 and no part of the environment: its requirements are there already.
-_APRICOT = "apricot-select==0.6.1"
+# No part of the environment. apricot is unmaintained since 2021; its requirements are there already.
+_APRICOT, _PY_SPY = "apricot-select==0.6.1", "py-spy==0.4.1"
 
 
 class Bench:
@@ -71,7 +73,7 @@ class Bench:
     def peer(self, name: str, place: Path, *flags: str) -> Ended:
         """Another's way, or ours in one process."""
         program = [sys.executable, str(ROOT / "benchmarks" / "peers.py"), name, str(place), *flags]
-        extra = {"PYTHONPATH": str(self.folder / "apricot")} if name.startswith("apricot") else {}
+        extra = {"PYTHONPATH": str(self._beside(_APRICOT))} if name.startswith("apricot") else {}
         return self._said(
             f"{name}, {place.stem}", limited(program, seconds=SECONDS, gib=MEMORY, environment=extra)
         )
@@ -85,19 +87,44 @@ class Bench:
         )
         return self._said("training", limited([*program, "--input", *given], seconds=_OURS, gib=MEMORY))
 
-    def fetch_apricot(self) -> bool:
-        """Install apricot beside the environment; whether it is there."""
-        target = self.folder / "apricot"
+    def flame(self, place: Path) -> dict[str, float]:
+        """Seconds by function of the Python workers, and `docs/flame.svg`.
+
+        Raises:
+            RuntimeError: py-spy is not to be had, or the program did not end.
+        """
+        if not self.fetched(_PY_SPY):
+            raise RuntimeError(f"{_PY_SPY} could not be installed")
+        scale = [sys.executable, str(ROOT / "benchmarks" / "scale.py"), "--master", "local[2]"]
+        given = ["--input", str(place), "--floor", "1", "--passes", "2", "--json"]
+        drawn = self.folder / "flame.svg"
+        program = flame.command(self._beside(_PY_SPY) / "bin" / "py-spy", drawn, [*scale, *given])
+        ended = self._said(f"flame graph, {place.stem}", limited(program, seconds=_OURS, gib=MEMORY))
+        if ended.stopped:
+            raise RuntimeError(f"py-spy: {ended.stopped}")
+        # Where the project and its inputs lie here is nobody's business.
+        text = drawn.read_text(encoding="utf-8")
+        for path in (ROOT, self.folder, Path(sys.prefix)):
+            text = text.replace(str(path), path.name)
+        GRAPH.write_text(text, encoding="utf-8")
+        return flame.seconds_by_function(flame.frames(GRAPH))
+
+    def fetched(self, package: str) -> bool:
+        """Install a package beside the environment; whether it is there."""
+        target = self._beside(package)
         if not target.is_dir():
             fetch = [str(self._bin / "uv"), "pip", "install", "--quiet", "--no-deps", "--target", str(target)]
-            subprocess.run([*fetch, _APRICOT], check=False)
+            subprocess.run([*fetch, package], check=False)
         return target.is_dir()
 
+    def _beside(self, package: str) -> Path:
+        return self.folder / package.partition("=")[0]
+
     def _said(self, what: str, ended: Ended) -> Ended:
-        took = "" if ended.result is None else f"{ended.result.get('seconds', '')}"
-        print(
-            f"{what}: {took} {ended.stopped} ({ended.seconds:.0f} s in all, {ended.peak:.1f} GiB)", flush=True
-        )
+        result = ended.result or {}
+        took = result.get("first", result).get("seconds")
+        said = ended.stopped or ("" if took is None else f"{took:.2f} s")
+        print(f"{what}: {said} ({ended.seconds:.0f} s in all, {ended.peak:.1f} GiB)", flush=True)
         return ended
 
 
@@ -106,7 +133,7 @@ def peers(bench: Bench) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     out: dict[str, int] = {}
     names = list(PEERS)
-    if not bench.fetch_apricot():
+    if not bench.fetched(_APRICOT):
         names = [name for name in names if not name.startswith("apricot")]
     for n in _SIZES:
         place = bench.sessions(n)
@@ -137,6 +164,12 @@ def stages(bench: Bench) -> list[dict[str, Any]]:
         ended = bench.ours(place, "--floor", "1", "--passes", passes)
         rows.append({"n": n, "input": place.stem, **_row(ended)})
     return rows
+
+
+def flames(bench: Bench) -> list[dict[str, Any]]:
+    """A row for each function of ours that Spark's Python workers spend time for, most first."""
+    found = bench.flame(bench.sessions(_DIGINETICA))
+    return [{"function": name, "seconds": seconds} for name, seconds in found.items()]
 
 
 # What stays the same while one thing changes: enough to be more than Spark's fixed cost.
@@ -207,6 +240,7 @@ def machine() -> dict[str, Any]:
 PARTS: dict[str, Callable[[Bench], Any]] = {
     "peers": peers,
     "stages": stages,
+    "flame": flames,
     "scaling": scaling,
     "training": training,
 }

@@ -51,11 +51,24 @@ the others cannot be expected to reach it; it says how far they are from what ou
 other aims.
 """
 
+_BESIDE = """## Each stage beside its arithmetic
+
+Of the same runs: what a stage takes ours in one process, which is its arithmetic and its files and little
+else, on one core; and on Spark with two.
+"""
+
 _STAGES_TEXT = """## Where the time goes
 
 `benchmarks/scale.py --floor 1`: with a floor of one session an item, and with suspects set aside, as a run
 has them. Seconds of the first pass; bytes are those that Spark's shuffles wrote; memory is that of all
 processes together, shared pages counted once, at its largest within the stage.
+"""
+
+_FLAME = """## Where the time of the Python goes
+
+Seconds of Spark's Python workers in two passes over diginetica, on two cores, by the function of ours that
+they were spent for, whatever library it called; [flame.svg](flame.svg) has the calls (save it and open it in
+a browser: a click opens a frame). py-spy looked a hundred times a second and counted no process that waited.
 """
 
 _SCALING = """## How it grows
@@ -78,9 +91,12 @@ def page(found: dict[str, Any]) -> str:
     """The page, of the parts that there are."""
     parts = [_HEAD]
     if "peers" in found:
-        parts += [_PEERS, _peers(found["peers"]["rows"]), _on(found["peers"])]
+        rows = found["peers"]["rows"]
+        parts += [_PEERS, _peers(rows), _BESIDE, _beside(rows), _on(found["peers"])]
     if "stages" in found:
         parts += [_STAGES_TEXT, _stages(found["stages"]["rows"]), _on(found["stages"])]
+    if "flame" in found:
+        parts += [_FLAME, _flame(found["flame"]["rows"]), _on(found["flame"])]
     if "scaling" in found:
         parts += [_SCALING, _scaling(found["scaling"]["rows"]), _on(found["scaling"])]
     if "training" in found:
@@ -122,6 +138,26 @@ def _peer(row: Row, own: Row) -> list[str]:
     return [name, seconds, times, f"{row['peak']:.1f}", f"{share:.3f}"]
 
 
+def _beside(rows: Sequence[Row]) -> str:
+    """Each stage of the Spark job beside the same in one process, for each size that both came to."""
+    table = []
+    for n in dict.fromkeys(row["n"] for row in rows):
+        results = {row["way"]: row.get("result") for row in rows if row["n"] == n}
+        spark, own = results.get("spark"), results.get("one-process")
+        if spark is None or own is None:
+            continue
+        for name in (*_STAGES, "all"):
+            one, first, fastest = (
+                of["seconds"] if name == "all" else of["stages"][name]
+                for of in (own, spark["first"], spark["fastest"])
+            )
+            size = f"{n:,}" if name == _STAGES[0] else ""
+            times = f"{fastest / one:.1f}" if one else ""
+            table.append([size, name, f"{one:.2f}", f"{first:.1f}", f"{fastest:.1f}", times])
+    heads = ["sessions", "stage", "one process, s", "Spark's first pass, s", "its fastest, s", "times"]
+    return tabulate(table, heads, tablefmt="github", disable_numparse=True)
+
+
 def _stages(rows: Sequence[Row]) -> str:
     tables = []
     for row in rows:
@@ -143,11 +179,23 @@ def _stages(rows: Sequence[Row]) -> str:
             f"**{first['sessions']:,} sessions** ({row['input']}): {first['interactions']:,} clicks, "
             f"{first['edges']:,} edges, {first['patterns']:,} patterns; {first['kept']:,} sessions kept, "
             f"{first['touched']:.1f} times all edges looked at in {first['rounds']} rounds. "
-            f"Spark's start {result['start']:.1f} s, that of the Python workers {result['workers']:.1f} s.\n"
+            f"Spark's start {result['start']:.1f} s, that of the Python workers {result['workers']:.1f} s, "
+            f"a Delta commit of one row {result['commit']:.1f} s.\n"
         )
         heads = ["stage", "s, first pass", "s, fastest pass", "shuffled MB", "peak GiB"]
         tables.append(head + "\n" + tabulate(table, heads, tablefmt="github", disable_numparse=True) + "\n")
     return "\n".join(tables)
+
+
+# Functions that are told of; the rest is summed up.
+_TOLD = 12
+
+
+def _flame(rows: Sequence[Row]) -> str:
+    table = [[row["function"], f"{row['seconds']:.1f}"] for row in rows[:_TOLD]]
+    rest = sum(row["seconds"] for row in rows[_TOLD:])
+    table.append(["all others", f"{rest:.1f}"])
+    return tabulate(table, ["function", "s"], tablefmt="github", disable_numparse=True)
 
 
 def _number(value: float | None) -> str:

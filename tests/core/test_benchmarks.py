@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import guard, inputs, one_process, peers
+from benchmarks import flame, guard, inputs, one_process, peers
 from benchmarks.meter import limited
 from benchmarks.page import page, training_table
 from prune_lib.settings import SamplingSettings
@@ -115,9 +115,9 @@ def test_the_page_says_what_was_measured_and_where_a_peer_stopped() -> None:
         "objective": 1.5,
         "seconds": 6.0,
     }
-    spark = {"first": one, "fastest": {**one, "seconds": 3.0}, "start": 5.0, "workers": 2.0}
+    spark = {"first": one, "fastest": {**one, "seconds": 3.0}, "start": 5.0, "workers": 2.0, "commit": 0.5}
     common = {"stopped": "", "at": "", "wall": 9.0, "peak": 1.0, "input": "x", "n": 1000}
-    own = {"seconds": 1.5, "objective": 1.5}
+    own = {"seconds": 1.5, "objective": 1.5, "stages": {**stages, "sample": 0.25}}
     rows = [
         {**common, "way": "spark", "result": spark},
         {**common, "way": "one-process", "result": own},
@@ -146,13 +146,52 @@ def test_the_page_says_what_was_measured_and_where_a_peer_stopped() -> None:
             "peers": {"when": "today", "machine": machine, "rows": rows},
             "stages": {"when": "today", "machine": machine, "rows": [{**common, "result": spark}]},
             "scaling": {"when": "today", "machine": machine, "rows": [*sizes, base]},
+            "flame": {
+                "when": "today",
+                "machine": machine,
+                "rows": [{"function": f"f{n}", "seconds": 2.0} for n in range(15)],
+            },
         }
     )
     lines = ["".join(line.split()) for line in text.splitlines()]
     assert any("Sparkjob|6.0first,3.0fastest|4.0,2.0|1.0|1.000|" in line for line in lines)
     assert any("stoppedafter10minutes(sendingmessages)" in line for line in lines)
     assert any("notasked:stoppedat500" in line for line in lines)
+    assert "||sample|0.25|1.0|1.0|4.0|" in lines and "||all|1.50|6.0|3.0|2.0|" in lines
+    assert "|allothers|6.0|" in lines
+    assert "a Delta commit of one row 0.5 s" in " ".join(text.split())
     assert "slope of log seconds on log clicks over the sizes is 1.00" in " ".join(text.split())
+
+
+def box(name: str, level: int, start: int, samples: int) -> str:
+    return (
+        f"<g><title>{name} ({samples} samples, 1.00%)</title>"
+        f'<rect y="{84 + 16 * level}" fg:x="{start}" fg:w="{samples}"/></g>'
+    )
+
+
+def test_the_time_of_the_workers_is_told_by_the_function_of_ours_that_it_was_spent_for(
+    tmp_path: Path,
+) -> None:
+    greedy, edges = "pick (prune_lib/sampling/task.py:30)", "edges (prune_lib/patterns.py:9)"
+    stack = [
+        *(("all", 0, 0, 1000), ("process 1", 1, 0, 200), ("process 2", 1, 200, 800)),
+        # The driver's own work is no worker's.
+        *((edges, 2, 0, 200), ("main (pyspark/worker.py:5)", 2, 200, 800)),
+        *((greedy, 3, 250, 400), ("dump (pyarrow/ipc.py:1)", 3, 700, 100), (edges, 3, 800, 200)),
+        ("sort (numpy/core.py:7)", 4, 300, 300),
+    ]
+    head = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:fg="http://github.com/jonhoo/inferno">'
+    place = tmp_path / "flame.svg"
+    place.write_text(head + "<title>no box</title>" + "".join(box(*one) for one in stack) + "</svg>")
+    assert flame.seconds_by_function(flame.frames(place), rate=100) == {
+        "`pick` (prune_lib/sampling/task.py)": 4.0,
+        "`edges` (prune_lib/patterns.py)": 2.0,
+        flame.SPARKS: 2.0,
+    }
+    place.write_text(head + "</svg>")
+    with pytest.raises(ValueError, match="no flame graph"):
+        flame.frames(place)
 
 
 def test_the_time_of_a_level_is_that_of_the_shortest_training_that_reaches_it() -> None:
