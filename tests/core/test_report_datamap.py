@@ -1,0 +1,55 @@
+"""The map of the report: where sessions lie, and in which groups."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from prune_lib.report.datamap import clusters_of, lay_out
+
+KINDS = 5
+
+
+@pytest.fixture(scope="module")
+def kinds() -> np.ndarray:
+    return np.random.default_rng(1).integers(0, KINDS, 300)
+
+
+@pytest.fixture(scope="module")
+def states(kinds: np.ndarray) -> np.ndarray:
+    """Five groups apart from each other; twins, and sessions without a known item."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(KINDS, 24))[kinds] + 0.3 * rng.normal(size=(300, 24))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    rows[:5] = 0.0
+    rows[10:20] = rows[20]
+    kinds[10:20] = kinds[20]
+    return rows.astype(np.float32)
+
+
+def test_who_is_near_in_the_map_is_of_one_kind_and_it_is_the_same_again(
+    states: np.ndarray, kinds: np.ndarray
+) -> None:
+    sessions = [[f"item{kind}"] for kind in kinds]
+    one, two = lay_out(states, sessions), lay_out(states, sessions)
+    assert one is not None and two is not None
+    assert (one.x == two.x).all() and (one.y == two.y).all() and (one.cluster == two.cluster).all()
+    assert one.x.min() == one.y.min() == 0.0 and one.x.max() == one.y.max() == 1.0
+    place = np.c_[one.x, one.y]
+    apart = ((place[:, None] - place[None]) ** 2).sum(axis=2)
+    np.fill_diagonal(apart, np.inf)
+    assert (kinds[apart.argmin(axis=1)] == kinds)[5:].mean() > 0.97
+
+
+def test_groups_go_by_size_and_are_named_by_what_sets_them_apart() -> None:
+    states = np.repeat(np.eye(3, dtype=np.float32), [20, 40, 10], axis=0)
+    own = ["a"] * 20 + ["b"] * 40 + ["c"] * 10
+    cluster, names = clusters_of(states, [["everywhere", item, item] for item in own])
+    largest = cluster[own.index("b")]
+    assert largest == 0 and (np.bincount(cluster) > 0).sum() == 3
+    assert names[0].split(", ")[0] == "b"
+
+
+def test_too_few_sessions_or_sessions_all_alike_make_no_picture(states: np.ndarray) -> None:
+    assert lay_out(states[:9], [["a"]] * 9) is None
+    assert lay_out(np.zeros((40, 6), dtype=np.float32), [["a"]] * 40) is None
