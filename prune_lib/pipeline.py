@@ -49,7 +49,7 @@ from prune_lib.sessions.read_errors import reading_errors
 from prune_lib.sessions.reading import (
     InputTable,
     check_sessions,
-    to_sessions,
+    settled_sessions,
 )
 from prune_lib.sessions.recent import check_since, since
 from prune_lib.settings import PruneSettings
@@ -140,7 +140,7 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
             check_since(table)
             table, begins = since(table, settings.since)
             _LOG.info("only sessions whose last click is at %s UTC or later", f"{begins:%Y-%m-%d %H:%M:%S}")
-        raw = settle(to_sessions(table))
+        raw = settled_sessions(table)
         stats = check_sessions(table, raw)
         stage.rows = stats.n_sessions
         check_order(settings, raw)

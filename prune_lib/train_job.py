@@ -17,9 +17,8 @@ from prune_lib.model_store import local_folder, new_folder, track_training
 from prune_lib.preflight import make_demo, open_input_of
 from prune_lib.session import check_runtime, get_spark, measured_joins
 from prune_lib.sessions.encoding import encode
-from prune_lib.sessions.reading import check_sessions, to_sessions
+from prune_lib.sessions.reading import check_sessions, settled_sessions
 from prune_lib.settings.train import ExpertsSettings
-from prune_lib.settle import settle
 from prune_lib.stages import Stages, described
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ def train(settings: ExpertsSettings, spark: SparkSession | None = None) -> Train
     table = found or make_demo(spark, settings, stages, seed=0)
     with measured_joins(spark), described("train"):
         with stages.stage("read") as stage:
-            raw = settle(to_sessions(table))
+            raw = settled_sessions(table)
             stage.rows = check_sessions(table, raw).n_sessions
         with stages.stage("encode") as stage:
             encoded = encode(raw, seed=0)

@@ -33,7 +33,7 @@ from prune_lib.sampling.floors import item_floors
 from prune_lib.sampling.select import first_twin, select_sessions
 from prune_lib.sessions.columns import ColumnNames
 from prune_lib.sessions.encoding import Encoded, encode
-from prune_lib.sessions.reading import open_input, to_sessions
+from prune_lib.sessions.reading import open_input, settled_sessions
 from prune_lib.settings import PruneSettings
 from prune_lib.settle import settle
 from prune_lib.suspects import find_suspects, session_shapes
@@ -88,7 +88,7 @@ class _Bench:
 
     @cached_property
     def encoded(self) -> Encoded:
-        return encode(settle(to_sessions(self.table)), self.settings.seed)
+        return encode(settled_sessions(self.table), self.settings.seed)
 
     @cached_property
     def bundle(self) -> Bundle:

@@ -29,7 +29,7 @@ from prune_lib.fingerprint import fingerprint
 from prune_lib.sessions.columns import ColumnNames, InputTable, with_columns
 from prune_lib.sessions.encoding import encode
 from prune_lib.sessions.opening import load_table
-from prune_lib.sessions.reading import check_sessions, to_sessions
+from prune_lib.sessions.reading import check_sessions, settled_sessions
 from prune_lib.settle import settle
 
 __all__ = ["make_split", "read_test"]
@@ -63,7 +63,7 @@ def make_split(
         InputError: the input cannot be used; it has no order and something is to be held out; no case is
             left.
     """
-    raw = settle(to_sessions(table))
+    raw = settled_sessions(table)
     check_sessions(table, raw)
     if test is None:
         raw, test = _hold_out(raw, share, table)
@@ -227,7 +227,7 @@ def _read_test(spark: SparkSession, name: str, columns: ColumnNames) -> DataFram
         for role in ("session", "item", "time", "order")
     }
     table = with_columns(df, ColumnNames(**given), name, None, "parquet")
-    raw = settle(to_sessions(table))
+    raw = settled_sessions(table)
     check_sessions(table, raw)
     order = [name for name in ("ordering",) if name in raw.columns]
     return raw.select(F.col("session_id").cast("string").alias("session_id"), "items", *order)

@@ -2,16 +2,20 @@
 
 An input is *events* (a row a click: session, item, time) or *sessions* (a row a session: id, array
 of items in time order). It is opened (`open_input`: which table, which version, which columns; no
-data read), brought into one form (`to_sessions`) and checked (`check_sessions`: every mistake that
-the rows hold, in one message).
+data read), brought into one form (`to_sessions`; `settled_sessions`, once for all who read them) and
+checked (`check_sessions`: every mistake that the rows hold, in one message).
 """
 
 from __future__ import annotations
 
+from pyspark.sql import DataFrame
+
 from prune_lib.sessions.checking import SessionStats, check_sessions
 from prune_lib.sessions.columns import ColumnNames, InputTable
 from prune_lib.sessions.opening import open_input
+from prune_lib.sessions.read_errors import reading_errors
 from prune_lib.sessions.shaping import to_sessions
+from prune_lib.settle import settle
 
 __all__ = [
     "ColumnNames",
@@ -19,5 +23,18 @@ __all__ = [
     "SessionStats",
     "check_sessions",
     "open_input",
+    "settled_sessions",
     "to_sessions",
 ]
+
+
+def settled_sessions(table: InputTable) -> DataFrame:
+    """What `to_sessions` makes of an input, computed and kept.
+
+    Cost: a pass over the input; for events a shuffle of its clicks.
+
+    Raises:
+        InputError: a file of the input is cut off, garbled, gone, or may not be read.
+    """
+    with reading_errors(table.location, analysed=True):
+        return settle(to_sessions(table))

@@ -117,6 +117,28 @@ def test_whoever_appends_overwrites_optimises_deletes_or_adds_a_column_changes_n
     pd.testing.assert_frame_equal(pruned(spark, tmp_path), meddled, check_exact=True)
 
 
+@pytest.mark.parametrize("breaks", ["cut off", "garbled"])
+def test_a_file_of_the_input_that_is_broken_is_named_and_the_tables_stay(
+    spark: SparkSession, tmp_path: Path, breaks: str
+) -> None:
+    place = tmp_path / "sessions"
+    sessions(spark, 31).coalesce(1).write.format("delta").save(str(place))
+    run_prune(settings(tmp_path), spark)
+    alone = pruned(spark, tmp_path)
+    (before,) = runs(spark, tmp_path)
+    (file,) = place.glob("*.parquet")
+    whole = file.read_bytes()
+    # The footer, by which a file is opened, is at its end.
+    file.write_bytes(
+        whole[: len(whole) // 2] if breaks == "cut off" else whole[:4] + b"\xff" * 400 + whole[404:]
+    )
+    with pytest.raises(InputError, match=f"table {place} cannot be read: .*{file.name}") as told:
+        run_prune(settings(tmp_path), spark)
+    assert "\n" not in str(told.value)
+    pd.testing.assert_frame_equal(pruned(spark, tmp_path), alone, check_exact=True)
+    assert runs(spark, tmp_path) == {before}
+
+
 @pytest.mark.parametrize("kind", ["delta", pytest.param("parquet", marks=pytest.mark.soak)])
 def test_an_input_whose_files_vanish_ends_the_run_and_leaves_its_tables(
     spark: SparkSession, tmp_path: Path, meanwhile: Callable[..., None], kind: str
