@@ -17,7 +17,8 @@ __all__ = ["first_line", "reading_errors", "short"]
 _BROKEN = (
     r"CANNOT_READ_FILE|FAILED_READ_FILE|error while reading file|is not a Parquet file|"
     r"Could not read (the )?footer|ParquetDecodingException|ParquetCryptoRuntimeException|"
-    r"FileNotFoundException|FILE_NOT_EXIST|corrupted|can not read value|EOFException"
+    r"FileNotFoundException|FILE_NOT_EXIST|corrupted|can not read value|EOFException|"
+    r"ChecksumException|BlockMissingException"
 )
 _REFUSED = "Permission denied|AccessControlException|AccessDenied|UNABLE_TO_INFER_SCHEMA"
 _UNREADABLE = re.compile(f"{_BROKEN}|{_REFUSED}")
