@@ -99,7 +99,8 @@ def limited(
 ) -> Ended:
     """Run a program that prints JSON objects, a line each; stop it where it passes a limit.
 
-    An object `{"at": "..."}` says where the program is, any other is its result.
+    An object `{"at": "..."}` says where the program is, `{"memory": "..."}` that it got none, any other is
+    its result.
     """
     started, peak, stopped = time.monotonic(), 0.0, ""
     process = subprocess.Popen(
@@ -131,9 +132,12 @@ def limited(
     reader.join(timeout=10)
     wall = time.monotonic() - started
     said = [json.loads(line) for line in lines if line.startswith("{")]
-    results = [line for line in said if "at" not in line]
+    results = [line for line in said if not line.keys() & {"at", "memory"}]
     places = [line["at"] for line in said if "at" in line]
-    if not stopped and process.returncode:
+    refused = [line["memory"] for line in said if "memory" in line]
+    if refused:
+        stopped = f"out of memory: {refused[-1]}"
+    elif not stopped and process.returncode:
         stopped = f"failed with exit code {process.returncode}"
     return Ended(
         results[-1] if results else None,

@@ -42,9 +42,10 @@ time.
 - *ours in one process* (`benchmarks/one_process.py`): the same method, from Parquet to Parquet, in numpy,
   scipy and numba on one core: the honest alternative for whoever has one machine. The tests hold both to
   the same picks.
-- The others are given sessions, graph and difficulty for nothing, and are timed over their own work. D2 has
-  the exact graph of nearest neighbours and a heap for its messages; apricot is asked for as many sessions
-  as ours keeps. Each may take 10 minutes and 20 GiB; who could not finish is not asked for more sessions.
+- The others are given sessions, graph and difficulty for nothing, and are timed over their own work, for the
+  same number of clicks. D2 has the exact graph of nearest neighbours and a heap for its messages; apricot
+  knows prices of sessions, but no weights of patterns. Each may take 10 minutes and 20 GiB; who could not
+  finish is not asked for more sessions.
 
 *Objective* is what the kept set covers, as a share of ours in one process: the greedy's own aim, so that
 the others cannot be expected to reach it; it says how far they are from what ours is for. D2 and CCS have
@@ -133,7 +134,8 @@ def _peer(row: Row, own: Row) -> list[str]:
         times = f"{first['seconds'] / own['seconds']:.1f}, {fastest['seconds'] / own['seconds']:.1f}"
         share = first["objective"] / own["objective"]
     else:
-        seconds, times = f"{result['seconds']:.2f}", f"{result['seconds'] / own['seconds']:.2g}"
+        digits = 2 if result["seconds"] >= 1.0 else 3
+        seconds, times = f"{result['seconds']:.{digits}f}", f"{result['seconds'] / own['seconds']:.2g}"
         share = result["objective"] / own["objective"]
     return [name, seconds, times, f"{row['peak']:.1f}", f"{share:.3f}"]
 

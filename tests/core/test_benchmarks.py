@@ -38,8 +38,10 @@ def test_a_program_that_takes_too_long_or_too_much_is_stopped_and_says_where() -
     assert wide.peak > 0.2
 
 
-def test_a_program_that_fails_says_so() -> None:
+def test_a_program_that_fails_or_gets_no_memory_says_so() -> None:
     assert run("sys.exit(3)").stopped == "failed with exit code 3"
+    refused = run("say(at='begun'); say(memory='54 GiB wanted')")
+    assert (refused.result, refused.stopped) == (None, "out of memory: 54 GiB wanted")
 
 
 @pytest.fixture(scope="module")
