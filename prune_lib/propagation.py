@@ -16,14 +16,15 @@ sampler does with its state: no join of edges with vertices, several times faste
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from graphframes import GraphFrame
 from graphframes.lib import AggregateMessages as AM
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from prune_lib.graph import SessionGraph
@@ -38,8 +39,9 @@ DECIMALS = 6
 _BITS = 30
 # phi = 1/degree is carried in units of 2^-40, so that a hub of a million sessions keeps six digits.
 _PHI_UNIT = float(2**40)
-# Vertices, each two or three numbers, that are broadcast, at most: 150 MB or so.
-_FEW = 3_000_000
+# Vertices are broadcast while they take no more than this share of Spark's memory, at so many bytes each: two
+# or three numbers, once for each of the joins with source, target and receiver that GraphFrames makes.
+_SHARE, _VERTEX_BYTES = 1 / 3, 450
 
 
 def propagate(
@@ -82,10 +84,20 @@ def propagate(
         F.col("sid").alias("src"), F.explode(F.arrays_zip("patterns", "messages")).alias("e")
     ).select("src", (-F.col("e.patterns").cast("bigint") - 1).alias("dst"), F.col("e.messages").alias("a"))
     patterns = graph.patterns.select((-F.col("pattern").cast("bigint") - 1).alias("id"))
-    few = graph.n_sessions + graph.n_patterns <= _FEW
+    few = graph.n_sessions + graph.n_patterns <= _sendable(x.sparkSession)
     for _ in range(rounds):
         x = _round_of_graphframes(x, edges, patterns, alpha, unit, decimals, few)
     return x
+
+
+def _sendable(spark: SparkSession) -> int:
+    """Vertices that driver and executors have memory for."""
+    jvm: Any = spark._jvm
+    memory = int(jvm.java.lang.Runtime.getRuntime().maxMemory())
+    context: Any = spark.sparkContext
+    if not re.fullmatch(r"local(\[.*\])?", context.master):
+        memory = min(memory, int(context._jsc.sc().executorMemory()) * 2**20)
+    return int(memory * _SHARE / _VERTEX_BYTES)
 
 
 def _mixed(alpha: float, decimals: int) -> Column:

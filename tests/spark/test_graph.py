@@ -81,8 +81,8 @@ def test_vertices_that_are_too_many_to_be_sent_give_the_same_scores(
         return original(*given)
 
     monkeypatch.setattr(propagation, "_round_of_graphframes", spied)
-    for few in (10**6, 0):
-        monkeypatch.setattr(propagation, "_FEW", few)
+    for share in (propagation._SHARE, 0.0):
+        monkeypatch.setattr(propagation, "_SHARE", share)
         sent.append({r["sid"]: r["x"] for r in propagate(graph, x, 0.3, 2).collect()})
     assert plans == [True, True, False, False]
     assert len(sent[0]) == 80 and sent[0] == sent[1]
