@@ -17,8 +17,8 @@ from xml.etree import ElementTree
 RATE = 100
 #: What the seconds of a worker outside of our functions go to.
 SPARKS = "PySpark's worker itself: Arrow batches in and out, imports"
-# Where a worker's stack begins, and a frame of ours: "name (prune_lib/sampling/task.py:30)".
-_WORKER = "pyspark/worker.py"
+# A worker, by its command, and a frame of ours: "name (prune_lib/sampling/task.py:30)".
+_WORKER = "-m pyspark.daemon"
 _OURS = re.compile(r"^(?P<name>\S+) \((?P<file>prune_lib/[\w/]+\.py):\d+\)$")
 _TITLE = re.compile(r"^(?P<frame>.*) \((?P<samples>[\d,]+) samples, [\d.]+%\)$")
 _SVG = "{http://www.w3.org/2000/svg}"

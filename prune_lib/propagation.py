@@ -16,7 +16,6 @@ sampler does with its state: no join of edges with vertices, several times faste
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -30,6 +29,7 @@ from pyspark.sql import functions as F
 from prune_lib.graph import SessionGraph
 from prune_lib.sampling.gains import sum_by_row
 from prune_lib.sampling.keys import lists_of
+from prune_lib.session import is_local
 from prune_lib.settle import settle
 
 __all__ = ["DECIMALS", "propagate"]
@@ -95,7 +95,7 @@ def _sendable(spark: SparkSession) -> int:
     jvm: Any = spark._jvm
     memory = int(jvm.java.lang.Runtime.getRuntime().maxMemory())
     context: Any = spark.sparkContext
-    if not re.fullmatch(r"local(\[.*\])?", context.master):
+    if not is_local(context.master):
         memory = min(memory, int(context._jsc.sc().executorMemory()) * 2**20)
     return int(memory * _SHARE / _VERTEX_BYTES)
 

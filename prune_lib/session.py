@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 
 from prune_lib.errors import EnvironmentProblem
 
-__all__ = ["check_runtime", "get_spark", "measured_joins", "ship_package"]
+__all__ = ["check_runtime", "get_spark", "is_local", "measured_joins", "ship_package"]
 
 DELTA_SQL = "io.delta.sql.DeltaSparkSessionExtension"
 _SETTINGS = {
@@ -58,7 +58,7 @@ def get_spark(
     builder = SparkSession.builder.appName(app_name)
     if master:
         builder = builder.master(master)
-    for key, value in {**_SETTINGS, **_extensions(), **_umask(), **(extra or {})}.items():
+    for key, value in {**_SETTINGS, **_extensions(), **_umask(), **_daemon(master), **(extra or {})}.items():
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
@@ -91,6 +91,23 @@ def _umask() -> dict[str, str]:
     mask = os.umask(0o022)
     os.umask(mask)
     return {_UMASK: f"{mask:03o}"}
+
+
+_DAEMON = "spark.python.daemon.module"
+
+
+def _daemon(master: str | None) -> dict[str, str]:
+    """Our own daemon for Python workers that are this machine's and run this Python, which has it."""
+    conf = SparkConf()
+    here = is_local(master or conf.get("spark.master", "local[*]") or "")
+    if not here or os.environ["PYSPARK_PYTHON"] != sys.executable or conf.get(_DAEMON) is not None:
+        return {}
+    return {_DAEMON: "prune_lib.worker_daemon"}
+
+
+def is_local(master: str) -> bool:
+    """Whether the driver runs all tasks itself."""
+    return master == "local" or master.startswith("local[")
 
 
 _LOG_PARTITIONS = "spark.databricks.delta.snapshotPartitions"
@@ -139,7 +156,7 @@ def ship_package(spark: SparkSession) -> None:
     if context.applicationId in _shipped:
         return
     package = Path(__file__).resolve().parent
-    if str(context.master).startswith("local[") or context.master == "local":
+    if is_local(str(context.master)):
         # The workers are this machine's: they read the package where it is, and keep there what they compile.
         if context.pythonExec == sys.executable and package.is_dir():
             if not {"site-packages", "dist-packages"} & set(package.parts):

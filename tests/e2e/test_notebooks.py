@@ -8,6 +8,7 @@ import nbformat
 import pytest
 
 import notebooks
+from tests.e2e.jobs import SHORT_LIVED
 
 NAMES = [path.stem for path in notebooks.all_notebooks()]
 SMALL: dict[str, Any] = {"SESSIONS": 1_000}
@@ -65,6 +66,7 @@ def books(tmp_path_factory: pytest.TempPathFactory) -> dict[str, nbformat.Notebo
     with pytest.MonkeyPatch.context() as patch:
         for name in ("PYSPARK_SUBMIT_ARGS", "SPARK_HOME", "SPARK_CONF_DIR", "PYTHONPATH"):
             patch.delenv(name, raising=False)
+        patch.setenv("SPARK_SUBMIT_OPTS", SHORT_LIVED)
         checks = {name: "\n".join(map(str.strip, CHECKS[name].splitlines())) for name in NAMES}
         done = notebooks.execute(notebooks.all_notebooks(), folder, PARAMETERS, checks)
     return dict(zip(NAMES, done, strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -32,6 +33,43 @@ def test_a_missing_jar_is_named_with_what_to_do(spark: SparkSession, monkeypatch
         EnvironmentProblem, match="GraphFrames is not on Spark's class path.*make setup.*a:b:1"
     ):
         session.check_runtime(spark)
+
+
+def test_workers_of_this_machine_are_forked_by_our_own_daemon(spark: SparkSession) -> None:
+    def tell(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
+        import gc
+
+        import psutil
+
+        parent = " ".join(psutil.Process(os.getppid()).cmdline())
+        for _ in batches:
+            yield pa.RecordBatch.from_pydict({"parent": [parent], "kept": [gc.get_freeze_count()]})
+
+    asked = spark.range(0, 8, 1, 8).mapInArrow(tell, "parent string, kept bigint")
+    found = [*asked.collect(), *asked.collect()]
+    assert len(found) == 16
+    assert all("prune_lib.worker_daemon" in row["parent"] and row["kept"] > 1000 for row in found)
+
+
+@pytest.mark.parametrize(
+    ("master", "python", "set_already", "ours"),
+    [
+        ("local[2]", sys.executable, None, True),
+        ("local", sys.executable, None, True),
+        ("local[2]", "/usr/bin/python3", None, False),
+        ("local[2]", sys.executable, "their.daemon", False),
+        ("local-cluster[2,1,1024]", sys.executable, None, False),
+        ("spark://host:7077", sys.executable, None, False),
+        ("yarn", sys.executable, None, False),
+    ],
+)
+def test_other_workers_have_the_daemon_that_they_know(
+    monkeypatch: pytest.MonkeyPatch, master: str, python: str, set_already: str | None, ours: bool
+) -> None:
+    monkeypatch.setenv("PYSPARK_PYTHON", python)
+    given = {} if set_already is None else {session._DAEMON: set_already}
+    monkeypatch.setattr(session, "SparkConf", lambda: given)
+    assert session._daemon(master) == ({session._DAEMON: "prune_lib.worker_daemon"} if ours else {})
 
 
 def test_spark_connect_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
