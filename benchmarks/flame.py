@@ -18,7 +18,7 @@ RATE = 100
 #: What the seconds of a worker outside of our functions go to.
 SPARKS = "PySpark's worker itself: Arrow batches in and out, imports"
 # A worker, by its command, and a frame of ours: "name (prune_lib/sampling/task.py:30)".
-_WORKER = "-m pyspark.daemon"
+_WORKER = re.compile(r"-m (pyspark\.daemon|prune_lib\.worker_daemon)")
 _OURS = re.compile(r"^(?P<name>\S+) \((?P<file>prune_lib/[\w/]+\.py):\d+\)$")
 _TITLE = re.compile(r"^(?P<frame>.*) \((?P<samples>[\d,]+) samples, [\d.]+%\)$")
 _SVG = "{http://www.w3.org/2000/svg}"
@@ -83,7 +83,7 @@ def seconds_by_function(root: Frame, rate: int = RATE) -> dict[str, float]:
     waiting: list[tuple[Frame, bool, str]] = [(root, False, SPARKS)]
     while waiting:
         frame, worker, whose = waiting.pop()
-        worker = worker or _WORKER in frame.name
+        worker = worker or _WORKER.search(frame.name) is not None
         ours = _OURS.match(frame.name)
         if ours is not None:
             whose = f"`{ours['name']}` ({ours['file']})"
