@@ -78,14 +78,11 @@ class Bench:
             f"{name}, {place.stem}", limited(program, seconds=SECONDS, gib=MEMORY, environment=extra)
         )
 
-    def training(self) -> Ended:
-        """Time to a given quality, on yoochoose where it is there, else on generated sessions."""
+    def training(self, name: str, place: Path, *flags: str) -> Ended:
+        """Time to a given quality."""
         program = [str(self._bin / "spark-submit"), str(ROOT / "benchmarks" / "training.py"), "--json"]
-        clicks = self.data / "yoochoose100k" / "events.parquet"
-        given = (
-            [str(clicks)] if clicks.exists() else [str(self.sessions(20_000)), "--order-column", "ordering"]
-        )
-        return self._said("training", limited([*program, "--input", *given], seconds=_OURS, gib=MEMORY))
+        given = [*program, "--input", str(place), *flags]
+        return self._said(f"training, {name}", limited(given, seconds=2 * _OURS, gib=MEMORY))
 
     def flame(self, place: Path) -> dict[str, float]:
         """Seconds by function of the Python workers, and `docs/flame.svg`.
@@ -199,15 +196,23 @@ def scaling(bench: Bench) -> list[dict[str, Any]]:
 
 
 def training(bench: Bench) -> list[dict[str, Any]]:
-    """A row for each training.
+    """A row for each training: on yoochoose and diginetica where they are there, else on generated sessions.
 
     Raises:
         RuntimeError: it did not end.
     """
-    ended = bench.training()
-    if ended.result is None:
-        raise RuntimeError(f"benchmarks/training.py: {ended.stopped}")
-    rows: list[dict[str, Any]] = ended.result["rows"]
+    clicks = bench.data / "yoochoose100k" / "events.parquet"
+    given: dict[str, tuple[Path, tuple[str, ...]]] = {}
+    if clicks.exists():
+        given["yoochoose"] = (clicks, ())
+    place = bench.sessions(_DIGINETICA if (bench.data / "diginetica").is_dir() else 20_000)
+    given[place.stem] = (place, ("--order-column", "ordering"))
+    rows: list[dict[str, Any]] = []
+    for name, (place, flags) in given.items():
+        ended = bench.training(name, place, *flags)
+        if ended.result is None:
+            raise RuntimeError(f"benchmarks/training.py: {ended.stopped}")
+        rows += [{"data": name, **row} for row in ended.result["rows"]]
     return rows
 
 

@@ -148,6 +148,17 @@ def test_the_page_says_what_was_measured_and_where_a_peer_stopped() -> None:
             "peers": {"when": "today", "machine": machine, "rows": rows},
             "stages": {"when": "today", "machine": machine, "rows": [{**common, "result": spark}]},
             "scaling": {"when": "today", "machine": machine, "rows": [*sizes, base]},
+            "training": {
+                "when": "today",
+                "machine": machine,
+                "rows": [
+                    {
+                        **{"data": name, "target": "sasrec", "ratio": 1.0, "passes": 1, "seconds": seconds},
+                        **{"recall": 0.5, "stages": {}, "pruning": 0.0},
+                    }
+                    for name, seconds in (("one", 3.0), ("two", 7.0))
+                ],
+            },
             "flame": {
                 "when": "today",
                 "machine": machine,
@@ -161,6 +172,8 @@ def test_the_page_says_what_was_measured_and_where_a_peer_stopped() -> None:
     assert any("notasked:stoppedat500" in line for line in lines)
     assert "||sample|0.25|1.0|1.0|4.0|" in lines and "||all|1.50|6.0|3.0|2.0|" in lines
     assert "|allothers|6.0|" in lines
+    assert lines.index("**one**") < lines.index("|sasrec|50.0|100%|3|")
+    assert lines.index("**two**") < lines.index("|sasrec|50.0|100%|7|")
     assert "a Delta commit of one row 0.5 s" in " ".join(text.split())
     assert "slope of log seconds on log clicks over the sizes is 1.00" in " ".join(text.split())
 
