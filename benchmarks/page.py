@@ -58,6 +58,26 @@ Of the same runs: what a stage takes ours in one process, which is its arithmeti
 else, on one core; and on Spark with two.
 """
 
+_WHY = """
+The aim was at most 3 times ours in one process at 186,670 sessions and no more than it at a million, with
+each stage within twice its arithmetic. Whoever has sessions that fit into one machine's memory, and no need
+of Delta, of clusters or of reasons, is better served by one process. What stands between, by profiles of
+these runs (Spark's event log; py-spy, below):
+
+- *Compiling.* The fastest pass does what the first one does, with the same data, after the JVM has compiled
+  Spark's queries. `spark-submit` never sees that pass; a notebook and a long-lived cluster do.
+- *Many small jobs.* A pass is about 80 Spark jobs of 3 to 11 tasks each. Planning and starting one takes 20
+  to 200 ms whatever it holds: that is nearly all of the time at 10,000 sessions.
+- *Edges as rows.* GraphFrames' `aggregateMessages` sees each edge as a row, joins it with the vertices three
+  times and groups it, twice a round; the arithmetic is a sparse product, a tenth of a second for millions of
+  edges. `--propagation-engine arrays` does it so, bit for bit the same, and is what to use for speed.
+- *In and out of Python.* Patterns and picks are found by the same numpy and numba code on both sides; Spark
+  adds what it takes to bring rows to Python and back, and a shuffle.
+- *One after the other.* Greedy picks in sequence: what one task can hold is picked by one task, as long as in
+  one process; the other core waits.
+- *Delta.* A write is a commit with its checks and its snapshot, a second or so; one process writes a file.
+"""
+
 _STAGES_TEXT = """## Where the time goes
 
 `benchmarks/scale.py --floor 1`: with a floor of one session an item, and with suspects set aside, as a run
@@ -93,7 +113,7 @@ def page(found: dict[str, Any]) -> str:
     parts = [_HEAD]
     if "peers" in found:
         rows = found["peers"]["rows"]
-        parts += [_PEERS, _peers(rows), _BESIDE, _beside(rows), _on(found["peers"])]
+        parts += [_PEERS, _peers(rows), _BESIDE, _beside(rows), _WHY, _on(found["peers"])]
     if "stages" in found:
         parts += [_STAGES_TEXT, _stages(found["stages"]["rows"]), _on(found["stages"])]
     if "flame" in found:
