@@ -93,6 +93,8 @@ def _umask() -> dict[str, str]:
     return {_UMASK: f"{mask:03o}"}
 
 
+# No folder where the package is read from an archive (--py-files).
+_PACKAGE = Path(__file__).resolve().parent
 _DAEMON = "spark.python.daemon.module"
 
 
@@ -100,7 +102,8 @@ def _daemon(master: str | None) -> dict[str, str]:
     """Our own daemon for Python workers that are this machine's and run this Python, which has it."""
     conf = SparkConf()
     here = is_local(master or conf.get("spark.master", "local[*]") or "")
-    if not here or os.environ["PYSPARK_PYTHON"] != sys.executable or conf.get(_DAEMON) is not None:
+    theirs = os.environ["PYSPARK_PYTHON"] != sys.executable or conf.get(_DAEMON) is not None
+    if not here or theirs or not _PACKAGE.is_dir():
         return {}
     return {_DAEMON: "prune_lib.worker_daemon"}
 
@@ -155,7 +158,7 @@ def ship_package(spark: SparkSession) -> None:
     context = spark.sparkContext
     if context.applicationId in _shipped:
         return
-    package = Path(__file__).resolve().parent
+    package = _PACKAGE
     if is_local(str(context.master)):
         # The workers are this machine's: they read the package where it is, and keep there what they compile.
         if context.pythonExec == sys.executable and package.is_dir():

@@ -70,6 +70,9 @@ def test_other_workers_have_the_daemon_that_they_know(
     given = {} if set_already is None else {session._DAEMON: set_already}
     monkeypatch.setattr(session, "SparkConf", lambda: given)
     assert session._daemon(master) == ({session._DAEMON: "prune_lib.worker_daemon"} if ours else {})
+    # From --py-files: the daemon starts before the workers are told of them.
+    monkeypatch.setattr(session, "_PACKAGE", Path("/somewhere/prune_lib.whl/prune_lib"))
+    assert session._daemon(master) == {}
 
 
 def test_spark_connect_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
