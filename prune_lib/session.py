@@ -159,16 +159,21 @@ def ship_package(spark: SparkSession) -> None:
     if context.applicationId in _shipped:
         return
     package = _PACKAGE
+    if not package.is_dir():
+        # It came by --py-files, and so do the workers have it.
+        _shipped.add(context.applicationId)
+        return
     if is_local(str(context.master)):
         # The workers are this machine's: they read the package where it is, and keep there what they compile.
-        if context.pythonExec == sys.executable and package.is_dir():
+        if context.pythonExec == sys.executable:
             if not {"site-packages", "dist-packages"} & set(package.parts):
                 paths = [str(package.parent), context.environment.get("PYTHONPATH", "")]
                 context.environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
             _shipped.add(context.applicationId)
             return
     folder = Path(tempfile.mkdtemp(prefix="prune-lib-"))
-    archive = folder / "prune_lib.zip"
+    # Not prune_lib.zip, which a user may have given, too.
+    archive = folder / "prune_lib_of_the_driver.zip"
     with zipfile.ZipFile(archive, "w") as out:
         for module in sorted(package.rglob("*.py")):
             out.write(module, Path(package.name) / module.relative_to(package))

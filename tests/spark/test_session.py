@@ -137,7 +137,18 @@ def test_the_running_session_is_reused_and_workers_find_the_package(spark: Spark
     (found,) = spark.range(1).rdd.map(lambda _: __import__("prune_lib").__file__).collect()
     # On one machine they read it where it is: what they compile is kept beside it, not once a session.
     assert found == prune_lib.__file__
-    assert not any(name.endswith("prune_lib.zip") for name in spark.sparkContext._python_includes)
+    assert not any("prune_lib" in name for name in spark.sparkContext._python_includes)
+
+
+def test_what_came_by_py_files_is_not_shipped_again(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An archive of the same name would be refused; one of ours would be empty: there is no folder to read."""
+    monkeypatch.setattr(session, "_PACKAGE", Path("/somewhere/prune_lib.zip/prune_lib"))
+    monkeypatch.setattr(session, "_shipped", set())
+    session.ship_package(spark)
+    assert session._shipped == {spark.sparkContext.applicationId}
+    assert not any("prune_lib" in name for name in spark.sparkContext._python_includes)
 
 
 def test_a_guess_of_a_frames_size_broadcasts_nothing(spark: SparkSession) -> None:
