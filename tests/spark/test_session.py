@@ -143,7 +143,7 @@ def test_the_running_session_is_reused_and_workers_find_the_package(spark: Spark
 def test_what_came_by_py_files_is_not_shipped_again(
     spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An archive of the same name would be refused; one of ours would be empty: there is no folder to read."""
+    """An archive of the same name would be refused, and one of ours would be empty."""
     monkeypatch.setattr(session, "_PACKAGE", Path("/somewhere/prune_lib.zip/prune_lib"))
     monkeypatch.setattr(session, "_shipped", set())
     session.ship_package(spark)
