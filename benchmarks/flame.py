@@ -21,6 +21,8 @@ SPARKS = "PySpark's worker itself: Arrow batches in and out, imports"
 _WORKER = re.compile(r"-m (pyspark\.daemon|prune_lib\.worker_daemon)")
 _OURS = re.compile(r"^(?P<name>\S+) \((?P<file>prune_lib/[\w/]+\.py):\d+\)$")
 _TITLE = re.compile(r"^(?P<frame>.*) \((?P<samples>[\d,]+) samples, [\d.]+%\)$")
+_BOX = re.compile(r"<g><title>.*?</g>", re.DOTALL)
+_WIDTH = re.compile(r'fg:w="(\d+)"')
 _SVG = "{http://www.w3.org/2000/svg}"
 _PLACE = "{http://github.com/jonhoo/inferno}"
 
@@ -91,6 +93,18 @@ def seconds_by_function(root: Frame, rate: int = RATE) -> dict[str, float]:
             found[whose] += frame.own
         waiting += [(one, worker, whose) for one in frame.inner]
     return {name: samples / rate for name, samples in found.most_common()}
+
+
+def without_slivers(svg: str, share: float = 0.004) -> str:
+    """A flame graph without the boxes that are too narrow to be seen, which are most of its bytes."""
+    widths = [int(width) for width in _WIDTH.findall(svg)]
+    least = share * max(widths, default=0)
+
+    def kept(box: re.Match[str]) -> str:
+        width = _WIDTH.search(box[0])
+        return box[0] if width is None or int(width[1]) >= least else ""
+
+    return _BOX.sub(kept, svg)
 
 
 def command(py_spy: Path, svg: Path, program: Sequence[str]) -> list[str]:

@@ -205,6 +205,8 @@ def test_the_time_of_the_workers_is_told_by_the_function_of_ours_that_it_was_spe
         "`edges` (prune_lib/patterns.py)": 2.0,
         flame.SPARKS: 2.0,
     }
+    slim = flame.without_slivers(place.read_text(), share=0.15)
+    assert "no box" in slim and "sort (numpy" in slim and "dump (pyarrow" not in slim
     place.write_text(head + "</svg>")
     with pytest.raises(ValueError, match="no flame graph"):
         flame.frames(place)
