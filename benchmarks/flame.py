@@ -19,7 +19,7 @@ RATE = 100
 SPARKS = "PySpark's worker itself: Arrow batches in and out, imports"
 # A worker, by its command, and a frame of ours: "name (prune_lib/sampling/task.py:30)".
 _WORKER = re.compile(r"-m (pyspark\.daemon|prune_lib\.worker_daemon)")
-_OURS = re.compile(r"^(?P<name>\S+) \((?P<file>prune_lib/[\w/]+\.py):\d+\)$")
+_OURS = re.compile(r"^(?P<name>\S+) \((?P<file>prune_lib/(?!worker_daemon)[\w/]+\.py):\d+\)$")
 _TITLE = re.compile(r"^(?P<frame>.*) \((?P<samples>[\d,]+) samples, [\d.]+%\)$")
 _BOX = re.compile(r"<g><title>.*?</g>", re.DOTALL)
 _WIDTH = re.compile(r'fg:w="(\d+)"')

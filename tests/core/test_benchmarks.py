@@ -193,7 +193,7 @@ def test_the_time_of_the_workers_is_told_by_the_function_of_ours_that_it_was_spe
         *(("all", 0, 0, 1000), ("process 1: python job.py", 1, 0, 200)),
         ("process 2: python -m prune_lib.worker_daemon", 1, 200, 800),
         # The driver's own work is no worker's.
-        *((edges, 2, 0, 200), ("main (worker.py:5)", 2, 200, 800)),
+        *((edges, 2, 0, 200), ("worker (prune_lib/worker_daemon.py:5)", 2, 200, 800)),
         *((greedy, 3, 250, 400), ("dump (pyarrow/ipc.py:1)", 3, 700, 100), (edges, 3, 800, 200)),
         ("sort (numpy/core.py:7)", 4, 300, 300),
     ]
