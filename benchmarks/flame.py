@@ -96,7 +96,7 @@ def seconds_by_function(root: Frame, rate: int = RATE) -> dict[str, float]:
 
 
 def without_slivers(svg: str, share: float = 0.004) -> str:
-    """A flame graph without the boxes that are too narrow to be seen, which are most of its bytes."""
+    """A flame graph without the boxes that are too narrow to be read: half of its bytes."""
     widths = [int(width) for width in _WIDTH.findall(svg)]
     least = share * max(widths, default=0)
 

@@ -11,6 +11,8 @@ from typing import Any
 from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 
+from prune_lib.session import is_local
+
 __all__ = ["checkpoints", "loses_executors"]
 
 _LOG = logging.getLogger(__name__)
@@ -25,7 +27,7 @@ def loses_executors(master: str) -> bool:
     >>> [loses_executors(m) for m in ("local[2]", "local", "local-cluster[2,1,1024]", "spark://host:7077")]
     [False, False, True, True]
     """
-    return not (master == "local" or master.startswith("local["))
+    return not is_local(master)
 
 
 @contextmanager

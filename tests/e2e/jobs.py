@@ -74,15 +74,8 @@ def run_small(folder: Path) -> Run:
     """Prune a small demo data set, from nothing; where that was done in this folder, read what it left."""
     said = folder / "output.txt"
     if not said.exists():
-        flags = (
-            "--ratio",
-            str(RATIO),
-            "--demo-sessions",
-            str(SESSIONS),
-            "--training-epochs",
-            "2",
-            "--report",
-        )
+        given = {"--ratio": str(RATIO), "--demo-sessions": str(SESSIONS), "--training-epochs": "2"}
+        flags = ["--report", *(part for pair in given.items() for part in pair)]
         done = submit(*flags, cwd=folder, conf={"spark.hadoop.fs.s3a.secret.key": PLANTED})
         assert done.returncode == 0, done.stdout + done.stderr
         assert PLANTED not in done.stdout + done.stderr
