@@ -133,7 +133,7 @@ def encode(table: pa.Table) -> Sessions:
 
 
 def build(sessions: Sessions, settings: SamplingSettings) -> Graph:
-    """Patterns of all sessions with their weights; transitions that only one session holds are dropped."""
+    """Patterns of all sessions with their weights; transitions that too few sessions hold are dropped."""
     ends = np.r_[0, np.cumsum(sessions.lengths)]
     parts: list[tuple[Ints, npt.NDArray[np.int32], Ints]] = []
     for start in range(0, sessions.n_sessions, _BLOCK):
@@ -159,7 +159,7 @@ def build(sessions: Sessions, settings: SamplingSettings) -> Graph:
     raw = np.where(
         is_item, r**settings.item_exponent, (r * ((count - 1) / count)) ** settings.transition_exponent
     )
-    kept = is_item | (count > 1)
+    kept = is_item | (count >= settings.min_support)
     number = np.cumsum(kept) - 1
     stays = kept[place]
     weight, is_item, names = raw[kept], is_item[kept], names[kept]

@@ -1,4 +1,4 @@
-"""What the graph's stages cost on Spark: seconds, rows, shuffled bytes and peak memory of each.
+"""What the graph's stages cost on Spark: seconds, work, shuffled bytes and peak memory of each.
 
     .venv/bin/spark-submit benchmarks/scale.py --sessions 1000000
     .venv/bin/spark-submit benchmarks/scale.py --sessions 1000000 --hub 0.3 --passes 2
@@ -7,8 +7,9 @@ From a Parquet file of sessions to a Delta table of the kept ones, without exper
 digits of the session's number, as in `one_process.py`. `--hub` puts one item into a share of all sessions,
 in the place of one of their clicks, so that the number of clicks stays. The first pass of a session pays
 for what Spark compiles; with more passes the fastest is told, too. Memory is the largest sum over this
-process, Spark's and the workers', shared pages counted once. Prints a Markdown table, and with `--json` an
-object.
+process, Spark's and the workers', shared pages counted once. *Busy* is what all tasks took together, in
+seconds of a core; *alone* what tasks took that had no other beside them in their stage, which more cores
+cannot make shorter. Prints a Markdown table, and with `--json` an object.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,7 @@ from prune_lib.sessions.encoding import encode  # noqa: E402
 from prune_lib.sessions.reading import open_input, to_sessions  # noqa: E402
 from prune_lib.settings import PropagationSettings, SamplingSettings, SuspectsSettings  # noqa: E402
 from prune_lib.settle import settle  # noqa: E402
-from prune_lib.shuffled import ShuffleMeter  # noqa: E402
+from prune_lib.stage_meter import StageMeter  # noqa: E402
 from prune_lib.suspects import find_suspects, session_shapes  # noqa: E402
 
 MB = 1e6
@@ -64,26 +66,30 @@ def warmed(spark: SparkSession) -> None:
 
 
 def one_pass(spark: SparkSession, place: str, asked: argparse.Namespace, target: str) -> dict[str, Any]:
-    """Seconds, peak and shuffled bytes by stage, and the sizes."""
-    meter, shuffled, bytes_of = Meter(), ShuffleMeter(spark), {}
+    """Seconds, work, peak and shuffled bytes by stage, and the sizes."""
+    meter, of_spark = Meter(), StageMeter(spark)
+    did: dict[str, Mapping[str, int]] = {}
+
+    @contextmanager
+    def stage(name: str) -> Iterator[None]:
+        with meter.stage(name):
+            yield
+        did[name] = of_spark.sums(_of_stage) or {}
+
     sampling = SamplingSettings(sampler=asked.sampler, task_edges=asked.task_edges)
     spread = PropagationSettings(engine=asked.engine)
-    with meter.stage("read"):
+    with stage("read"):
         table = open_input(spark, place, columns=ColumnNames(order=asked.order_column))
         raw = settle(to_sessions(table))
-    bytes_of["read"] = shuffled.bytes()
-    with meter.stage("encode"):
+    with stage("encode"):
         encoded = encode(raw, seed=0)
-    bytes_of["encode"] = shuffled.bytes()
-    with meter.stage("build"):
+    with stage("build"):
         graph = build_graph(encoded, sampling)
-    bytes_of["build"] = shuffled.bytes()
-    with meter.stage("propagate"):
+    with stage("propagate"):
         score = F.col("sid") * SCORE_FACTOR % SCORE_MODULUS / F.lit(SCORE_MODULUS)
         x = settle(encoded.sessions.select("sid", score.alias("x")))
         x = propagate(graph, x, spread.alpha, spread.rounds, spread.engine)
-    bytes_of["propagate"] = shuffled.bytes()
-    with meter.stage("sample"):
+    with stage("sample"):
         suspects = None
         if asked.floor:
             q = x.withColumnRenamed("x", "q")
@@ -100,17 +106,18 @@ def one_pass(spark: SparkSession, place: str, asked: argparse.Namespace, target:
             suspects=suspects,
         )
         kept = selection.ranked.count()
-    bytes_of["sample"] = shuffled.bytes()
-    with meter.stage("write"):
+    with stage("write"):
         _kept_rows(table.df, table.session_column, encoded.sessions, selection.ranked).write.format(
             "delta"
         ).mode("overwrite").save(target)
-    bytes_of["write"] = shuffled.bytes()
     meter.stop()
     return {
         "stages": meter.seconds,
         "peak GiB": meter.peak,
-        "shuffled MB": {name: None if b is None else round(b / MB, 1) for name, b in bytes_of.items()},
+        "busy": {name: round(sums.get("busy", 0) / 1e3, 1) for name, sums in did.items()},
+        "alone": {name: round(sums.get("alone", 0) / 1e3, 1) for name, sums in did.items()},
+        "shuffled MB": {name: round(sums.get("shuffled", 0) / MB, 1) for name, sums in did.items()},
+        "spilled MB": {name: round(sums.get("spilled", 0) / MB, 1) for name, sums in did.items()},
         "sessions": encoded.n_sessions,
         "interactions": encoded.n_interactions,
         "edges": graph.n_edges,
@@ -120,6 +127,17 @@ def one_pass(spark: SparkSession, place: str, asked: argparse.Namespace, target:
         "touched": round(sum(r.edges for r in selection.records) / max(graph.n_edges, 1), 2),
         "objective": selection.objective.value(),
         "seconds": round(sum(meter.seconds.values()), 2),
+    }
+
+
+def _of_stage(stage: Any) -> dict[str, int]:
+    """Of a stage of Spark: milliseconds of its tasks, all and where there is one, and bytes."""
+    busy = stage.executorRunTime()
+    return {
+        "busy": busy,
+        "alone": busy if stage.numTasks() == 1 else 0,
+        "shuffled": stage.shuffleWriteBytes(),
+        "spilled": stage.diskBytesSpilled(),
     }
 
 
@@ -195,15 +213,17 @@ def _table(found: dict[str, Any]) -> str:
         f"{found['commit']} s, {found['cores']} cores; "
         + ", ".join(f"{name} {first[name]:,}" for name in sizes),
         "",
-        "| stage | s, first pass | s, fastest pass | shuffled MB | peak GiB |",
-        "|---|---|---|---|---|",
+        "| stage | s, first pass | s, fastest pass | busy, core s | alone, s | shuffled MB | spilled MB | "
+        "peak GiB |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {name} | {first['stages'][name]} | {fastest['stages'][name]} | {first['shuffled MB'][name]} | "
+        f"| {name} | {first['stages'][name]} | {fastest['stages'][name]} | {first['busy'][name]} | "
+        f"{first['alone'][name]} | {first['shuffled MB'][name]} | {first['spilled MB'][name]} | "
         f"{first['peak GiB'].get(name, '')} |"
         for name in STAGES
     ]
-    return "\n".join([*lines, f"| all | {first['seconds']} | {fastest['seconds']} | | |"])
+    return "\n".join([*lines, f"| all | {first['seconds']} | {fastest['seconds']} | | | | | |"])
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ Sessions and *patterns* form a bipartite graph. Patterns come in two families:
   itself included, edge message sum of 1/distance.
 
 Two sessions that share an item or a transition are neighbours in two hops. A transition that only one
-session holds joins nobody and is dropped, so the edges number a small constant times the interactions.
+session holds joins nobody and is dropped, so the edges number a small constant times the interactions;
+`min_support` drops more of the rare ones.
 
 Messages are integers in units of 1/`MESSAGE_UNIT`, pattern sums are BIGINT, and a pattern's weight is a
 function of such sums: the graph is the same bit for bit whatever the number of partitions.
@@ -16,13 +17,15 @@ function of such sums: the graph is the same bit for bit whatever the number of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from prune_lib.errors import SettingsError
@@ -40,6 +43,9 @@ Ints = npt.NDArray[np.int64]
 _RECENCY_UNIT = float(2**32)
 # Raw weights are summed in units of 2^-20 to normalise a family: (10^9 sessions)^0.5 x 10^8 patterns fit.
 _WEIGHT_UNIT = float(2**20)
+# What a pattern takes: four numbers of its row when it is collected; the driver's arrays of it while they are
+# sorted; a Python worker's code or state.
+_ROW_BYTES, _DRIVER_BYTES, _WORKER_BYTES = 32, 150, 20
 
 
 @dataclass
@@ -186,7 +192,8 @@ def build_graph(encoded: Encoded, settings: SamplingSettings, *, last_only: bool
         last_only: the rows are samples of one target, their last item: only patterns that end there.
 
     Raises:
-        SettingsError: more patterns than `max_patterns`, whose state could not be broadcast.
+        SettingsError: more patterns than `max_patterns`, whose state could not be broadcast, or more than
+            Spark lets the driver collect.
     """
     n_items = encoded.n_items
     shape = _Shape(n_items, settings.max_distance, last_only)
@@ -204,17 +211,13 @@ def build_graph(encoded: Encoded, settings: SamplingSettings, *, last_only: bool
     )
     counted = settle(
         _counts(sessions, shape)
-        .filter(is_item | (F.col("sessions") > 1))
+        .filter(is_item | (F.col("sessions") >= settings.min_support))
         .select("code", "sessions", "evidence", raw_weight.alias("raw"))
     )
     n_patterns = counted.count()
     if n_patterns > settings.max_patterns:
-        raise SettingsError(
-            f"the graph has {n_patterns:,} patterns, more than sampling.max_patterns = "
-            f"{settings.max_patterns:,}, the largest number whose state is sent to every executor. Raise "
-            "the setting if driver and executors have the memory (about 30 bytes a pattern), or lower "
-            "sampling.max_distance."
-        )
+        raise SettingsError(_too_many(counted, n_items, n_patterns, settings.max_patterns))
+    _check_results(counted.sparkSession, n_patterns)
     table = counted.toPandas().sort_values("code")
     code, raw = table["code"].to_numpy(np.int64), table["raw"].to_numpy(np.float64)
     of_item = code < n_items
@@ -239,6 +242,48 @@ def build_graph(encoded: Encoded, settings: SamplingSettings, *, last_only: bool
         int(edges.sum()),
         int(evidence.sum()),
     )
+
+
+def _too_many(counted: DataFrame, n_items: int, n_patterns: int, most: int) -> str:
+    """That an input has too many patterns, and what would leave fewer."""
+    held = counted.filter(F.col("code") >= n_items).groupBy("sessions").count().toPandas()
+    # Transitions by the sessions that hold them, from the most down; target items stay in any case.
+    held = held.sort_values("sessions", ascending=False)
+    held["left"] = n_patterns - held["count"].sum() + held["count"].cumsum()
+    fit = held[held["left"] <= most]
+    instead = (
+        ""
+        if fit.empty
+        else (
+            f", or set sampling.min_support = {fit['sessions'].iloc[-1]}, which leaves the "
+            f"{fit['left'].iloc[-1]:,} that most sessions hold"
+        )
+    )
+    return (
+        f"the graph has {n_patterns:,} patterns, more than sampling.max_patterns = {most:,}, the largest "
+        "number whose state is sent to every executor. Raise that setting if driver and executors have the "
+        f"memory (about {_DRIVER_BYTES} bytes a pattern on the driver, {_WORKER_BYTES} in every Python "
+        f"worker){instead}."
+    )
+
+
+def _check_results(spark: SparkSession, n_patterns: int) -> None:
+    """That the patterns' rows are no more than Spark lets its driver collect.
+
+    Raises:
+        SettingsError: they are; Spark itself would say so after the work, and in a stack trace.
+    """
+    jvm: Any = spark._jvm
+    given = spark.conf.get("spark.driver.maxResultSize", "1g")
+    most = int(jvm.org.apache.spark.network.util.JavaUtils.byteStringAsBytes(given))
+    wanted = n_patterns * _ROW_BYTES
+    if 0 < most < wanted:
+        raise SettingsError(
+            f"the graph has {n_patterns:,} patterns, whose {wanted / 2**30:.2g} GiB of rows the driver has "
+            f"to collect, and Spark lets it collect {given} (spark.driver.maxResultSize). Start the job with "
+            f"--conf spark.driver.maxResultSize={math.ceil(wanted * 1.2 / 2**30)}g and a driver that has the "
+            f"memory (about {_DRIVER_BYTES} bytes a pattern), or raise sampling.min_support."
+        )
 
 
 def _patterns(counted: DataFrame, share: dict[bool, float], n_items: int, codes: Ints) -> DataFrame:

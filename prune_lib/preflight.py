@@ -15,6 +15,7 @@ from prune_lib.locations import is_location
 from prune_lib.sessions.encoding import Encoded
 from prune_lib.sessions.opening import has_commit
 from prune_lib.sessions.reading import ColumnNames, InputTable, SessionStats, open_input
+from prune_lib.sessions.recent import window_line
 from prune_lib.settings import PruneSettings
 from prune_lib.settings.train import ExpertsSettings
 from prune_lib.stages import Stages
@@ -122,7 +123,7 @@ def plan(spark: SparkSession, settings: PruneSettings, table: InputTable | None)
         if table
         else f"input {settings.resolved_input}: not there yet; the demo data set of "
         f"{_many(settings.demo.sessions)} would be made there (--input names a table of your own)",
-        *([f"since {settings.since}: sessions with a click at that time or later"] if settings.since else []),
+        *([window_line(settings.since)] if settings.since else []),
         f"output: {settings.resolved_output}, with _decisions, _items and _runs",
         f"method {settings.method}, {settings.ratio:g} of the {settings.counted}, seed {settings.seed}",
     ]

@@ -18,10 +18,12 @@ from prune_lib.preflight import make_demo, open_input_of
 from prune_lib.session import check_runtime, get_spark, measured_joins
 from prune_lib.sessions.encoding import encode
 from prune_lib.sessions.reading import check_sessions, settled_sessions
+from prune_lib.sessions.recent import check_since, since, window_line
 from prune_lib.settings.train import ExpertsSettings
 from prune_lib.stages import Stages, described
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
     from pyspark.sql import SparkSession
@@ -39,12 +41,14 @@ class Trained:
         text: what is printed.
         bundle: the experts; None after a dry run.
         registered: URI in MLflow's registry; None where it was not asked for.
+        since: where the window of `--since` begins; None without one.
         warnings: of the run.
     """
 
     text: str
     bundle: Bundle | None = None
     registered: str | None = None
+    since: datetime | None = None
     warnings: Sequence[str] = ()
 
     def __str__(self) -> str:
@@ -61,6 +65,7 @@ class Trained:
             "version": self.bundle.version,
             "registered": self.registered,
             "input": self.bundle.config["input"],
+            "since": None if self.since is None else self.since.isoformat(),
             "metrics": self.bundle.metrics,
             "warnings": list(self.warnings),
         }
@@ -88,10 +93,13 @@ def train(settings: ExpertsSettings, spark: SparkSession | None = None) -> Train
     found = open_input_of(spark, settings)
     folder = _folder(settings)
     pick_device(settings.training.device)
+    if found and settings.since:
+        check_since(found)
     if settings.dry_run:
         lines = [
             "Dry run: nothing was computed and nothing was written.",
             found.describe() if found else f"input {settings.resolved_input}: demo data would be made there",
+            *([window_line(settings.since)] if settings.since else []),
             f"experts: a bundle in {folder}",
         ]
         if settings.register_as:
@@ -99,8 +107,12 @@ def train(settings: ExpertsSettings, spark: SparkSession | None = None) -> Train
         return Trained("\n".join(lines))
     stages = Stages()
     table = found or make_demo(spark, settings, stages, seed=0)
+    begins: datetime | None = None
     with measured_joins(spark), described("train"):
         with stages.stage("read") as stage:
+            if settings.since:
+                check_since(table)
+                table, begins = since(table, settings.since)
             raw = settled_sessions(table)
             stage.rows = check_sessions(table, raw).n_sessions
         with stages.stage("encode") as stage:
@@ -110,8 +122,8 @@ def train(settings: ExpertsSettings, spark: SparkSession | None = None) -> Train
             bundle = train_experts(encoded, settings.training, folder, source=table.location)
             stage.rows = encoded.n_interactions
     registered = track_training(settings, table, bundle, stages, settings.register_as, settings.alias)
-    text = "\n".join(_lines(settings, bundle, registered, stages))
-    return Trained(text, bundle, registered, stages.warnings)
+    text = "\n".join(_lines(settings, bundle, registered, stages, begins))
+    return Trained(text, bundle, registered, begins, stages.warnings)
 
 
 def _folder(settings: ExpertsSettings) -> Path:
@@ -136,13 +148,18 @@ def _uri(settings: ExpertsSettings) -> str:
 
 
 def _lines(
-    settings: ExpertsSettings, bundle: Bundle, registered: str | None, stages: Stages
+    settings: ExpertsSettings,
+    bundle: Bundle,
+    registered: str | None,
+    stages: Stages,
+    begins: datetime | None,
 ) -> Iterator[str]:
     """The summary: likelihoods, fairness, where the bundle is and how it is used."""
     about: dict[str, Any] = bundle.config["input"]
     yield f"Trained experts {bundle.version} on {about['source']}, into {bundle.path}"
     yield (
         f"  {about['sessions']:,} sessions, {about['interactions']:,} interactions, {about['items']:,} items"
+        + (f", since {begins:%Y-%m-%d %H:%M:%S} UTC" if begins else "")
     )
     found = overall(bundle.metrics)
     yield "  held-out log-likelihood of a next item, nats; higher is better"

@@ -52,6 +52,7 @@ def build_graph(
     item_exponent: float = 0.25,
     transition_exponent: float = 0.5,
     half_life: float = 0.2,
+    min_support: int = 2,
 ) -> Graph:
     """Patterns, messages and weights; transitions that only one session holds are dropped."""
     rows = [session_patterns(s) for s in sessions]
@@ -62,7 +63,7 @@ def build_graph(
         for v in row:
             count[v] = count.get(v, 0) + 1
             recent[v] = recent.get(v, 0.0) + float(r)
-    names = sorted(v for v, c in count.items() if len(v) == 1 or c > 1)
+    names = sorted(v for v, c in count.items() if len(v) == 1 or c >= min_support)
     index = {v: k for k, v in enumerate(names)}
     w = np.zeros(len(names))
     for v, k in index.items():

@@ -31,7 +31,7 @@ from prune_lib.sampling.gains import Objective
 from prune_lib.sampling.keys import SESSION, names_of, with_keys
 from prune_lib.sampling.task import Order, TaskResult, greedy_in_one_task
 from prune_lib.settle import settle
-from prune_lib.shuffled import ShuffleMeter
+from prune_lib.stage_meter import StageMeter
 
 __all__ = ["Picks", "RoundRecord", "run_greedy"]
 
@@ -161,7 +161,7 @@ def run_greedy(
     bound is among the largest are touched.
     """
     picks = Picks() if picks is None else picks
-    meter = ShuffleMeter(sessions.sparkSession)
+    meter = StageMeter(sessions.sparkSession)
     # Sessions without an edge gain nothing and are never chosen: the task's memory is its edges'.
     sessions = sessions.filter(F.size("patterns") > 0)
     if task_edges is None:
@@ -274,7 +274,7 @@ def _record(
     candidates: int,
     edges: int,
     started: float,
-    meter: ShuffleMeter,
+    meter: StageMeter,
 ) -> None:
     record = RoundRecord(
         name,
@@ -285,7 +285,7 @@ def _record(
         result.spent,
         round(time.monotonic() - started, 3),
         edges,
-        meter.bytes(),
+        meter.shuffle_bytes(),
     )
     picks.records.append(record)
     _LOG.info(

@@ -37,7 +37,7 @@ from prune_lib.sampling.keys import received_by_pattern, with_keys
 from prune_lib.sampling.rounds import Picks, RoundRecord, run_greedy
 from prune_lib.sampling.task import PICK_COLUMNS
 from prune_lib.settle import settle
-from prune_lib.shuffled import ShuffleMeter
+from prune_lib.stage_meter import StageMeter
 
 if TYPE_CHECKING:
     from prune_lib.settings import SamplingSettings
@@ -270,7 +270,7 @@ def _without_redundant(picks: Picks, floors: Floors, cost: str, before: int) -> 
         cost: 'n' (interactions) or 'one' (sessions).
         before: the first so many picks stay.
     """
-    started, meter = time.monotonic(), ShuffleMeter(floors.rows.sparkSession)
+    started, meter = time.monotonic(), StageMeter(floors.rows.sparkSession)
     wanted = floors.wanted
     chosen = settle(reduce(DataFrame.unionByName, picks.frames))
     price = F.col("n") if cost == "n" else F.lit(1)
@@ -301,7 +301,7 @@ def _without_redundant(picks: Picks, floors: Floors, cost: str, before: int) -> 
         int(spent or 0) - picks.spent,
         round(time.monotonic() - started, 3),
         0,
-        meter.bytes(),
+        meter.shuffle_bytes(),
     )
     return Picks([left], int(count), int(spent or 0), False, [*picks.records, taken_back])
 

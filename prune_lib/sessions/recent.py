@@ -14,7 +14,12 @@ from prune_lib.sessions.columns import InputTable, column_of
 from prune_lib.sessions.read_errors import reading_errors
 from prune_lib.sessions.shaping import ordering_of
 
-__all__ = ["check_since", "since"]
+__all__ = ["check_since", "since", "window_line"]
+
+
+def window_line(text: str) -> str:
+    """What a dry run says of `--since`."""
+    return f"since {text}: sessions with a click at that time or later"
 
 
 def check_since(table: InputTable) -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "OrderColumn",
     "SessionColumn",
     "Share",
+    "Since",
     "TimeColumn",
     "Timestamp",
     "Version",
@@ -96,6 +97,15 @@ Timestamp = Annotated[
     Field(
         min_length=1,
         description="The input as it was at this time (UTC), such as 2026-11-01 or '2026-11-01 12:00:00'.",
+    ),
+]
+Since = Annotated[
+    str | None,
+    Field(
+        min_length=1,
+        description="Only sessions whose last click is at this moment (UTC) or later: 2026-10-01, "
+        "'2026-10-01 12:00:00'; or 90d, 48h or 12w before the newest click of the input. Needs times.",
+        examples=["90d"],
     ),
 ]
 Device = Annotated[

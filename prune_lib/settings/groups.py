@@ -55,6 +55,12 @@ class SamplingSettings(BaseModel):
         le=10,
         description="Clicks, at most, between the two items of a transition.",
     )
+    min_support: int = Field(
+        default=2,
+        ge=2,
+        description="Sessions, at least, that hold a transition for it to count. More than 2 only for inputs "
+        "of so many patterns that `max_patterns` refuses them: rare transitions then count for nothing.",
+    )
     sampler: Literal["auto", "exact", "rounds"] = Field(
         default="auto",
         description="How greedy runs; the choice is the same. exact: in one task; rounds: in rounds that "
@@ -69,7 +75,8 @@ class SamplingSettings(BaseModel):
         default=64_000_000,
         ge=1,
         lt=2**31,
-        description="Largest number of patterns whose state is broadcast (about 30 bytes each).",
+        description="Largest number of patterns whose state is broadcast (about 150 bytes each on the "
+        "driver, 20 in every Python worker).",
     )
 
 

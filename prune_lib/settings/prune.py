@@ -24,6 +24,7 @@ from prune_lib.settings.fields import (
     OrderColumn,
     SessionColumn,
     Share,
+    Since,
     TimeColumn,
     Timestamp,
     Version,
@@ -119,13 +120,7 @@ class PruneSettings(PipelineSettings):
     )
     version: Version = None
     timestamp: Timestamp = None
-    since: str | None = Field(
-        default=None,
-        min_length=1,
-        description="Only sessions whose last click is at this moment (UTC) or later: 2026-10-01, "
-        "'2026-10-01 12:00:00'; or 90d, 48h or 12w before the newest click of the input. Needs times.",
-        examples=["90d"],
-    )
+    since: Since = None
 
     report: bool = Field(
         default=False,
@@ -214,8 +209,11 @@ def settings_hash(settings: PruneSettings) -> str:
     dry_run, verbose, quiet, json) is left out. 64 hexadecimal digits.
     """
     decide = settings.model_dump(mode="json", exclude=_NOT_HASHED)
+    # So that runs from before there were such settings are known again.
     if decide["since"] is None:
-        del decide["since"]  # so that runs from before there was such a setting are known again
+        del decide["since"]
+    if decide["sampling"]["min_support"] == 2:
+        del decide["sampling"]["min_support"]
     text = json.dumps(decide, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -239,7 +239,8 @@ def train_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
         values: by field, defaults filled in.
         origin: how a message names a field: where its value came from.
     """
-    out = _broken_names(values, origin, ("input",)) + _broken_states(values, origin)
+    out = _broken_names(values, origin, ("input",))
+    out += _broken_states(values, origin) + _broken_window(values, origin)
     if values["output"] and values["output"].startswith("~"):
         out.append(_tilde(origin("output"), values["output"]))
     if values["alias"] and not values["register_as"]:

@@ -13,6 +13,7 @@ from prune_lib.settings.fields import (
     ItemColumn,
     OrderColumn,
     SessionColumn,
+    Since,
     TimeColumn,
     Timestamp,
     Version,
@@ -68,6 +69,7 @@ class ExpertsSettings(JobSettings):
     )
     version: Version = None
     timestamp: Timestamp = None
+    since: Since = None
 
     session_column: SessionColumn = None
     item_column: ItemColumn = None

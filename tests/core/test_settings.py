@@ -314,6 +314,7 @@ def test_the_hash_follows_what_decides_the_result() -> None:
         PruneSettings(ratio=0.1, seed=1),
         PruneSettings(ratio=0.1, since="90d"),
         PruneSettings.model_validate({"ratio": 0.1, "sampling": {"kappa": 1}}),
+        PruneSettings.model_validate({"ratio": 0.1, "sampling": {"min_support": 3}}),
         PruneSettings.model_validate({"ratio": 0.1, "training": {"epochs": 1}}),
     )
     assert len({settings_hash(s) for s in (base, *others)}) == 1 + len(others)

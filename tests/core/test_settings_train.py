@@ -40,6 +40,7 @@ def test_the_file_of_all_settings_is_the_defaults() -> None:
         (["--register-as", "m", "--alias", "a b"], "--alias"),
         (["--version", "1", "--timestamp", "2026-01-01"], "exclude each other"),
         (["--output", "~/experts"], "begins with a ~"),
+        (["--since", "yesterday"], "--since must be a moment"),
         (["--ratio", "0.1"], "--ratio is not a flag"),
     ],
 )

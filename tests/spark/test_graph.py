@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from prune_lib import graph as graph_module
 from prune_lib import propagation
+from prune_lib.errors import SettingsError
 from prune_lib.graph import build_graph
 from prune_lib.propagation import propagate
 from prune_lib.settings import SamplingSettings
@@ -18,12 +21,12 @@ from tests import reference
 from tests.spark.sessions import encoded, random_sessions
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_graph_and_propagation_equal_numpy(spark: SparkSession, seed: int) -> None:
+@pytest.mark.parametrize(("seed", "support"), [(0, 2), (1, 4)])
+def test_graph_and_propagation_equal_numpy(spark: SparkSession, seed: int, support: int) -> None:
     made, sessions = encoded(spark, random_sessions(seed, n=150))
-    graph = build_graph(made, SamplingSettings())
+    graph = build_graph(made, SamplingSettings(min_support=support))
     n = len(sessions)
-    expected = reference.build_graph(sessions, age=(n - 1 - np.arange(n)) / (n - 1))
+    expected = reference.build_graph(sessions, age=(n - 1 - np.arange(n)) / (n - 1), min_support=support)
     # Patterns in the reference are named by items: compare by name.
     table = graph.patterns.toPandas()
     names = {
@@ -59,6 +62,36 @@ def test_graph_and_propagation_equal_numpy(spark: SparkSession, seed: int) -> No
             seen.append(by_session(propagate(graph, frame, 0.3, rounds, engine)))
             assert np.abs(seen[-1] - want_x).max() < 2e-6 * (rounds + 1), f"seed {seed}, {engine}"
         assert (seen[0] == seen[1]).all(), "the engines agree bit for bit"
+
+
+def test_too_many_patterns_are_refused_with_the_support_that_leaves_few_enough(spark: SparkSession) -> None:
+    made, _ = encoded(spark, random_sessions(0, n=150))
+    plain = build_graph(made, SamplingSettings())
+    items = int((~plain.is_transition).sum())
+    most = (items + plain.n_patterns) // 2
+    with pytest.raises(SettingsError, match=r"sampling\.max_patterns = \d+") as refused:
+        build_graph(made, SamplingSettings(max_patterns=most))
+    said = re.search(r"min_support = (\d+), which leaves the (\d+) that", str(refused.value))
+    assert said is not None, refused.value
+    support, left = (int(number) for number in said.groups())
+    fewer = build_graph(made, SamplingSettings(max_patterns=most, min_support=support))
+    assert fewer.n_patterns == left <= most
+    # The least that does: one below is refused again.
+    with pytest.raises(SettingsError, match=f"min_support = {support}"):
+        build_graph(made, SamplingSettings(max_patterns=most, min_support=support - 1))
+    # Where the items alone are too many no support helps.
+    with pytest.raises(SettingsError) as refused:
+        build_graph(made, SamplingSettings(max_patterns=items - 1))
+    assert "min_support" not in str(refused.value)
+
+
+def test_more_patterns_than_the_driver_may_collect_are_refused_before_they_are(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph_module, "_ROW_BYTES", 2**40)
+    made, _ = encoded(spark, [[1, 2], [1, 2]])
+    with pytest.raises(SettingsError, match=r"--conf spark\.driver\.maxResultSize=\d+g"):
+        build_graph(made, SamplingSettings())
 
 
 def by_session(out: DataFrame) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,20 @@ def test_a_dry_run_writes_nothing(spark: SparkSession, workspace: Path, tmp_path
     assert not list(tmp_path.iterdir())
     with pytest.raises(UserError, match="There is no table"):
         train(settings(tmp_path, input=str(tmp_path / "none")), spark)
+
+
+def test_a_window_is_trained_on_and_told(spark: SparkSession, tmp_path: Path) -> None:
+    newest = datetime(2026, 5, 10, 12, tzinfo=timezone.utc)
+    rows = [
+        (k, items, [newest - timedelta(hours=k, minutes=len(items) - m) for m in range(len(items))])
+        for k, items in enumerate(random_sessions(62, n=200, items=60))
+    ]
+    table = spark.createDataFrame(rows, "session_id bigint, items array<bigint>, times array<timestamp>")
+    table.write.format("delta").save(str(tmp_path / "sessions"))
+    assert "since 4d: sessions" in str(train(settings(tmp_path, since="4d", dry_run=True), spark))
+    done = train(settings(tmp_path, since="4d"), spark)
+    # The newest session ends some minutes before noon: four days before that, too.
+    assert done.record()["input"]["sessions"] == 97 and ", since 2026-05-06 11:" in str(done)
+    assert done.record()["since"].startswith("2026-05-06T11:")
+    with pytest.raises(UserError, match="no session would be left"):
+        train(settings(tmp_path, since="2026-06-01"), spark)
