@@ -1,6 +1,6 @@
 """Every figure of docs/performance.md, in one go on one machine.
 
-    make bench                                      # all parts, an hour or two
+    make bench                                      # all parts but `large`, two hours
     make bench ARGS="--parts peers,scaling"         # some; the others' figures stay as they are
 
 Runs the parts one after the other, each measurement a program of its own, and writes what they measured to
@@ -10,7 +10,8 @@ Runs the parts one after the other, each measurement a program of its own, and w
 * `stages`: where the time of the Spark job goes;
 * `flame`: where that of its Python goes, with a flame graph in `docs/flame.svg`;
 * `scaling`: against size, cores, the share of the most popular item, ratio and length;
-* `training`: time to a given Recall@20 on pruned data and on all of it.
+* `training`: time to a given Recall@20 on pruned data and on all of it;
+* `large`: twenty million sessions, and what a billion clicks would take by that; only where it is named.
 """
 
 from __future__ import annotations
@@ -195,6 +196,15 @@ def scaling(bench: Bench) -> list[dict[str, Any]]:
     return rows
 
 
+def large(bench: Bench) -> list[dict[str, Any]]:
+    """A row for each of two sizes, of which the second does not fit into memory."""
+    rows = []
+    for n in (4_000_000, 20_000_000):
+        place = bench.sessions(n)
+        rows.append({"n": n, "input": place.stem, **_row(bench.ours(place, "--floor", "1"))})
+    return rows
+
+
 def training(bench: Bench) -> list[dict[str, Any]]:
     """A row for each training: on yoochoose and diginetica where they are there, else on generated sessions.
 
@@ -248,13 +258,16 @@ PARTS: dict[str, Callable[[Bench], Any]] = {
     "flame": flames,
     "scaling": scaling,
     "training": training,
+    "large": large,
 }
+#: What runs where no part is named.
+USUAL = [name for name in PARTS if name != "large"]
 
 
 def main(given: Sequence[str] | None = None) -> None:
     """Run the parts, and write what they measured."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--parts", default=",".join(PARTS), help="which, by commas")
+    parser.add_argument("--parts", default=",".join(USUAL), help="which, by commas")
     parser.add_argument(
         "--folder", type=Path, default=ROOT / "workspace" / "bench", help="inputs and scratch"
     )

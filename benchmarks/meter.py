@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,10 +38,14 @@ def memory_of(root: psutil.Process) -> int:
 
 @dataclass
 class Meter:
-    """Seconds and the largest memory of this job's processes, by stage."""
+    """Seconds, the largest memory of this job's processes in GiB, and its files' in GB, by stage.
+
+    Files are what the disk of temporary files held more than at the start: others' are in it.
+    """
 
     seconds: dict[str, float] = field(default_factory=dict)
     peak: dict[str, float] = field(default_factory=dict)
+    scratch: dict[str, float] = field(default_factory=dict)
     _now: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -52,10 +58,13 @@ class Meter:
         # Under spark-submit the JVM is this process's parent; else it is a child.
         parent = psutil.Process(os.getppid())
         root = parent if "java" in parent.name() else psutil.Process()
+        disk = tempfile.gettempdir()
+        before = shutil.disk_usage(disk).used
         while not self._done.wait(_APART):
-            total = memory_of(root) / GIB
+            total, files = memory_of(root) / GIB, (shutil.disk_usage(disk).used - before) / 1e9
             for name in self._now:
                 self.peak[name] = round(max(self.peak.get(name, 0.0), total), 2)
+                self.scratch[name] = round(max(self.scratch.get(name, 0.0), files), 2)
 
     def stop(self) -> None:
         """No more looking."""

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
+from benchmarks.forecast import CLUSTER, clicks_at, forecast
+from prune_lib.settings import SamplingSettings
+
 Row = dict[str, Any]
 
 _STAGES = ("read", "encode", "build", "propagate", "sample", "write")
@@ -27,7 +30,7 @@ Every figure here is of one run of `make bench` on one machine, and is there to 
 beside it; another machine has others. `benchmarks/results.json` has them all, with ranges. Regenerate:
 
 ```
-make bench                                  # all, an hour or two; --parts peers,scaling for some
+make bench                                  # two hours; ARGS="--parts peers,scaling" for some
 ```
 """
 
@@ -108,6 +111,38 @@ takes from nothing: pruning pays from the second ratio, recommender or night on,
 """
 
 
+_LARGE = """## Larger than this machine, and a billion clicks
+
+`make bench ARGS="--parts large"`: twenty million generated sessions, as above (`--floor 1`), on the same two
+cores. *Busy* is what all tasks took together, in seconds of a core; *alone* what tasks took that had no other
+beside them in their stage. *Spilled* is what did not fit into Spark's memory and went to disk and back,
+*scratch* the most that all its files took there.
+"""
+
+_FORECAST = """
+What larger inputs would take, drawn on from these figures (`benchmarks/forecast.py`), on {machines} machines
+and a driver of {name}: seconds of the stages, by parts that more cores divide and parts that they do not.
+**Nothing of it was seen on a cluster**: no network, no straggler, no start of machines is in it. *difficulty*
+is the scoring of every session, as on a first night or with new experts; after it only new and changed
+sessions are scored.
+"""
+
+_LIMITS = """
+Where the first limits are:
+
+- *Training* is six processes at most: on 16 cores they took 63 seconds for three passes over diginetica's
+  906,140 clicks ([experts.md](experts.md)), and would take {training:.0f} hours for a billion. Train on a
+  window (`jobs/train.py --since 30d`) once a week, and prune the same window or a little more.
+- *Patterns* are held as arrays by the driver and by every Python worker (`sampling.max_patterns`, 64
+  million by default, about 10 GB on the driver and 1.3 in each worker). Sessions like these reach that at
+  {patterns} clicks. Beyond it the job stops before it picks anything, and names the `sampling.min_support`
+  that leaves few enough: rare transitions then count for nothing.
+- *Greedy picks in sequence*: what is *alone* above is mostly that, and no core makes it shorter.
+- *The driver collects patterns and items*: start the job with `--conf spark.driver.maxResultSize=8g` where
+  there are tens of millions; without, it is refused before the work, with this line.
+"""
+
+
 def page(found: dict[str, Any]) -> str:
     """The page, of the parts that there are."""
     parts = [_HEAD]
@@ -120,6 +155,8 @@ def page(found: dict[str, Any]) -> str:
         parts += [_FLAME, _flame(found["flame"]["rows"]), _on(found["flame"])]
     if "scaling" in found:
         parts += [_SCALING, _scaling(found["scaling"]["rows"]), _on(found["scaling"])]
+    if "large" in found:
+        parts += [_LARGE, _large(found["large"]["rows"]), _on(found["large"])]
     if "training" in found:
         parts.append(_TRAINING)
         rows = found["training"]["rows"]
@@ -213,6 +250,9 @@ def _stages(rows: Sequence[Row]) -> str:
     return "\n".join(tables)
 
 
+#: Clicks that are asked about.
+_ASKED = (1e9, 1e10)
+
 # Functions that are told of; the rest is summed up.
 _TOLD = 12
 
@@ -253,6 +293,58 @@ def _scaling(rows: Sequence[Row]) -> str:
         tabulate(table, heads, tablefmt="github", disable_numparse=True)
         + f"\n\nThe slope of log seconds on log clicks over the sizes is {slope:.2f} (1 would be in "
         f"proportion; Spark's fixed cost makes it less), between the two largest {last:.2f}.\n"
+    )
+
+
+def _large(rows: Sequence[Row]) -> str:
+    """Each size's stages, and what larger ones would take."""
+    texts = []
+    for row in rows:
+        first = row["result"]["first"]
+        table = [
+            [
+                name,
+                f"{first['stages'][name]:.0f}",
+                *(f"{first[kind][name]:,.0f}" for kind in ("busy", "alone", "shuffled MB", "spilled MB")),
+                f"{first['scratch GB'].get(name, 0.0):.1f}",
+                f"{first['peak GiB'].get(name, 0.0):.1f}",
+            ]
+            for name in _STAGES
+        ]
+        table.append(["all", f"{first['seconds']:.0f}", *[""] * 6])
+        heads = [
+            "stage",
+            "s",
+            "busy, core s",
+            "alone, s",
+            "shuffled MB",
+            "spilled MB",
+            "scratch GB",
+            "peak GiB",
+        ]
+        texts.append(
+            f"**{first['sessions']:,} sessions**: {first['interactions']:,} clicks, {first['edges']:,} "
+            f"edges, {first['patterns']:,} patterns; {first['kept']:,} sessions kept in {first['rounds']} "
+            "rounds.\n\n" + tabulate(table, heads, tablefmt="github", disable_numparse=True)
+        )
+    results = [row["result"] for row in rows]
+    found = [forecast(results, clicks, CLUSTER) for clicks in _ASKED]
+    table = [[name, *(f"{one.seconds[name]:,.0f}" for one in found)] for name in found[0].seconds]
+    table += [
+        ["**all**", *(f"**{sum(one.seconds.values()) / 3600:.1f} hours**" for one in found)],
+        ["money", *(f"${one.dollars:,.0f}" for one in found)],
+        ["patterns", *(f"{one.patterns / 1e6:,.0f} million" for one in found)],
+        ["shuffled", *(f"{one.shuffled / 1e9:,.0f} GB" for one in found)],
+    ]
+    heads = ["stage", *(f"{clicks / 1e9:g} billion clicks" for clicks in _ASKED)]
+    most = clicks_at(results, SamplingSettings().max_patterns)
+    return "\n".join(
+        [
+            "\n\n".join(texts),
+            _FORECAST.format(machines=CLUSTER.machines, name=CLUSTER.name),
+            tabulate(table, heads, tablefmt="github", disable_numparse=True),
+            _LIMITS.format(training=63 / 906_140 * 1e9 / 3600, patterns=f"{most / 1e9:.1f} billion"),
+        ]
     )
 
 

@@ -114,6 +114,7 @@ def one_pass(spark: SparkSession, place: str, asked: argparse.Namespace, target:
     return {
         "stages": meter.seconds,
         "peak GiB": meter.peak,
+        "scratch GB": meter.scratch,
         "busy": {name: round(sums.get("busy", 0) / 1e3, 1) for name, sums in did.items()},
         "alone": {name: round(sums.get("alone", 0) / 1e3, 1) for name, sums in did.items()},
         "shuffled MB": {name: round(sums.get("shuffled", 0) / MB, 1) for name, sums in did.items()},

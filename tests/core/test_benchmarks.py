@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import flame, guard, inputs, one_process, peers
+from benchmarks.forecast import Cluster, clicks_at, forecast
 from benchmarks.meter import limited
 from benchmarks.page import page, training_table
 from prune_lib.settings import SamplingSettings
 
+MACHINE = {"cpu": "a chip", "cores": 2, "GiB": 4, "python": "3.11"}
 _SAYS = "import json, sys, time\nsay = lambda **what: print(json.dumps(what), flush=True)\n"
 
 
@@ -132,7 +135,6 @@ def test_the_page_says_what_was_measured_and_where_a_peer_stopped() -> None:
         },
         {**common, "way": "ccs", "skipped": 500},
     ]
-    machine = {"cpu": "a chip", "cores": 2, "GiB": 4, "python": "3.11"}
     sizes = [
         {
             **common,
@@ -145,12 +147,12 @@ def test_the_page_says_what_was_measured_and_where_a_peer_stopped() -> None:
     base = {**common, "what": "cores", "value": 2, "result": {"first": one}}
     text = page(
         {
-            "peers": {"when": "today", "machine": machine, "rows": rows},
-            "stages": {"when": "today", "machine": machine, "rows": [{**common, "result": spark}]},
-            "scaling": {"when": "today", "machine": machine, "rows": [*sizes, base]},
+            "peers": {"when": "today", "machine": MACHINE, "rows": rows},
+            "stages": {"when": "today", "machine": MACHINE, "rows": [{**common, "result": spark}]},
+            "scaling": {"when": "today", "machine": MACHINE, "rows": [*sizes, base]},
             "training": {
                 "when": "today",
-                "machine": machine,
+                "machine": MACHINE,
                 "rows": [
                     {
                         **{"data": name, "target": "sasrec", "ratio": 1.0, "passes": 1, "seconds": seconds},
@@ -161,7 +163,7 @@ def test_the_page_says_what_was_measured_and_where_a_peer_stopped() -> None:
             },
             "flame": {
                 "when": "today",
-                "machine": machine,
+                "machine": MACHINE,
                 "rows": [{"function": f"f{n}", "seconds": 2.0} for n in range(15)],
             },
         }
@@ -176,6 +178,49 @@ def test_the_page_says_what_was_measured_and_where_a_peer_stopped() -> None:
     assert lines.index("**two**") < lines.index("|sasrec|50.0|100%|7|")
     assert "a Delta commit of one row 0.5 s" in " ".join(text.split())
     assert "slope of log seconds on log clicks over the sizes is 1.00" in " ".join(text.split())
+
+
+def measured(sessions: int) -> dict[str, Any]:
+    """On two cores: a thousand clicks are 3 core seconds of many tasks and 2 of one; 10 are nobody's."""
+    thousands = sessions * 5 / 1000
+    stages = ("read", "encode", "build", "propagate", "sample", "write")
+    every = lambda value: dict.fromkeys(stages, value)  # noqa: E731
+    return {
+        "cores": 2,
+        "first": {
+            "stages": every(10 + 2 * thousands + 3 * thousands / 2),
+            "busy": every(5 * thousands),
+            "alone": every(2 * thousands),
+            **{name: every(thousands) for name in ("shuffled MB", "spilled MB", "scratch GB", "peak GiB")},
+            "sessions": sessions,
+            "interactions": 5 * sessions,
+            "edges": 9 * sessions,
+            "patterns": round(100 * sessions**0.5),
+            "kept": sessions // 10,
+            "rounds": 7,
+            "seconds": 6 * (10 + 3.5 * thousands),
+        },
+    }
+
+
+def test_what_a_larger_input_would_take_by_what_cores_divide_and_what_they_do_not() -> None:
+    rows = [measured(10_000), measured(40_000)]
+    found = forecast(rows, 1e9, Cluster("big", machines=4, cores=10, price=2.0), scoring=0.004)
+    million = 1e9 / 1000
+    assert found.seconds["sample"] == pytest.approx(10 + 2 * million + 3 * million / 40)
+    assert found.seconds["difficulty"] == pytest.approx(1e9 / 5 * 0.004 / 40)
+    assert found.patterns == pytest.approx(100 * (1e9 / 5) ** 0.5)
+    assert found.shuffled == pytest.approx(6 * million * 1e6)
+    assert found.dollars == pytest.approx(sum(found.seconds.values()) / 3600 * 5 * 2.0)
+    assert clicks_at(rows, 1e6) == pytest.approx(5e8)
+    # On the machine itself, what was measured.
+    here = forecast(rows, 200_000, Cluster("this", machines=1, cores=2, price=0.0))
+    assert here.seconds["build"] == pytest.approx(rows[1]["first"]["stages"]["build"])
+    large = [{"result": row} for row in rows]
+    text = " ".join(page({"large": {"when": "today", "machine": MACHINE, "rows": large}}).split())
+    assert "**40,000 sessions**: 200,000 clicks" in text and "1 billion clicks" in text
+    # 64 million patterns are 4.1e11 sessions.
+    assert "reach that at 2048.0 billion clicks" in text
 
 
 def box(name: str, level: int, start: int, samples: int) -> str:
