@@ -72,7 +72,7 @@ def forecast(
 
     def drawn(a: float, b: float) -> float:
         slope = max(0.0, (b - a) / (two["interactions"] - one["interactions"]))
-        return b + slope * (clicks - two["interactions"])
+        return b + slope * (clicks - float(two["interactions"]))
 
     seconds = {}
     for stage in two["stages"]:
