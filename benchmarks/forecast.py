@@ -71,7 +71,7 @@ def forecast(
     cores, here = cluster.machines * cluster.cores, (rows[-2]["cores"], rows[-1]["cores"])
 
     def drawn(a: float, b: float) -> float:
-        slope = max(0.0, (b - a) / (two["interactions"] - one["interactions"]))
+        slope: float = max(0.0, (b - a) / (two["interactions"] - one["interactions"]))
         return b + slope * (clicks - float(two["interactions"]))
 
     seconds = {}
