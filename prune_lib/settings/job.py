@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -108,6 +108,11 @@ class JobSettings(BaseModel):
         return []
 
     @classmethod
+    def writes(cls, values: Mapping[str, Any]) -> Sequence[str]:
+        """Those of `written` that name what the job writes with these values."""
+        return cls.written
+
+    @classmethod
     def mistakes(cls, values: Mapping[str, Any], origin: Callable[[str], str]) -> list[str]:
         """What is wrong between settings: those of every job, then the job's own.
 
@@ -121,7 +126,7 @@ class JobSettings(BaseModel):
             return secrets
         return (
             loudness_rules(values, origin)
-            + stray_rules(values, origin, cls.written)
+            + stray_rules(values, origin, cls.writes(values))
             + cls.problems(values, origin)
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -65,6 +65,11 @@ class ReportSettings(JobSettings):
     def problems(cls, values: Mapping[str, Any], origin: Callable[[str], str]) -> list[str]:
         """Names that are none, a page that is not to lie on this machine."""
         return report_rules(values, origin)
+
+    @classmethod
+    def writes(cls, values: Mapping[str, Any]) -> Sequence[str]:
+        """Beside the pruned table, unless the page has a place of its own."""
+        return [name for name in cls.written if not (name == "output" and values["path"])]
 
     @property
     def resolved_output(self) -> str:

@@ -146,6 +146,7 @@ def test_an_address_without_a_secret_is_one() -> None:
         (IngestSettings, "--output"),
         (EvaluateSettings, "--document"),
         (ReportSettings, "--path"),
+        (ReportSettings, "--output"),
     ],
 )
 def test_what_is_written_outside_is_named_in_full(
@@ -163,6 +164,7 @@ def test_what_is_only_read_may_lie_anywhere() -> None:
     given = PruneSettings(ratio=0.1, input="../shared/clicks", experts="../experts")
     assert (given.input, given.experts) == ("../shared/clicks", "../experts")
     assert ExplainSettings(session="1", output="../kept").output == "../kept", "it looks at the table"
+    assert ReportSettings(output="../kept", path="page.html").output == "../kept", "the page lies here"
 
 
 def sources() -> Iterator[tuple[str, ast.AST]]:
