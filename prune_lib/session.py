@@ -9,9 +9,12 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+from py4j.java_gateway import is_instance_of
+from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
@@ -41,6 +44,9 @@ def get_spark(
         app_name: name shown in Spark's UI.
         master: a master for runs outside spark-submit; None leaves it to Spark.
         extra: further settings; they win over ours.
+
+    Raises:
+        EnvironmentProblem: Spark does not start with the settings that it was given, or is Spark Connect.
     """
     active = SparkSession.getActiveSession()
     _refuse_connect(_is_connect(active) if active is not None else "SPARK_REMOTE" in os.environ)
@@ -60,7 +66,7 @@ def get_spark(
         builder = builder.master(master)
     for key, value in {**_SETTINGS, **_extensions(), **_umask(), **_daemon(master), **(extra or {})}.items():
         builder = builder.config(key, value)
-    spark = builder.getOrCreate()
+    spark = _started(builder)
     spark.sparkContext.setLogLevel("ERROR")
     # The default of 200 shuffle partitions costs more than the work on a small cluster: four a core keep a
     # skewed partition from holding up the rest. A user's own setting stays.
@@ -71,6 +77,24 @@ def get_spark(
     if str(spark.sparkContext.master).startswith("local") and spark.conf.get(_LOG_PARTITIONS, None) is None:
         spark.conf.set(_LOG_PARTITIONS, str(max(spark.sparkContext.defaultParallelism, 2)))
     ship_package(spark)
+    return spark
+
+
+def _started(builder: SparkSession.Builder) -> SparkSession:
+    """The session; what Spark says of settings that it refuses is the user's to read, without its trace."""
+    jvm: Any = SparkContext._jvm
+    levels, where = jvm.org.apache.logging.log4j, "org.apache.spark.SparkContext"
+    with suppress(Py4JError, TypeError):  # another logger
+        levels.core.config.Configurator.setLevel(where, levels.Level.OFF)
+    try:
+        spark = builder.getOrCreate()
+    except Py4JJavaError as problem:
+        refused = problem.java_exception
+        if is_instance_of(SparkContext._gateway, refused, "java.lang.IllegalArgumentException"):
+            raise EnvironmentProblem(f"Spark does not start: {refused.getMessage()}") from problem
+        raise
+    with suppress(Py4JError, TypeError):
+        levels.core.config.Configurator.setLevel(where, levels.Level.ERROR)
     return spark
 
 

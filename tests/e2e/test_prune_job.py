@@ -23,6 +23,14 @@ def test_the_run_says_what_it_did(run: Run) -> None:
     assert (run.workspace / "mlflow.db").is_file()
 
 
+def test_a_spark_that_refuses_its_settings_is_the_users_to_mend(tmp_path: Path) -> None:
+    done = submit("--ratio", "0.1", cwd=tmp_path, conf={"spark.driver.memory": "400m"})
+    assert done.returncode == 2 and not done.stdout, done.stderr
+    said = " ".join(done.stderr.split())
+    assert "prune: error: Spark does not start: [INVALID_DRIVER_MEMORY]" in said
+    assert "--driver-memory" in said and "\tat " not in done.stderr
+
+
 def test_every_column_is_in_the_schema_and_spark_reads_what_delta_rs_reads(
     run: Run, spark: SparkSession
 ) -> None:
