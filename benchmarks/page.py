@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -188,17 +189,24 @@ def _peer(row: Row, own: Row) -> list[str]:
     if row.get("skipped"):
         return [name, "", f"not asked: stopped at {row['skipped']:,}", "", ""]
     if row.get("stopped") or result is None:
-        return [name, "", f"{row['stopped']} ({row['at']})", f"{row['peak']:.1f}", ""]
+        # numpy says of which array.
+        why = re.sub(r"Unable to allocate (\S+ \S+) for .*", r"\1 wanted", row["stopped"])
+        return [name, "", f"{why} ({row['at']})", f"{row['peak']:.1f}", ""]
     if row["way"].startswith("spark"):
         first, fastest = result["first"], result["fastest"]
         seconds = f"{first['seconds']:.1f} first, {fastest['seconds']:.1f} fastest"
-        times = f"{first['seconds'] / own['seconds']:.1f}, {fastest['seconds'] / own['seconds']:.1f}"
+        times = ", ".join(_times(of["seconds"] / own["seconds"]) for of in (first, fastest))
         share = first["objective"] / own["objective"]
     else:
         digits = 2 if result["seconds"] >= 1.0 else 3
-        seconds, times = f"{result['seconds']:.{digits}f}", f"{result['seconds'] / own['seconds']:.2g}"
+        seconds, times = f"{result['seconds']:.{digits}f}", _times(result["seconds"] / own["seconds"])
         share = result["objective"] / own["objective"]
     return [name, seconds, times, f"{row['peak']:.1f}", f"{share:.3f}"]
+
+
+def _times(ratio: float) -> str:
+    """Two digits, or as many as a whole number has."""
+    return f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.2g}" if ratio < 1 else f"{ratio:.1f}"
 
 
 def _beside(rows: Sequence[Row]) -> str:
@@ -215,7 +223,7 @@ def _beside(rows: Sequence[Row]) -> str:
                 for of in (own, spark["first"], spark["fastest"])
             )
             size = f"{n:,}" if name == _STAGES[0] else ""
-            times = f"{fastest / one:.1f}" if one else ""
+            times = _times(fastest / one) if one else ""
             table.append([size, name, f"{one:.2f}", f"{first:.1f}", f"{fastest:.1f}", times])
     heads = ["sessions", "stage", "one process, s", "Spark's first pass, s", "its fastest, s", "times"]
     return tabulate(table, heads, tablefmt="github", disable_numparse=True)

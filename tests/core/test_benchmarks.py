@@ -134,6 +134,12 @@ def test_the_page_says_what_was_measured_and_where_a_peer_stopped() -> None:
             "at": "sending messages",
         },
         {**common, "way": "ccs", "skipped": 500},
+        {
+            **common,
+            "way": "apricot-facility",
+            "stopped": "out of memory: Unable to allocate 54.4 GiB for an array with shape (7,)",
+            "at": "similarities",
+        },
     ]
     sizes = [
         {
@@ -172,6 +178,7 @@ def test_the_page_says_what_was_measured_and_where_a_peer_stopped() -> None:
     assert any("Sparkjob|6.0first,3.0fastest|4.0,2.0|1.0|1.000|" in line for line in lines)
     assert any("stoppedafter10minutes(sendingmessages)" in line for line in lines)
     assert any("notasked:stoppedat500" in line for line in lines)
+    assert any("||outofmemory:54.4GiBwanted(similarities)|" in line for line in lines)
     assert "||sample|0.25|1.0|1.0|4.0|" in lines and "||all|1.50|6.0|3.0|2.0|" in lines
     assert "|allothers|6.0|" in lines
     assert lines.index("**one**") < lines.index("|sasrec|50.0|100%|3|")
