@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -63,9 +64,11 @@ class Bench:
             return inputs.diginetica(self.folder, self.data)
         return inputs.generated(self.folder, n, **how)
 
-    def ours(self, place: Path, *flags: str, master: str = "local[2]") -> Ended:
-        """The Spark job's stages."""
-        submit = [str(self._bin / "spark-submit"), "--master", master, str(ROOT / "benchmarks" / "scale.py")]
+    def ours(self, place: Path, *flags: str, cores: int = 2) -> Ended:
+        """The Spark job's stages on so many cores, to which its compiler and its Python are held, too."""
+        held = ["taskset", "--cpu-list", f"0-{cores - 1}"] if shutil.which("taskset") else []
+        spark = [str(self._bin / "spark-submit"), "--master", f"local[{cores}]"]
+        submit = [*held, *spark, str(ROOT / "benchmarks" / "scale.py")]
         return self._said(
             f"Spark, {place.stem} {' '.join(flags)}".strip(),
             limited([*submit, "--input", str(place), "--json", *flags], seconds=_OURS, gib=MEMORY),
@@ -178,15 +181,15 @@ def scaling(bench: Bench) -> list[dict[str, Any]]:
     """A row for each value of each thing that changes, one at a time."""
     rows: list[dict[str, Any]] = []
 
-    def add(what: str, value: float, place: Path, *flags: str, master: str = "local[2]") -> None:
-        ended = bench.ours(place, *flags, master=master)
+    def add(what: str, value: float, place: Path, *flags: str, cores: int = 2) -> None:
+        ended = bench.ours(place, *flags, cores=cores)
         rows.append({"what": what, "value": value, "input": place.stem, **_row(ended)})
 
     for n in (200_000, _BASE, 1_000_000, 2_000_000, 4_000_000):
         add("sessions", n, bench.sessions(n))
     base = bench.sessions(_BASE)
-    add("cores", 1, base, master="local[1]")
-    add("cores", 2, base)
+    add("cores", 1, base, cores=1)
+    add("cores", 2, base, cores=2)
     for hub in (0.1, 0.3, 0.5):
         add("share of the most popular item", hub, bench.sessions(_BASE, hub=hub))
     for ratio in (0.05, 0.3, 0.5):

@@ -27,8 +27,8 @@ _WAYS = {
 
 _HEAD = """# How fast it is, and against what
 
-Every figure here is of one run of `make bench` on one machine, and is there to be compared with the figures
-beside it; another machine has others. `benchmarks/results.json` has them all, with ranges. Regenerate:
+The figures of a part are of one run of `make bench` on one machine, and are there to be compared with each
+other; another machine has others. `benchmarks/results.json` has them all, with ranges. Regenerate:
 
 ```
 make bench                                  # two hours; ARGS="--parts peers,scaling" for some
