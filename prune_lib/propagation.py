@@ -16,6 +16,7 @@ sampler does with its state: no join of edges with vertices, several times faste
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 from graphframes import GraphFrame
 from graphframes.lib import AggregateMessages as AM
+from py4j.protocol import Py4JError
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -33,6 +35,8 @@ from prune_lib.session import is_local
 from prune_lib.settle import settle
 
 __all__ = ["DECIMALS", "propagate"]
+
+_LOG = logging.getLogger(__name__)
 
 DECIMALS = 6
 # Scores enter sums in units of 2^-30, or as many bits as keep the sum over all messages within a BIGINT.
@@ -84,7 +88,15 @@ def propagate(
         F.col("sid").alias("src"), F.explode(F.arrays_zip("patterns", "messages")).alias("e")
     ).select("src", (-F.col("e.patterns").cast("bigint") - 1).alias("dst"), F.col("e.messages").alias("a"))
     patterns = graph.patterns.select((-F.col("pattern").cast("bigint") - 1).alias("id"))
-    few = graph.n_sessions + graph.n_patterns <= _sendable(x.sparkSession)
+    vertices, sendable = graph.n_sessions + graph.n_patterns, _sendable(x.sparkSession)
+    few = vertices <= sendable
+    if not few:
+        _LOG.info(
+            "%d vertices are more than memory holds to send them to the edges (%d): both are shuffled. "
+            "--propagation-engine arrays shuffles neither, for the same scores",
+            vertices,
+            sendable,
+        )
     for _ in range(rounds):
         x = _round_of_graphframes(x, edges, patterns, alpha, unit, decimals, few)
     return x
@@ -93,10 +105,14 @@ def propagate(
 def _sendable(spark: SparkSession) -> int:
     """Vertices that driver and executors have memory for."""
     jvm: Any = spark._jvm
-    memory = int(jvm.java.lang.Runtime.getRuntime().maxMemory())
     context: Any = spark.sparkContext
-    if not is_local(context.master):
-        memory = min(memory, int(context._jsc.sc().executorMemory()) * 2**20)
+    try:
+        memory = int(jvm.java.lang.Runtime.getRuntime().maxMemory())
+        if not is_local(context.master):
+            memory = min(memory, int(context._jsc.sc().executorMemory()) * 2**20)
+    except Py4JError as problem:  # a managed Spark may allow few calls
+        _LOG.debug("the memory of driver and executors is not known: %s", problem)
+        memory = 2**30  # Spark's own default
     return int(memory * _SHARE / _VERTEX_BYTES)
 
 

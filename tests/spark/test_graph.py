@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from py4j.protocol import Py4JError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -92,6 +95,20 @@ def test_more_patterns_than_the_driver_may_collect_are_refused_before_they_are(
     made, _ = encoded(spark, [[1, 2], [1, 2]])
     with pytest.raises(SettingsError, match=r"--conf spark\.driver\.maxResultSize=\d+g"):
         build_graph(made, SamplingSettings())
+
+
+class Refusing:
+    """Java as a managed Spark may show it."""
+
+    def __getattr__(self, name: str) -> object:
+        raise Py4JError(f"{name} is not allowed")
+
+
+def test_a_spark_that_tells_nothing_of_its_memory_is_taken_for_a_small_one() -> None:
+    conf = SimpleNamespace(get=lambda *given: "1g")
+    spark: Any = SimpleNamespace(_jvm=Refusing(), sparkContext=None, conf=conf)
+    graph_module._check_results(spark, 10**12)
+    assert 700_000 < propagation._sendable(spark) < 900_000
 
 
 def by_session(out: DataFrame) -> np.ndarray:
