@@ -140,7 +140,7 @@ Where the first limits are:
   that leaves few enough: rare transitions then count for nothing.
 - *Greedy picks in sequence*: what is *alone* above is mostly that, and no core makes it shorter.
 - *The driver collects patterns and items*: start the job with `--conf spark.driver.maxResultSize=8g` where
-  there are tens of millions; without, it is refused before the work, with this line.
+  there are tens of millions; without, the job ends before it picks anything, and says so.
 """
 
 

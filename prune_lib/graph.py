@@ -255,14 +255,12 @@ def _too_many(counted: DataFrame, n_items: int, n_patterns: int, most: int) -> s
     held = held.sort_values("sessions", ascending=False)
     held["left"] = n_patterns - held["count"].sum() + held["count"].cumsum()
     fit = held[held["left"] <= most]
-    instead = (
-        ""
-        if fit.empty
-        else (
-            f", or set sampling.min_support = {fit['sessions'].iloc[-1]}, which leaves the "
-            f"{fit['left'].iloc[-1]:,} that most sessions hold"
+    instead = ""
+    if not fit.empty:
+        support, left = fit["sessions"].iloc[-1], fit["left"].iloc[-1]
+        instead = (
+            f", or set sampling.min_support = {support}, which leaves the {left:,} that most sessions hold"
         )
-    )
     return (
         f"the graph has {n_patterns:,} patterns, more than sampling.max_patterns = {most:,}, the largest "
         "number whose state is sent to every executor. Raise that setting if driver and executors have the "
@@ -275,7 +273,7 @@ def _check_results(spark: SparkSession, n_patterns: int) -> None:
     """That the patterns' rows are no more than Spark lets its driver collect.
 
     Raises:
-        SettingsError: they are; Spark itself would say so after the work, and in a stack trace.
+        SettingsError: they are; Spark itself would say so in a stack trace.
     """
     jvm: Any = spark._jvm
     given = spark.conf.get("spark.driver.maxResultSize", "1g")

@@ -137,7 +137,6 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
     begins: datetime | None = None
     with stages.stage("read") as stage:
         if settings.since:
-            check_since(table)
             table, begins = since(table, settings.since)
             _LOG.info("only sessions whose last click is at %s UTC or later", f"{begins:%Y-%m-%d %H:%M:%S}")
         raw = settled_sessions(table)

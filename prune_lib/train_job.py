@@ -111,7 +111,6 @@ def train(settings: ExpertsSettings, spark: SparkSession | None = None) -> Train
     with measured_joins(spark), described("train"):
         with stages.stage("read") as stage:
             if settings.since:
-                check_since(table)
                 table, begins = since(table, settings.since)
             raw = settled_sessions(table)
             stage.rows = check_sessions(table, raw).n_sessions

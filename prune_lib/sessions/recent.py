@@ -48,7 +48,7 @@ def since(table: InputTable, text: str) -> tuple[InputTable, datetime]:
     """The rows of the sessions whose last click is at a moment or later.
 
     Args:
-        table: the input, checked by `check_since`.
+        table: the input.
         text: a moment, or a span before the input's newest click (`90d`), which depends on the data alone.
 
     Returns:
@@ -57,8 +57,9 @@ def since(table: InputTable, text: str) -> tuple[InputTable, datetime]:
         a pass over the times.
 
     Raises:
-        InputError: no session is as young, or a span is asked for of no times.
+        InputError: it has no times (`check_since`), or no session is as young.
     """
+    check_since(table)
     at = ordering_of(table)
     assert at is not None  # checked
     rows = table.df
