@@ -115,9 +115,10 @@ takes from nothing: pruning pays from the second ratio, recommender or night on,
 _LARGE = """## Larger than this machine, and a billion clicks
 
 `make bench ARGS="--parts large"`: twenty million generated sessions, as above (`--floor 1`), on the same two
-cores. *Busy* is what all tasks took together, in seconds of a core; *alone* what tasks took that had no other
-beside them in their stage. *Spilled* is what did not fit into Spark's memory and went to disk and back,
-*scratch* the most that all its files took there.
+cores; propagation by arrays, which is what `--propagation-engine auto` takes for so many. *Busy* is what all
+tasks took together, in seconds of a core; *alone* what tasks took that had no other beside them in their
+stage. *Spilled* is what did not fit into Spark's memory and went to disk and back, *scratch* the most that
+all its files took there.
 """
 
 _FORECAST = """

@@ -173,7 +173,7 @@ def main() -> None:
     parser.add_argument("--ratio", type=float, default=0.1, help="share of the clicks to keep")
     parser.add_argument("--floor", type=int, default=0, help="sessions of every item; above 0 also suspects")
     parser.add_argument("--sampler", default="auto", choices=["auto", "exact", "rounds"])
-    parser.add_argument("--engine", default="graphframes", choices=["graphframes", "arrays"])
+    parser.add_argument("--engine", default="graphframes", choices=["auto", "graphframes", "arrays"])
     parser.add_argument(
         "--task-edges", type=int, default=SamplingSettings().task_edges, help="edges of a round"
     )

@@ -11,7 +11,9 @@ result is rounded to `DECIMALS`, so that partitions do not matter.
 
 Two engines compute the same numbers, bit for bit. `graphframes` is `aggregateMessages`, hop by hop, and
 keeps everything distributed. `arrays` brings the patterns' sums to the driver and broadcasts them, as the
-sampler does with its state: no join of edges with vertices, several times faster.
+sampler does with its state: no join of edges with vertices, several times faster. `auto` takes the first
+while the vertices are few enough to be sent to the edges, and the second beyond, where GraphFrames would
+shuffle all edges four times a round.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ from prune_lib.sampling.keys import lists_of
 from prune_lib.session import is_local
 from prune_lib.settle import settle
 
-__all__ = ["DECIMALS", "propagate"]
+__all__ = ["DECIMALS", "Engine", "propagate"]
+
+Engine = Literal["auto", "graphframes", "arrays"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -53,7 +57,7 @@ def propagate(
     x: DataFrame,
     alpha: float,
     rounds: int,
-    engine: Literal["graphframes", "arrays"] = "graphframes",
+    engine: Engine = "auto",
     decimals: int = DECIMALS,
 ) -> DataFrame:
     """Spread a score over the session-pattern graph.
@@ -79,7 +83,18 @@ def propagate(
     if rounds == 0 or alpha == 0.0 or graph.n_edges == 0:
         return x
     unit = float(2 ** max(1, min(_BITS, 62 - graph.mass.bit_length())))
-    if engine == "arrays":
+    vertices, sendable = graph.n_sessions + graph.n_patterns, _sendable(x.sparkSession)
+    few = vertices <= sendable
+    if not few and engine != "arrays":
+        _LOG.info(
+            "%d vertices are more than memory holds to send them to the edges (%d): %s",
+            vertices,
+            sendable,
+            "the patterns' sums are sent instead, as arrays"
+            if engine == "auto"
+            else "both are shuffled; --propagation-engine arrays shuffles neither, for the same scores",
+        )
+    if engine == "arrays" or (engine == "auto" and not few):
         for _ in range(rounds):
             x = _round_of_arrays(graph, x, alpha, unit, decimals)
         return x
@@ -88,15 +103,6 @@ def propagate(
         F.col("sid").alias("src"), F.explode(F.arrays_zip("patterns", "messages")).alias("e")
     ).select("src", (-F.col("e.patterns").cast("bigint") - 1).alias("dst"), F.col("e.messages").alias("a"))
     patterns = graph.patterns.select((-F.col("pattern").cast("bigint") - 1).alias("id"))
-    vertices, sendable = graph.n_sessions + graph.n_patterns, _sendable(x.sparkSession)
-    few = vertices <= sendable
-    if not few:
-        _LOG.info(
-            "%d vertices are more than memory holds to send them to the edges (%d): both are shuffled. "
-            "--propagation-engine arrays shuffles neither, for the same scores",
-            vertices,
-            sendable,
-        )
     for _ in range(rounds):
         x = _round_of_graphframes(x, edges, patterns, alpha, unit, decimals, few)
     return x

@@ -92,10 +92,11 @@ class PropagationSettings(BaseModel):
         description="Share of the neighbourhood in a session's new difficulty.",
     )
     rounds: int = Field(default=1, ge=0, le=100, description="Rounds of propagation; 0 for none.")
-    engine: Literal["graphframes", "arrays"] = Field(
-        default="graphframes",
+    engine: Literal["auto", "graphframes", "arrays"] = Field(
+        default="auto",
         description="How it is computed; the result is the same. graphframes: aggregateMessages, all of it "
-        "distributed; arrays: two arrays by pattern are broadcast, several times faster.",
+        "distributed; arrays: two arrays by pattern are broadcast, several times faster; auto: graphframes "
+        "while memory holds the vertices at each task, arrays beyond.",
     )
 
 

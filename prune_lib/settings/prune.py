@@ -209,7 +209,9 @@ def settings_hash(settings: PruneSettings) -> str:
     dry_run, verbose, quiet, json) is left out. 64 hexadecimal digits.
     """
     decide = settings.model_dump(mode="json", exclude=_NOT_HASHED)
-    # So that runs from before there were such settings are known again.
+    # Every engine gives the same scores. Its name stays, and what was not there once is left out at its
+    # default, so that older runs are known again.
+    decide["propagation"]["engine"] = "graphframes"
     if decide["since"] is None:
         del decide["since"]
     if decide["sampling"]["min_support"] == 2:

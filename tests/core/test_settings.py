@@ -306,7 +306,8 @@ def test_the_hash_follows_what_decides_the_result() -> None:
     same = PruneSettings(ratio=0.1, workspace="/w", dry_run=True, device="cpu", config="c.yaml")
     assert settings_hash(base) == settings_hash(same)
     loud = [PruneSettings.model_validate({"ratio": 0.1, key: True}) for key in ("quiet", "verbose", "json")]
-    assert {settings_hash(s) for s in loud} == {settings_hash(base)}
+    engines = [PruneSettings(ratio=0.1, propagation={"engine": e}) for e in ("auto", "graphframes", "arrays")]
+    assert {settings_hash(s) for s in (*loud, *engines)} == {settings_hash(base)}
     # Of a version before these settings: runs that were written then are known again.
     assert settings_hash(base) == "6e66219255348f6672d7f404193256ad640db016e33bee80d69cddfd4f816656"
     others = (

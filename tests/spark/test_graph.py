@@ -123,7 +123,7 @@ def test_vertices_that_are_too_many_to_be_sent_give_the_same_scores(
     made, _ = encoded(spark, random_sessions(2, n=80))
     graph = build_graph(made, SamplingSettings())
     x = made.sessions.selectExpr("sid", "pmod(sid * 37, 101) / 101D AS x")
-    sent, plans = [], []
+    found, plans = [], []
     original = propagation._round_of_graphframes
 
     def spied(*given):
@@ -131,11 +131,17 @@ def test_vertices_that_are_too_many_to_be_sent_give_the_same_scores(
         return original(*given)
 
     monkeypatch.setattr(propagation, "_round_of_graphframes", spied)
-    for share in (propagation._SHARE, 0.0):
+    ways: list[tuple[float, propagation.Engine, list[bool]]] = [
+        (propagation._SHARE, "auto", [True, True]),
+        (0.0, "graphframes", [False, False]),
+        (0.0, "auto", []),  # by arrays
+    ]
+    for share, engine, expected in ways:
         monkeypatch.setattr(propagation, "_SHARE", share)
-        sent.append({r["sid"]: r["x"] for r in propagate(graph, x, 0.3, 2).collect()})
-    assert plans == [True, True, False, False]
-    assert len(sent[0]) == 80 and sent[0] == sent[1]
+        plans.clear()
+        found.append({r["sid"]: r["x"] for r in propagate(graph, x, 0.3, 2, engine).collect()})
+        assert plans == expected
+    assert len(found[0]) == 80 and found[0] == found[1] == found[2]
 
 
 def test_sessions_without_patterns_keep_their_score(spark: SparkSession) -> None:
