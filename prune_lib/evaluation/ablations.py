@@ -19,6 +19,7 @@ from pyspark.sql import functions as F
 from prune_lib.difficulty import percentile_rank, score_digits, score_sessions
 from prune_lib.errors import SettingsError
 from prune_lib.evaluation.files import Split, Subset, budget_of
+from prune_lib.evaluation.forms import Materials, formed
 from prune_lib.evaluation.plan import Candidate, Plan
 from prune_lib.evaluation.subsets import cut, experts_folder, prune_once, write_subset
 from prune_lib.evaluation.targets.settings import NEURAL
@@ -37,6 +38,7 @@ from prune_lib.sessions.reading import open_input, settled_sessions
 from prune_lib.settings import PruneSettings
 from prune_lib.settle import settle
 from prune_lib.suspects import find_suspects, session_shapes
+from prune_lib.weights import session_weights
 
 if TYPE_CHECKING:
     from prune_lib.evaluation.job import Evaluation
@@ -103,6 +105,10 @@ class _Bench:
         return {}
 
     @cached_property
+    def _found(self) -> dict[str, Any]:
+        return {}
+
+    @cached_property
     def _ranks(self) -> dict[str, DataFrame]:
         return {}
 
@@ -145,7 +151,7 @@ class _Bench:
         return spark.read.parquet(place)
 
     def choose(self, variant: Variant, ratio: float) -> DataFrame:
-        """Kept sessions: session_id, items, place, prune_rank."""
+        """Kept sessions: sid, session_id, items, place, prune_rank."""
         sampling = self.settings.sampling.model_copy(update=dict(variant.sampling))
         spreading = self.settings.propagation.model_copy(update=dict(variant.propagation))
         graph = self.graph(sampling)
@@ -156,22 +162,51 @@ class _Bench:
             .select("sid", F.coalesce("q", F.lit(0.5)).alias("x"))
         )
         suspects = self.settings.suspects.model_copy(update=dict(variant.suspects))
-        x = propagate(graph, settle(q), spreading.alpha, spreading.rounds, spreading.engine)
+        aside = find_suspects(graph, session_shapes(self.encoded), rank, suspects).rows
         bands = popularity_bands(self.encoded.item_sessions)
-        selection = select_sessions(
-            graph,
-            x,
-            self.twins,
-            budget=budget_of(ratio, self.split.n_interactions),
-            cost="n",
-            floors=item_floors(self.encoded, variant.floor),
-            cold=bands.cold(self.encoded.item_sessions),
-            settings=sampling,
-            suspects=find_suspects(graph, session_shapes(self.encoded), rank, suspects).rows,
-        )
-        chosen = selection.ranked.join(self.encoded.sessions.select("sid", "session_id"), "sid")
+
+        def spread(own: DataFrame) -> DataFrame:
+            return propagate(graph, own, spreading.alpha, spreading.rounds, spreading.engine)
+
+        def select(by: SessionGraph, x: DataFrame) -> DataFrame:
+            return select_sessions(
+                by,
+                x,
+                self.twins,
+                budget=budget_of(ratio, self.split.n_interactions),
+                cost="n",
+                floors=item_floors(self.encoded, variant.floor),
+                cold=bands.cold(self.encoded.item_sessions),
+                settings=sampling,
+                suspects=aside,
+            ).ranked
+
+        x = spread(settle(q))
+        by = graph
+        if variant.form:
+            materials = Materials(self.encoded, self.bundle, sampling, spread, select, self._found)
+            by, x = formed(variant.form, materials, graph, x)
+        chosen = select(by, x).join(self.encoded.sessions.select("sid", "session_id"), "sid")
         rows: DataFrame = self.run.spark.read.format("delta").load(self.split.sessions)
-        return rows.join(chosen.select("session_id", F.col("rank").alias("prune_rank")), "session_id")
+        return rows.join(chosen.select("sid", "session_id", F.col("rank").alias("prune_rank")), "session_id")
+
+    def copies(self, kept: DataFrame, ratio: float) -> DataFrame:
+        """The kept sessions of a ratio, each as often as its weight says: as `sample_rows` has samples."""
+        some = settle(cut(kept, budget_of(ratio, self.split.n_interactions)))
+        ranked = some.select(F.col("prune_rank").alias("rank"), "items")
+        weights, _ = session_weights(ranked, self.encoded.item_sessions, self.encoded.n_sessions)
+        # What is left of a weight is a chance, drawn by the session's own hash.
+        chance = F.pmod(F.xxhash64(F.lit("copies"), "session_id"), F.lit(2**20)) / 2**20
+        times = (F.floor("weight") + (chance < F.col("weight") - F.floor("weight")).cast("int")).cast("int")
+        return (
+            some.join(weights.withColumnRenamed("rank", "prune_rank"), "prune_rank")
+            .withColumn("copy", F.explode(F.sequence(F.lit(1), times)))
+            .select(
+                F.concat_ws("#", F.col("session_id").cast("string"), "copy").alias("session_id"),
+                "items",
+                (F.col("place") * F.lit(_PLACES) + F.col("copy")).alias("place"),
+            )
+        )
 
 
 def _score_of(source: str) -> Score:
@@ -215,9 +250,14 @@ def run_ablations(run: Evaluation, split: Split, plan: Plan, how: Mapping[str, C
                     run.stages.warn(f"ablation {name} is left out: {error}")
                     continue
                 for ratio in settings.shares:
-                    subset = _subset(
-                        split, "graph", name, seed, ratio, kept, variant.unit, settings.fit.max_length
-                    )
+                    if variant.weighted:
+                        _LOG.info("ablation %s %g, seed %d", name, ratio, seed)
+                        rows, folder = bench.copies(kept, ratio), _folder(split, "graph", name, seed, ratio)
+                        subset = write_subset(rows, split.n_items, folder, settings.fit.max_length)
+                    else:
+                        subset = _subset(
+                            split, "graph", name, seed, ratio, kept, variant.unit, settings.fit.max_length
+                        )
                     for target in settings.targets:
                         plan.add(
                             subset,
@@ -302,6 +342,10 @@ def _subset(
         cost, total = F.lit(1), split.n_interactions - split.n_sessions
         session = F.floor(F.col("place") / F.lit(_PLACES))  # see `sample_rows`
     budget = budget_of(ratio, total)
-    slug = "".join(c if c.isalnum() or c in "-.=" else "_" for c in name)
-    folder = split.folder / "subsets" / f"ablation-{method}-{slug}-{seed}-{ratio:g}"
+    folder = _folder(split, method, name, seed, ratio)
     return write_subset(cut(kept, budget, cost), split.n_items, folder, max_length, session=session)
+
+
+def _folder(split: Split, method: str, name: str, seed: int, ratio: float) -> Path:
+    slug = "".join(c if c.isalnum() or c in "-.=" else "_" for c in name)
+    return split.folder / "subsets" / f"ablation-{method}-{slug}-{seed}-{ratio:g}"

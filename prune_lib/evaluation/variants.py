@@ -31,6 +31,9 @@ class Variant:
             another score of the mixture (el2n, margin, entropy, disagreement).
         unit: session; or prefix: every prefix is a sample of its own, with the patterns that end at its
             target, at a cost of 1, and is chosen or left by itself.
+        form: of `forms.FORMS`: another way for difficulty, propagation or the mixture to enter the choice.
+        weighted: each kept session is in the data as often as its `prune_weight` says, by chance for what
+            is left of it, in as many steps of training.
     """
 
     group: str
@@ -40,6 +43,8 @@ class Variant:
     floor: int = 0
     difficulty: str = "mixture"
     unit: str = "session"
+    form: str = ""
+    weighted: bool = False
 
 
 ABLATIONS: dict[str, Variant] = {
@@ -82,6 +87,18 @@ ABLATIONS: dict[str, Variant] = {
     "hardest=0.5": Variant("suspects", suspects={"hardest": 0.5}),
     "suspects=alike": Variant("suspects", suspects={"bots": "alike", "noise": "alike"}),
     "unit=prefix": Variant("unit", unit="prefix"),
+    # Difficulty by click takes the place of difficulty by session.
+    "click-weights": Variant("forms", {"kappa": 0.0}, form="click-weights"),
+    "click-messages": Variant("forms", {"kappa": 0.0}, form="click-messages"),
+    "forecast-items": Variant("forms", form="forecast-items"),
+    "forecast-transitions": Variant("forms", form="forecast-transitions"),
+    "borrowed-weights": Variant("forms", form="borrowed-weights"),
+    "credit": Variant("forms", form="credit"),
+    "influence": Variant("forms", form="influence"),
+    "against-influence": Variant("forms", form="against-influence"),
+    "held-lengths": Variant("forms", form="held-lengths"),
+    "held-repeats": Variant("forms", form="held-repeats"),
+    "weighted": Variant("forms", weighted=True),
 }
 
 
