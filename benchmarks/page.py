@@ -122,11 +122,13 @@ all its files took there.
 """
 
 _FORECAST = """
-What larger inputs would take, drawn on from these figures (`benchmarks/forecast.py`), on {machines} machines
-and a driver of {name}: seconds of the stages, by parts that more cores divide and parts that they do not.
-**Nothing of it was seen on a cluster**: no network, no straggler, no start of machines is in it. *difficulty*
-is the scoring of every session, as on a first night or with new experts; after it only new and changed
-sessions are scored.
+What larger inputs would take, drawn on from these figures (`benchmarks/forecast.py`), on {machines} machines and a
+driver of {name}:
+seconds of the stages, by parts that more cores divide and parts that they do not. **Nothing of it was seen on
+a cluster**: no network, no straggler, no start of machines is in it. *difficulty* is the scoring of every
+session, as on a first night or with new experts; after it only new and changed sessions are scored. The line
+of *sample* is the least certain: the smaller size is picked by one task, the larger one in rounds
+(`sampling.task_edges`), each of which looks at sessions again.
 """
 
 _LIMITS = """
