@@ -122,8 +122,8 @@ all its files took there.
 """
 
 _FORECAST = """
-What larger inputs would take, drawn on from these figures (`benchmarks/forecast.py`), on {machines} machines and a
-driver of {name}:
+What larger inputs would take, drawn on from these figures (`benchmarks/forecast.py`), on {machines} machines
+and a driver of {name}:
 seconds of the stages, by parts that more cores divide and parts that they do not. **Nothing of it was seen on
 a cluster**: no network, no straggler, no start of machines is in it. *difficulty* is the scoring of every
 session, as on a first night or with new experts; after it only new and changed sessions are scored. The line

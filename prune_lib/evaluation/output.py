@@ -20,6 +20,7 @@ from pyspark.sql import SparkSession
 
 from prune_lib.delta import replace_table, table_version
 from prune_lib.errors import OutputError
+from prune_lib.evaluation.beside import read_beside, write_beside
 from prune_lib.evaluation.cells import export_cells
 from prune_lib.evaluation.document import Prices, write_document
 from prune_lib.evaluation.files import Split
@@ -96,7 +97,8 @@ def write_results(
     if tuned is not None:
         new = pd.concat([new, _values(run, *tuned)], ignore_index=True)
     export_cells(run.store, sorted(set(new["cell"])), cells_file(settings))
-    former = {kind: _former(run.spark, place_of(settings, kind)) for kind in EVALUATION}
+    folder = Path(settings.resolved_document)
+    former = {kind: _former(run.spark, place_of(settings, kind), folder, kind) for kind in EVALUATION}
     values = merged(former["values"], new, IDENTITY)
     # Of this split all that is known, of this command and of those before it.
     here = _of(values, run, split)
@@ -116,11 +118,12 @@ def write_results(
     }
     for kind, frame in frames.items():
         _replace(run.spark, frame, kind, place_of(settings, kind))
+    write_beside(frames, folder)
     document = write_document(
         frames["values"],
         frames["summary"],
         frames["runs"],
-        Path(settings.resolved_document),
+        folder,
         prices=Prices(settings.watts, settings.price_per_kwh, settings.price_per_hour),
     )
     _track(settings, summary, how, document, seconds)
@@ -280,9 +283,10 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _former(spark: SparkSession, place: str) -> pd.DataFrame | None:
+def _former(spark: SparkSession, place: str, document: Path, kind: str) -> pd.DataFrame | None:
+    """What earlier evaluations found: in the table, or beside the document that they wrote elsewhere."""
     if table_version(spark, place) is None:
-        return None
+        return read_beside(document, kind)
     frame: pd.DataFrame = read_table(spark, place).toPandas()
     return frame
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +269,18 @@ def test_an_evaluation_from_sessions_to_tables_and_again(
     same = old.sort_values(key, ignore_index=True)[[*key, "value", "cell"]]
     assert same.equals(values.sort_values(key, ignore_index=True)[[*key, "value", "cell"]])
     assert (again.groupby([*key, "seed", "regime", "samples"]).size() == 1).all()
+
+    # The tables are lost, as on another machine: what lies beside the document is gone on from.
+    for kind in ("", "_summary", "_runs"):
+        shutil.rmtree(workspace / f"evaluation{kind}")
+    elsewhere = small(table, workspace, name="shop", targets=("item-knn",))
+    assert "item-knn" in str(run_evaluation(elsewhere, spark))
+    more = spark.read.format("delta").load(str(workspace / "evaluation")).toPandas()
+    assert set(more["target"]) == {*again["target"], "item-knn"}
+    former = more[more["target"] != "item-knn"].sort_values([*key, "method"], ignore_index=True)
+    wanted = again.sort_values([*key, "method"], ignore_index=True)[former.columns]
+    pd.testing.assert_frame_equal(former, wanted, check_exact=True, check_dtype=False)
+    assert "session-knn" in (workspace / "evaluation_report" / "results.md").read_text()
 
 
 def test_validation_chooses_and_samples_and_ablations_run(
