@@ -30,6 +30,7 @@ from py4j.protocol import Py4JError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from prune_lib.demand import demand_of
 from prune_lib.errors import SettingsError
 from prune_lib.patterns import message_unit, session_edges
 from prune_lib.sampling.keys import lists_of
@@ -184,7 +185,8 @@ def build_graph(encoded: Encoded, settings: SamplingSettings, *, last_only: bool
     The weight of a target item is r^item_exponent, of a transition
     (r (count - 1) / count)^transition_exponent (leave-one-out: what a single session has is worth nothing),
     where count is the number of sessions that hold the pattern and r = sum over them of
-    exp(-age / half_life); r = count where the input has no order.
+    exp(-age / half_life); r = count where the input has no order. With `demand` forecast the weight of an
+    item is its expected sessions^forecast_exponent, and transitions are moved with their items (`demand.py`).
     Each family's weights are scaled to sum to 1 (target items: lambda_items).
 
     Cost: linear in interactions; two passes over the edges, which are never shuffled; a shuffle of the
@@ -225,6 +227,8 @@ def build_graph(encoded: Encoded, settings: SamplingSettings, *, last_only: bool
     table = counted.toPandas().sort_values("code")
     code, raw = table["code"].to_numpy(np.int64), table["raw"].to_numpy(np.float64)
     of_item = code < n_items
+    if settings.demand == "forecast":
+        raw = _foreseen(raw, code, encoded, settings, last_only)
     scaled = np.rint(raw * _WEIGHT_UNIT).astype(np.int64)
     # A family that weighs nothing (no transition occurs twice) must not divide by zero.
     share = {
@@ -233,10 +237,11 @@ def build_graph(encoded: Encoded, settings: SamplingSettings, *, last_only: bool
     }
     edges = table["sessions"].to_numpy(np.int64)
     evidence = table["evidence"].to_numpy(np.int64)
+    weight = raw * np.where(of_item, share[True], share[False])
     return SessionGraph(
         _adjacency(sessions, shape, code),
-        _patterns(counted, share, n_items, code),
-        raw * np.where(of_item, share[True], share[False]),
+        _patterns(counted, n_items, code, weight),
+        weight,
         np.where(of_item, code, (code - n_items) // n_items).astype(np.int32),
         np.where(of_item, -1, (code - n_items) % n_items).astype(np.int32),
         message_unit(settings.max_distance),
@@ -292,20 +297,41 @@ def _check_results(spark: SparkSession, n_patterns: int) -> None:
         )
 
 
-def _patterns(counted: DataFrame, share: dict[bool, float], n_items: int, codes: Ints) -> DataFrame:
+def _foreseen(
+    raw: npt.NDArray[np.float64], code: Ints, encoded: Encoded, settings: SamplingSettings, last_only: bool
+) -> npt.NDArray[np.float64]:
+    """Weights by the demand that is foreseen, before families are scaled; by recency where none can be."""
+    demand = demand_of(encoded.sessions, encoded.n_items, last_only=last_only) if encoded.has_order else None
+    if demand is None:
+        _LOG.info(
+            "items weigh by recency: %s to foresee their demand by",
+            "too few of them" if encoded.has_order else "the input has no order",
+        )
+        return raw
+    of_item = code < encoded.n_items
+    pair = code[~of_item] - encoded.n_items
+    both = demand.moved[pair // encoded.n_items] * demand.moved[pair % encoded.n_items]
+    weight = raw.copy()
+    weight[of_item] = demand.expected[code[of_item]] ** settings.forecast_exponent
+    weight[~of_item] *= both ** (settings.transition_exponent / 2)
+    return weight
+
+
+def _patterns(counted: DataFrame, n_items: int, codes: Ints, weights: npt.NDArray[np.float64]) -> DataFrame:
     """The patterns' rows, each with its place in an ascending array of their codes; no shuffle."""
-    shared = counted.sparkSession.sparkContext.broadcast(codes)
+    shared = counted.sparkSession.sparkContext.broadcast((codes, weights))
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
-        known: Ints = shared.value
+        known, weight = shared.value
         for batch in batches:
             place = np.searchsorted(known, batch.column("code").to_numpy())
             yield pa.RecordBatch.from_arrays(
-                [*batch.columns, pa.array(place.astype(np.int32))], names=[*batch.schema.names, "pattern"]
+                [*batch.columns, pa.array(weight[place]), pa.array(place.astype(np.int32))],
+                names=[*batch.schema.names, "weight", "pattern"],
             )
 
-    numbered = counted.mapInArrow(
-        run, "code bigint, sessions bigint, evidence bigint, raw double, pattern int"
+    numbered = counted.drop("raw").mapInArrow(
+        run, "code bigint, sessions bigint, evidence bigint, weight double, pattern int"
     )
     code = F.col("code")
     is_item, pair = code < n_items, code - n_items
@@ -317,7 +343,7 @@ def _patterns(counted: DataFrame, share: dict[bool, float], n_items: int, codes:
             F.when(is_item, F.lit(-1)).otherwise(pair % n_items).cast("int").alias("next_item"),
             "sessions",
             "evidence",
-            (F.col("raw") * F.when(is_item, share[True]).otherwise(share[False])).alias("weight"),
+            "weight",
         )
     )
     shared.destroy()

@@ -30,6 +30,18 @@ class SamplingSettings(BaseModel):
         description="Weight of a target item: its recency-weighted count to this power. Smaller "
         "favours cold items.",
     )
+    demand: Literal["recency", "forecast"] = Field(
+        default="recency",
+        description="What an item's weight goes by. recency: its recency-weighted count; forecast: the "
+        "sessions that are expected to hold it next, learned from the input's own past; recency where the "
+        "input has no order or too few items to learn from.",
+    )
+    forecast_exponent: float = Field(
+        default=0.6,
+        ge=0,
+        le=1,
+        description="With demand = forecast: weight of a target item, its expected sessions to this power.",
+    )
     transition_exponent: float = Field(
         default=0.5,
         ge=0,

@@ -216,6 +216,8 @@ def settings_hash(settings: PruneSettings) -> str:
         del decide["since"]
     if decide["sampling"]["min_support"] == 2:
         del decide["sampling"]["min_support"]
+    if decide["sampling"]["demand"] == "recency":
+        del decide["sampling"]["demand"], decide["sampling"]["forecast_exponent"]
     text = json.dumps(decide, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

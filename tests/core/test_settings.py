@@ -158,7 +158,7 @@ def test_json_is_a_setting_of_every_source(file) -> None:
         ({"ratio": [0.1]}, "`ratio` must be one value, a number in (0, 1]; got [0.1]."),
         ({"ratio": 0.1, "methd": "graph"}, "`methd` is not a setting. Did you mean method?"),
         ({"ratio": 0.1, "kappa": 1}, "Did you mean sampling.kappa? Write sampling={'kappa': ...}."),
-        ({"ratio": 0.1, "sampling": 3}, "`sampling` is a group: give a dictionary with some of half_life"),
+        ({"ratio": 0.1, "sampling": 3}, "`sampling` is a group: give a dictionary with some of demand, "),
         ({"ratio": 0.1, "sampling": {"kappa": "x"}}, "`sampling.kappa` must be a number"),
         ({"ratio": 0.1, "floor_by": ["a"]}, "`floor_by`: 'a' is not text such as category:5."),
         ({"ratio": 0.1, "floor": 1, "method": "ccs"}, "`floor` asks for a floor, and `method` is 'ccs'"),

@@ -14,14 +14,16 @@ from py4j.protocol import Py4JError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from prune_lib import demand as demand_module
 from prune_lib import graph as graph_module
 from prune_lib import propagation
 from prune_lib.errors import SettingsError
 from prune_lib.graph import build_graph
 from prune_lib.propagation import propagate
+from prune_lib.sessions.encoding import encode
 from prune_lib.settings import SamplingSettings
 from tests import reference
-from tests.spark.sessions import encoded, random_sessions
+from tests.spark.sessions import encoded, frame, random_sessions
 
 
 @pytest.mark.parametrize(("seed", "support"), [(0, 2), (1, 4)])
@@ -142,6 +144,47 @@ def test_vertices_that_are_too_many_to_be_sent_give_the_same_scores(
         found.append({r["sid"]: r["x"] for r in propagate(graph, x, 0.3, 2, engine).collect()})
         assert plans == expected
     assert len(found[0]) == 80 and found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("last_only", [False, True])
+def test_weights_by_the_demand_that_is_foreseen(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, last_only: bool
+) -> None:
+    monkeypatch.setattr(demand_module, "_LEARNED_FROM", 60)  # every other item
+    monkeypatch.setattr(demand_module, "_LEAST", 200)
+    made, sessions = encoded(spark, random_sessions(4, n=900))
+    plain = build_graph(made, SamplingSettings(), last_only=last_only)
+    settings = SamplingSettings(demand="forecast")
+    graph = build_graph(made, settings, last_only=last_only)
+    age = 1 - np.arange(900) / 899
+    targets = [sorted(set(s[-1:] if last_only and len(s) > 1 else s[1:])) for s in sessions]
+    code, of = np.concatenate(targets).astype(np.int64), np.repeat(age, [len(t) for t in targets])
+    n = made.n_items
+    past = np.stack([demand_module.known_of(code, of, n, cut) for cut in demand_module.CUTS], axis=1)
+    present = demand_module.known_of(code, of, n, 0.0)
+    expected = demand_module.forecast(past[::2], present)
+    assert expected is not None and n > 60
+    there = present[:, 1] > 0
+    ratio = demand_module.moved(np.where(there, expected, 0.0), present[:, 4] / 2**32)
+    pairs = graph.is_transition
+    weight = plain.weight * np.sqrt(np.sqrt(ratio[graph.first_item] * ratio[graph.item]))
+    weight[~pairs] = expected[graph.first_item[~pairs]] ** 0.6
+    for family in (pairs, ~pairs):
+        weight[family] /= weight[family].sum()
+    np.testing.assert_allclose(graph.weight, weight, rtol=1e-5)
+    rows = graph.patterns.toPandas().sort_values("pattern")
+    np.testing.assert_array_equal(rows["weight"], graph.weight)
+    # The same bit for bit however the rows lie; and with too small a past, or no order, by recency.
+    other, _ = encoded(spark, random_sessions(4, n=900), partitions=7)
+    np.testing.assert_array_equal(build_graph(other, settings, last_only=last_only).weight, graph.weight)
+    monkeypatch.setattr(demand_module, "_LEAST", 10**9)
+    np.testing.assert_array_equal(build_graph(made, settings, last_only=last_only).weight, plain.weight)
+
+
+def test_without_an_order_no_demand_is_foreseen(spark: SparkSession) -> None:
+    made = encode(frame(spark, random_sessions(4, n=100)).drop("ordering"), seed=0)
+    weights = [build_graph(made, SamplingSettings(demand=d)).weight for d in ("recency", "forecast")]
+    np.testing.assert_array_equal(*weights)
 
 
 def test_sessions_without_patterns_keep_their_score(spark: SparkSession) -> None:
