@@ -6,8 +6,8 @@ then (when it last came, how often, and how often of late, by four half-lives) a
 following `HORIZON` it came. Boosted trees with Poisson's loss (Friedman, Annals of Statistics, 2001;
 scikit-learn's are used) learn the one from the other, and are asked what the present says of the future.
 
-An item that has not been seen for long is worth little, however many sessions held it once; one that is new and
-often asked for is worth more than its count. Transitions follow their items: see `moved`.
+An item that has not been seen for long is worth little, however many sessions held it once; one that is new
+and often asked for is worth more than its count. Transitions follow their items: see `moved`.
 """
 
 from __future__ import annotations
