@@ -2,15 +2,16 @@
 
 from setuptools import find_packages, setup
 
-# numba compiles the exact sampler's loop, which runs in Spark's Python workers.
-SPARK = ["pyspark==3.5.*", "delta-spark==3.3.*", "graphframes-py>=0.12,<0.13", "numba>=0.60"]
+# numba compiles the exact sampler's loop, which runs in Spark's Python workers; scikit-learn's trees foresee
+# demand, on the driver.
+SPARK = ["pyspark==3.5.*", "delta-spark==3.3.*", "graphframes-py>=0.12,<0.13", "numba>=0.60", "scikit-learn"]
 # Petastorm calls parts of pyarrow that version 15 removed, numpy 1's names, and pkg_resources.
 EXPERTS = ["torch", "safetensors", "petastorm==0.13.*", "pyarrow<15", "numpy<2", "setuptools<70"]
 TRACKING = ["mlflow>=3,<4"]
 # scipy 1.15 names the bootstrap's generator `rng`; tabulate writes the document's Markdown tables.
 EVALUATION = ["ir-measures>=0.4", "scipy>=1.15", "matplotlib", "tabulate"]
 # The page: charts with all that draws them, its template, the map of sessions.
-REPORT = ["altair>=5.5", "vl-convert-python", "jinja2", "umap-learn", "scikit-learn"]
+REPORT = ["altair>=5.5", "vl-convert-python", "jinja2", "umap-learn"]
 DEV = [
     "databricks-bundles",
     "deltalake",
