@@ -106,7 +106,8 @@ a first pass, Spark's start excluded.
 _TRAINING = """## Whether training on less pays
 
 `benchmarks/training.py`: seconds of training to a Recall@20 on the newest tenth of a data set's training
-sessions, which is held out; of the lengths of training that were tried, the shortest that reaches the level.
+sessions, which is held out (some 10,000 prefixes of it); of the lengths of training that were tried, the
+shortest that reaches the level.
 Added to them is what pruning takes once its experts have scored the sessions, in brackets what all of pruning
 takes from nothing: pruning pays from the second ratio, recommender or night on, or where training is long.
 """
