@@ -5,8 +5,8 @@
 The newest sessions of the input are held out, as the evaluation does; a recommender is trained for some
 lengths on all the rest and on what pruning keeps of it, each length a training of its own (the learning
 rate falls to nought at its end), and ranks all items after some 10,000 prefixes of the held-out sessions.
-The time of a level is that of the shortest training that reaches it. Pruning counts with its experts' training and
-scoring, and without them, as from the second ratio, recommender or night on.
+The time of a level is that of the shortest training that reaches it. Pruning counts with its experts'
+training and scoring, and without them, as from the second ratio, recommender or night on.
 """
 
 from __future__ import annotations
