@@ -303,9 +303,9 @@ def _foreseen(
     """Weights by the demand that is foreseen, before families are scaled; by recency where none can be."""
     demand = demand_of(encoded.sessions, encoded.n_items, last_only=last_only) if encoded.has_order else None
     if demand is None:
-        _LOG.info(
-            "items weigh by recency: %s to foresee their demand by",
-            "too few of them" if encoded.has_order else "the input has no order",
+        _LOG.warning(
+            "items weigh by recency, as their demand cannot be foreseen: %s",
+            "there are too few of them" if encoded.has_order else "the input has no order",
         )
         return raw
     of_item = code < encoded.n_items
