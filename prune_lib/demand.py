@@ -86,13 +86,12 @@ def _features(known: Ints) -> Floats:
     return features
 
 
-def forecast(past: Ints, present: Ints, seed: int = 0) -> Floats | None:
+def forecast(past: Ints, present: Ints) -> Floats | None:
     """Sessions of the next `HORIZON` that will hold each item.
 
     Args:
         past: what was known of some items at each cut, and followed, shape (items, cuts, 3 + 4).
         present: what is known of all items, shape (n, 3 + 4).
-        seed: of the library; nothing is drawn.
 
     Returns:
         Expected sessions, above 0, shape (n,); None where the past has too few items to learn from.
@@ -112,7 +111,7 @@ def forecast(past: Ints, present: Ints, seed: int = 0) -> Floats | None:
         min_samples_leaf=100,
         monotonic_cst=_MONOTONE,
         early_stopping=False,
-        random_state=seed,
+        random_state=0,  # of no matter: nothing is drawn from so few rows
     )
     model.fit(_features(rows), rows[:, -1].astype(np.float64))
     expected: Floats = np.maximum(model.predict(_features(present)), _FLOOR)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,11 +34,10 @@ from prune_lib.graph import SessionGraph
 from prune_lib.sampling.gains import sum_by_row
 from prune_lib.sampling.keys import lists_of
 from prune_lib.session import is_local
+from prune_lib.settings.groups import Engine
 from prune_lib.settle import settle
 
-__all__ = ["DECIMALS", "Engine", "propagate"]
-
-Engine = Literal["auto", "graphframes", "arrays"]
+__all__ = ["DECIMALS", "propagate"]
 
 _LOG = logging.getLogger(__name__)
 

@@ -114,15 +114,7 @@ class _Bench:
 
     def graph(self, sampling: Any) -> SessionGraph:
         """The graph of some sampling settings; kappa and the sampler do not change it."""
-        fields = (
-            "item_exponent",
-            "transition_exponent",
-            "half_life",
-            "lambda_items",
-            "max_distance",
-            "demand",
-        )
-        key = str([getattr(sampling, name) for name in fields])
+        key = sampling.model_dump_json(exclude={"kappa", "sampler", "task_edges"})
         if key not in self._graphs:
             self._graphs[key] = build_graph(self.encoded, sampling)
         return self._graphs[key]

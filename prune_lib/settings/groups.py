@@ -6,7 +6,17 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["STRICT", "DemoSettings", "PropagationSettings", "SamplingSettings", "SuspectsSettings"]
+__all__ = [
+    "STRICT",
+    "DemoSettings",
+    "Engine",
+    "PropagationSettings",
+    "SamplingSettings",
+    "SuspectsSettings",
+]
+
+#: How propagation is computed.
+Engine = Literal["auto", "graphframes", "arrays"]
 
 STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -104,7 +114,7 @@ class PropagationSettings(BaseModel):
         description="Share of the neighbourhood in a session's new difficulty.",
     )
     rounds: int = Field(default=1, ge=0, le=100, description="Rounds of propagation; 0 for none.")
-    engine: Literal["auto", "graphframes", "arrays"] = Field(
+    engine: Engine = Field(
         default="auto",
         description="How it is computed; the result is the same. graphframes: aggregateMessages, all of it "
         "distributed; arrays: two arrays by pattern are broadcast, several times faster; auto: graphframes "

@@ -296,7 +296,16 @@ def test_validation_chooses_and_samples_and_ablations_run(
         fit=fit,
         ratios=(0.3,),
         samples=("positions", "prefixes", "last"),
-        ablations=("kappa=0", "uniform", "no-cross-fitting", "el2n", "shuffled", "weighted", "unit=prefix"),
+        ablations=(
+            "kappa=0",
+            "uniform",
+            "no-cross-fitting",
+            "el2n",
+            "shuffled",
+            "items-only",
+            "weighted",
+            "unit=prefix",
+        ),
     )
     run_evaluation(settings, spark)
     values = spark.read.format("delta").load(str(tmp_path / "ws" / "evaluation")).toPandas()
@@ -312,7 +321,7 @@ def test_validation_chooses_and_samples_and_ablations_run(
     cells = of_graph[of_graph["samples"] == "positions"].set_index("variant")["cell"]
     assert set(cells.index) == {"", *settings.ablations} - {"unit=prefix"}
     # Each changes what is kept; but on so little data the gate has hardly left the uniform mixture.
-    assert len(set(cells[["", "kappa=0", "shuffled", "weighted", "no-cross-fitting"]])) == 5
+    assert len(set(cells[["", "kappa=0", "shuffled", "items-only", "weighted", "no-cross-fitting"]])) == 6
     # Of the 324 sessions that are trained on, each is stood for by one copy of a kept one.
     assert rows.loc[rows["variant"] == "weighted", "sessions"].between(300, 348).all()
     prefix = rows[rows["variant"] == "unit=prefix"]

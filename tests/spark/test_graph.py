@@ -22,6 +22,7 @@ from prune_lib.graph import build_graph
 from prune_lib.propagation import propagate
 from prune_lib.sessions.encoding import encode
 from prune_lib.settings import SamplingSettings
+from prune_lib.settings.groups import Engine
 from tests import reference
 from tests.spark.sessions import encoded, frame, random_sessions
 
@@ -133,7 +134,7 @@ def test_vertices_that_are_too_many_to_be_sent_give_the_same_scores(
         return original(*given)
 
     monkeypatch.setattr(propagation, "_round_of_graphframes", spied)
-    ways: list[tuple[float, propagation.Engine, list[bool]]] = [
+    ways: list[tuple[float, Engine, list[bool]]] = [
         (propagation._SHARE, "auto", [True, True]),
         (0.0, "graphframes", [False, False]),
         (0.0, "auto", []),  # by arrays
