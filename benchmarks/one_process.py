@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from prune_lib.demand import CUTS, known_of, learned, remembered, saturated
 from prune_lib.patterns import message_unit, session_edges
 from prune_lib.propagation import DECIMALS
 from prune_lib.sampling.gains import Objective, sum_by_row
@@ -162,6 +163,9 @@ def build(sessions: Sessions, settings: SamplingSettings) -> Graph:
     kept = is_item | (count >= settings.min_support)
     number = np.cumsum(kept) - 1
     stays = kept[place]
+    place = number[place[stays]]
+    if settings.demand == "forecast":
+        raw[kept] = foreseen(raw[kept], names[kept], count[kept], place, age[row[stays]], sessions, settings)
     weight, is_item, names = raw[kept], is_item[kept], names[kept]
     for family, share in ((is_item, settings.lambda_items), (~is_item, 1.0)):
         total = int(np.rint(weight[family] * _WEIGHT_UNIT).astype(np.int64).sum())
@@ -169,13 +173,42 @@ def build(sessions: Sessions, settings: SamplingSettings) -> Graph:
     item = np.where(is_item, names, (names - sessions.n_items) % sessions.n_items)
     return Graph(
         np.bincount(row[stays], minlength=sessions.n_sessions).astype(np.int64),
-        number[place[stays]].astype(np.int32),
+        place.astype(np.int32),
         message[stays],
         count[kept],
         weight,
         item.astype(np.int32),
         message_unit(settings.max_distance),
     )
+
+
+def foreseen(
+    raw: Floats,
+    names: Ints,
+    count: Ints,
+    place: Ints,
+    age: Floats,
+    sessions: Sessions,
+    settings: SamplingSettings,
+) -> Floats:
+    """Weights by the demand that is foreseen, by recency where none can be: see `prune_lib.demand`."""
+    some = remembered(names, sessions.n_items)
+    among = np.full(names.size, -1)
+    there = np.isin(some, names)
+    among[np.searchsorted(names, some[there])] = np.flatnonzero(there)
+    edges = among[place] >= 0
+    past = np.stack([known_of(among[place[edges]], age[edges], some.size, cut) for cut in CUTS], axis=1)
+    known = known_of(place, age, names.size, 0.0)[:, :-1]
+    is_item = names < sessions.n_items
+    items = known_of(np.empty(0, np.int64), np.empty(0), sessions.n_items, 0.0)[:, :-1]
+    items[names[is_item]] = known[is_item]
+    foresight = learned(some, past, items, settings.min_support)
+    if foresight is None:
+        return raw
+    expected = foresight.expected(names, known)
+    weight = expected**settings.forecast_exponent
+    weight[~is_item] = np.where(count[~is_item] > 1, saturated(expected[~is_item]), 0.0)
+    return weight
 
 
 def score(n_sessions: int) -> Floats:

@@ -1,30 +1,48 @@
-"""Demand: how many sessions to come will hold an item, learned from how that went before.
+"""Demand: how many sessions to come will hold a pattern, learned from how that went before.
 
-Recency-weighted counts say how often an item came; what a model is asked for is what comes next. The input
-itself knows how one follows from the other: at `CUTS`, places in its past, it says what was known of an item
-then (when it last came, how often, and how often of late, by four half-lives) and in how many sessions of the
-following `HORIZON` it came. Boosted trees with Poisson's loss (Friedman, Annals of Statistics, 2001;
-scikit-learn's are used) learn the one from the other, and are asked what the present says of the future.
+Recency-weighted counts say how often a pattern came; what a model is asked for is what comes next. The
+input itself knows how one follows from the other: at `CUTS`, places in its past, it says what was known of a
+pattern then (when it last came, how often, and how often of late, by four half-lives) and in how many
+sessions of the following `HORIZON` it came. Boosted trees with Poisson's loss (Friedman, Annals of
+Statistics, 2001; scikit-learn's are used) learn the one from the other, and are asked what the present says
+of the future.
 
 An item that has not been seen for long is worth little, however many sessions held it once; one that is new
-and often asked for is worth more than its count. Transitions follow their items: see `moved`.
+and often asked for is worth more than its count. Of a transition its own counts say little, for most have
+come two or three times: it borrows evidence from its two items, what is known of them being known of it, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from prune_lib.patterns import session_edges
-from prune_lib.sampling.keys import lists_of
+from prune_lib.patterns import Shape
+from prune_lib.settle import settle
 
-__all__ = ["CUTS", "HALF_LIVES", "HORIZON", "Demand", "demand_of", "forecast", "known_of", "moved"]
+if TYPE_CHECKING:
+    from pyspark import Broadcast
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+__all__ = [
+    "CUTS",
+    "HALF_LIVES",
+    "HORIZON",
+    "Foresight",
+    "demand_of",
+    "known_of",
+    "learned",
+    "remembered",
+    "saturated",
+]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -33,177 +51,296 @@ Ints = npt.NDArray[np.int64]
 HORIZON = 0.1
 #: Ages at which the past is asked what followed.
 CUTS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45)
-#: Of the recency-weighted counts that are known of an item.
+#: Of the recency-weighted counts that are known of a pattern.
 HALF_LIVES = (0.02, 0.05, 0.2, 1.0)
+#: What is known of a pattern: age of its newest session (2^-30), sessions, recency by half-life (2^-32).
+KNOWN = ("age", "sessions", *(f"recency_{k}" for k in range(len(HALF_LIVES))))
 # Sums are integers, so that partitions do not matter: recency in units of 2^-32, ages of 2^-30.
 _RECENCY_UNIT, _AGE_UNIT = 2.0**32, 2.0**30
-# Older than anything: an item that had not come yet.
+# Older than anything: a pattern that had not come yet.
 _NEVER = 2**31
-# Items that the regression learns from, at most, and rows without which it learns nothing.
+# Items, and transitions, that the trees learn from, at most, and rows without which they learn nothing.
 _LEARNED_FROM, _LEAST = 25_000, 2_000
 # Of the age of its last session, sessions and recencies: which way an item's demand goes with each at least.
 _MONOTONE = (-1, 0, 1, 1, 1, 0)
-# The half-life of the counts that transitions are weighed by.
-_RECENCY = 0.2
-# An item that came once in a million sessions is worth something still.
+# What of `KNOWN` a transition is told of its first item and of its second: more of what it leads to.
+_OF_FIRST, _OF_SECOND = (0, 1, 3, 4), (0, 1, 2, 3, 4)
+# The half-life whose recency of the transition is told as a share of its first item's.
+_SHARE = KNOWN.index("recency_2")
+# A pattern that came once in a million sessions is worth something still.
 _FLOOR = 1e-6
-# How far a forecast moves a transition, at most.
-_MOST = 50.0
+# Levels up to which a transition's weight grows with what is expected of it.
+_LEVELS = 3.0
+# Rows that are predicted at once: some 10 MB of what is known of them.
+_ROWS = 2**16
 
 
-def known_of(code: Ints, age: Floats, n: int, cut: float) -> Ints:
-    """What some edges say of their items at a time in the past: sums, and the smallest age.
+def known_of(place: Ints, age: Floats, n: int, cut: float) -> Ints:
+    """What some edges say of their patterns at a time in the past: sums, and the smallest age.
 
     Args:
-        code: item by edge, each at most once a session, in [0, n), shape (E,).
+        place: pattern by edge, each at most once a session, in [0, n), shape (E,).
         age: of the edge's session, 0 for the newest and 1 for the oldest, shape (E,).
-        n: number of items.
+        n: number of patterns.
         cut: the age that is the present.
 
     Returns:
-        Shape (n, 3 + 4): age of the newest session since then (2^-30; `_NEVER` where there is none),
-        sessions, recency by half-life (2^-32), and sessions of the horizon that followed.
+        Shape (n, 6 + 1): `KNOWN` (an age of `_NEVER` where there is no session), and sessions of the horizon
+        that followed.
     """
     before = age >= cut
-    item, since = code[before], age[before] - cut
-    known = np.zeros((n, 3 + len(HALF_LIVES)), dtype=np.int64)
+    pattern, since = place[before], age[before] - cut
+    known = np.zeros((n, len(KNOWN) + 1), dtype=np.int64)
     known[:, 0] = _NEVER
-    np.minimum.at(known[:, 0], item, np.rint(since * _AGE_UNIT).astype(np.int64))
-    known[:, 1] = np.bincount(item, minlength=n)
-    for place, half_life in enumerate(HALF_LIVES, 2):
+    np.minimum.at(known[:, 0], pattern, np.rint(since * _AGE_UNIT).astype(np.int64))
+    known[:, 1] = np.bincount(pattern, minlength=n)
+    for column, half_life in enumerate(HALF_LIVES, 2):
         amount = np.rint(np.exp(-since / half_life) * _RECENCY_UNIT)
         # Far below 2^53 in a batch: exact.
-        known[:, place] = np.bincount(item, amount, n).astype(np.int64)
+        known[:, column] = np.bincount(pattern, amount, n).astype(np.int64)
     followed = ~before & (age >= cut - HORIZON)
-    known[:, -1] = np.bincount(code[followed], minlength=n)
+    known[:, -1] = np.bincount(place[followed], minlength=n)
     return known
 
 
-def _features(known: Ints) -> Floats:
-    """What `known_of` found, without what followed, in its units."""
-    unit = [_AGE_UNIT, 1.0, *[_RECENCY_UNIT] * len(HALF_LIVES)]
-    features: Floats = known[..., :-1] / unit
+def _of_items(known: Ints) -> Floats:
+    """What is known of an item, in units that mean something, shape (..., 6)."""
+    features: Floats = known[..., : len(KNOWN)] / [_AGE_UNIT, 1.0, *[_RECENCY_UNIT] * len(HALF_LIVES)]
     return features
 
 
-def forecast(past: Ints, present: Ints) -> Floats | None:
-    """Sessions of the next `HORIZON` that will hold each item.
+def _of_transitions(own: Ints, first: Ints, second: Ints) -> Floats:
+    """What is known of a transition, and of its two items, shape (..., 16)."""
+    mine, one, two = _of_items(own), _of_items(first), _of_items(second)
+    share = mine[..., _SHARE] / np.maximum(one[..., _SHARE], 1 / _RECENCY_UNIT)
+    features: Floats = np.concatenate(
+        [mine, one[..., _OF_FIRST], two[..., _OF_SECOND], share[..., None]], axis=-1
+    )
+    return features
+
+
+def remembered(codes: Ints, n_items: int) -> Ints:
+    """The patterns whose past is learned from, at most some 25,000 of either family, and those' items.
 
     Args:
-        past: what was known of some items at each cut, and followed, shape (items, cuts, 3 + 4).
-        present: what is known of all items, shape (n, 3 + 4).
+        codes: of all patterns, ascending, see `patterns.session_edges`.
+        n_items: number of items.
 
     Returns:
-        Expected sessions, above 0, shape (n,); None where the past has too few items to learn from.
-
-    Cost: seconds for 25,000 items of 8 cuts; one pass over the items then.
+        Codes, ascending.
     """
+    pairs = codes[codes >= n_items]
+    some = pairs[:: _every(pairs.size)]
+    first, second = np.divmod(some - n_items, n_items)
+    codes = np.concatenate([np.arange(0, n_items, _every(n_items)), first, second, some])
+    result: Ints = np.unique(codes)
+    return result
+
+
+def _every(n: int) -> int:
+    """The step through n patterns that meets no more than are learned from."""
+    return max(1, -(-n // _LEARNED_FROM))
+
+
+@dataclass(frozen=True)
+class Foresight:
+    """What the past has taught.
+
+    Attributes:
+        n_items: number of items.
+        items: what is known of them now, shape (n_items, 6).
+        of_item: the trees for items.
+        of_transition: the trees for transitions.
+    """
+
+    n_items: int
+    items: Ints
+    of_item: HistGradientBoostingRegressor
+    of_transition: HistGradientBoostingRegressor
+
+    def expected(self, code: Ints, known: Ints) -> Floats:
+        """Sessions of the next `HORIZON` that will hold each of some patterns.
+
+        Args:
+            code: of the patterns, shape (V,).
+            known: of each, shape (V, 6).
+
+        Returns:
+            Expected sessions, above 0, shape (V,).
+        """
+        found = np.empty(code.size)
+        for start in range(0, code.size, _ROWS):
+            part = slice(start, start + _ROWS)
+            found[part] = self._expected(code[part], known[part])
+        return np.maximum(found, _FLOOR)
+
+    def _expected(self, code: Ints, known: Ints) -> Floats:
+        found = np.empty(code.size)
+        is_item = code < self.n_items
+        if is_item.any():
+            found[is_item] = self.of_item.predict(_of_items(known[is_item]))
+        if not is_item.all():
+            first, second = np.divmod(code[~is_item] - self.n_items, self.n_items)
+            told = _of_transitions(known[~is_item], self.items[first], self.items[second])
+            found[~is_item] = self.of_transition.predict(told)
+        return found
+
+
+def learned(codes: Ints, past: Ints, items: Ints, min_support: int) -> Foresight | None:
+    """Learn what follows from what is known.
+
+    Args:
+        codes: the patterns of `remembered`, ascending, shape (P,).
+        past: what was known of each at each cut, and what followed, shape (P, cuts, 6 + 1).
+        items: what is known of all items, shape (n_items, 6).
+        min_support: sessions that hold a transition, at least: rarer ones are no patterns, now or then.
+
+    Returns:
+        The foresight; None where the past has too few patterns to learn from.
+
+    Cost: seconds for 25,000 items and transitions of 8 cuts.
+    """
+    n_items = len(items)
+    is_item = codes < n_items
+    some = is_item & (codes % _every(n_items) == 0)
+    of_item = _trees(_of_items(past[some]), past[some], 1, _MONOTONE)
+    # Their items are among the codes.
+    first, second = (np.searchsorted(codes, item) for item in np.divmod(codes[~is_item] - n_items, n_items))
+    told = _of_transitions(past[~is_item], past[first], past[second])
+    of_transition = _trees(told, past[~is_item], max(min_support, 2))
+    if of_item is None or of_transition is None:
+        return None
+    return Foresight(n_items, items, of_item, of_transition)
+
+
+def _trees(
+    features: Floats, past: Ints, support: int, monotone: Sequence[int] | None = None
+) -> HistGradientBoostingRegressor | None:
+    """Trees that say from what is known what follows, of the patterns that enough sessions held by then."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
-    rows = past.reshape(-1, past.shape[-1])
-    rows = rows[rows[:, 1] > 0]
-    if len(rows) < _LEAST or not rows[:, -1].any():
+    there = past[..., 1] >= support
+    rows, followed = features[there], past[there][:, -1].astype(np.float64)
+    if len(rows) < _LEAST or not followed.any():
         return None
     model = HistGradientBoostingRegressor(
         loss="poisson",
         max_iter=100,
         learning_rate=0.1,
         min_samples_leaf=100,
-        monotonic_cst=_MONOTONE,
+        monotonic_cst=monotone,
         early_stopping=False,
         random_state=0,  # of no matter: nothing is drawn from so few rows
     )
-    model.fit(_features(rows), rows[:, -1].astype(np.float64))
-    expected: Floats = np.maximum(model.predict(_features(present)), _FLOOR)
-    return expected
+    return model.fit(rows, followed)
 
 
-def moved(demand: Floats, recency: Floats) -> Floats:
-    """What forecasts say beyond recency-weighted counts, in proportion to the median item, shape (n,).
+def saturated(expected: Floats) -> Floats:
+    """The weight of transitions by what is expected of each: 1 - exp(-expected / 3 level), shape (V,).
 
-    A transition is expected as often as its own count says, times the geometric mean of this over its two
-    items. Within a factor of 50.
+    The level is what half of all that is expected comes from transitions of at least. Common transitions
+    are met anyway, as long as sessions are kept at all: above the level, more of them is worth little more.
 
-    >>> moved(np.array([2.0, 1.0, 0.5]), np.array([1.0, 1.0, 1.0])).tolist()
-    [2.0, 1.0, 0.5]
+    >>> saturated(np.array([1.0, 0.1, 0.0])).round(3).tolist()
+    [0.283, 0.033, 0.0]
     """
-    ratio = demand / np.maximum(recency, _FLOOR)
-    known = recency > 0
-    middle = float(np.median(ratio[known])) if known.any() else 1.0
-    bounded: Floats = np.clip(ratio / middle, 1 / _MOST, _MOST)
-    return bounded
+    falling = np.sort(expected)[::-1]
+    total = np.cumsum(falling)
+    if not falling.size or total[-1] <= 0:
+        return expected
+    level = falling[np.searchsorted(total, total[-1] / 2)]
+    weight: Floats = -np.expm1(-expected / (_LEVELS * level))
+    return weight
 
 
-_SUMS = ("sessions", *(f"recency_{k}" for k in range(len(HALF_LIVES))), "followed")
-
-
-@dataclass(frozen=True)
-class Demand:
-    """What is expected of an input's target items.
-
-    Attributes:
-        expected: sessions (samples) of the next `HORIZON` by item; 0 for items that are no target, shape
-            (n_items,).
-        moved: of the function of that name, shape (n_items,).
-    """
-
-    expected: Floats
-    moved: Floats
-
-
-def demand_of(sessions: DataFrame, n_items: int, *, last_only: bool = False) -> Demand | None:
-    """The forecast for the target items of an input.
+def demand_of(sessions: DataFrame, codes: Ints, shape: Shape, min_support: int) -> Floats | None:
+    """The forecast for the patterns of an input.
 
     Args:
         sessions: items ARRAY<INT>, age DOUBLE, known of all.
-        n_items: number of items.
-        last_only: the rows are samples: only their last item is a target.
+        codes: of all patterns, ascending, shape (V,).
+        shape: what patterns are.
+        min_support: sessions that hold a transition, at least.
 
     Returns:
-        The demand; None where there are too few items to learn from.
+        Sessions of the next `HORIZON` that are expected to hold each, shape (V,); None where there are too
+        few patterns to learn from.
 
-    Cost: two passes over the clicks, a shuffle of a row an item and batch; six numbers an item, and the past
-    of 25,000 items, on the driver.
+    Cost: two passes over the edges, a shuffle of a row a pattern and batch; six numbers an item, one a
+    pattern, and the past of at most 100,000 patterns on the driver.
     """
-    step = max(1, -(-n_items // _LEARNED_FROM))
-    past = _summed(sessions, n_items, CUTS, last_only, step)
-    present = _summed(sessions, n_items, (0.0,), last_only, 1)
-    found = forecast(past, present[:, 0])
-    if found is None:
+    n_items = shape.n_items
+    some = remembered(codes, n_items)
+    past = np.zeros((some.size, len(CUTS), len(KNOWN) + 1), dtype=np.int64)
+    past[..., 0] = _NEVER
+    context = sessions.sparkSession.sparkContext
+    shared = context.broadcast(some)
+    _fill(past.reshape(some.size, -1), _summed(sessions, shared, shape, CUTS).toPandas())
+    shared.destroy()
+    shared = context.broadcast(codes)
+    present = settle(_summed(sessions, shared, shape, (0.0,)))
+    shared.destroy()
+    of_items = int(np.searchsorted(codes, n_items))
+    known = np.zeros((of_items, len(KNOWN) + 1), dtype=np.int64)
+    _fill(known, present.filter(F.col("place") < of_items).toPandas())
+    items = np.zeros((n_items, len(KNOWN)), dtype=np.int64)
+    items[:, 0] = _NEVER  # such as an item that is only ever a session's first
+    items[codes[:of_items]] = known[:, :-1]
+    foresight = learned(some, past, items, min_support)
+    if foresight is None:
         return None
-    recency = present[:, 0, 2 + HALF_LIVES.index(_RECENCY)] / _RECENCY_UNIT
-    expected = np.where(present[:, 0, 1] > 0, found, 0.0)
-    return Demand(expected, moved(expected, recency))
+    found = _foreseen(present, foresight, codes)
+    expected = np.zeros(codes.size)
+    expected[found["place"].to_numpy()] = found["expected"].to_numpy()
+    return expected
 
 
-def _summed(sessions: DataFrame, n_items: int, cuts: Sequence[float], last_only: bool, step: int) -> Ints:
-    """`known_of` of every step-th item at each cut, shape (items, cuts, 3 + 4)."""
-    width = len(cuts) * (len(_SUMS) + 1)
-    names = [f"c{k}" for k in range(width)]
+def _fill(table: Ints, found: pd.DataFrame) -> None:
+    """Put the rows of `_summed` where they belong."""
+    table[found["place"].to_numpy()] = found.drop(columns="place").to_numpy(np.int64)
+
+
+def _summed(sessions: DataFrame, codes: Broadcast[Ints], shape: Shape, cuts: Sequence[float]) -> DataFrame:
+    """`known_of` of some patterns at each cut: place among the codes BIGINT, and sums BIGINT."""
+    one = len(KNOWN) + 1
+    names = [f"c{k}" for k in range(len(cuts) * one)]
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
+        known = codes.value
         for batch in batches:
-            items, lengths = lists_of(batch.column("items"))
-            code, _, edges = session_edges(items, lengths, n_items, 0, last_only=last_only)
+            code, _, edges = shape.edges(batch)
             age = np.repeat(batch.column("age").to_numpy(), edges)
-            some = code % step == 0
-            held, place = np.unique(code[some], return_inverse=True)
-            table = np.stack([known_of(place, age[some], held.size, cut) for cut in cuts], axis=1)
-            columns = table.reshape(held.size, width)
+            at = np.minimum(np.searchsorted(known, code), known.size - 1)
+            some = known[at] == code
+            held, place = np.unique(at[some], return_inverse=True)
+            table = np.concatenate([known_of(place, age[some], held.size, cut) for cut in cuts], axis=1)
             yield pa.RecordBatch.from_arrays(
-                [pa.array(held), *(pa.array(columns[:, k]) for k in range(width))], names=["code", *names]
+                [pa.array(held), *(pa.array(column) for column in table.T)], names=["place", *names]
             )
 
-    schema = "code bigint, " + ", ".join(f"{name} bigint" for name in names)
-    one = len(_SUMS) + 1
-    table = (
+    schema = "place bigint, " + ", ".join(f"{name} bigint" for name in names)
+    return (
         sessions.select("items", "age")
         .mapInArrow(run, schema)
-        .groupBy("code")
+        .groupBy("place")
         .agg(*((F.sum if k % one else F.min)(name).alias(name) for k, name in enumerate(names)))
-        .toPandas()
     )
-    found = np.zeros((-(-n_items // step), width), dtype=np.int64)
-    found[:, ::one] = _NEVER
-    found[table["code"].to_numpy(np.int64) // step] = table[names].to_numpy(np.int64)
-    return found.reshape(len(found), len(cuts), one)
+
+
+def _foreseen(present: DataFrame, foresight: Foresight, codes: Ints) -> pd.DataFrame:
+    """The forecast of every pattern that is known of: place, expected."""
+    shared = present.sparkSession.sparkContext.broadcast((foresight, codes))
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
+        model, code = shared.value
+        for batch in batches:
+            place = batch.column("place").to_numpy()
+            known = np.stack([batch.column(f"c{k}").to_numpy() for k in range(len(KNOWN))], axis=1)
+            yield pa.RecordBatch.from_arrays(
+                [batch.column("place"), pa.array(model.expected(code[place], known))],
+                names=["place", "expected"],
+            )
+
+    table: pd.DataFrame = present.mapInArrow(run, "place bigint, expected double").toPandas()
+    shared.destroy()
+    return table

@@ -30,10 +30,9 @@ from py4j.protocol import Py4JError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from prune_lib.demand import demand_of
+from prune_lib.demand import demand_of, saturated
 from prune_lib.errors import SettingsError
-from prune_lib.patterns import message_unit, session_edges
-from prune_lib.sampling.keys import lists_of
+from prune_lib.patterns import Shape, message_unit
 from prune_lib.sessions.encoding import Encoded
 from prune_lib.settings import SamplingSettings
 from prune_lib.settle import settle
@@ -100,21 +99,7 @@ class SessionGraph:
         return np.where(self.is_transition, self.second_item, self.first_item)
 
 
-@dataclass(frozen=True)
-class _Shape:
-    """What the patterns of an input depend on, beside its sessions."""
-
-    n_items: int
-    max_distance: int
-    last_only: bool
-
-    def edges(self, batch: pa.RecordBatch) -> tuple[Ints, npt.NDArray[np.int32], Ints]:
-        """`session_edges` of the sessions of a batch."""
-        items, lengths = lists_of(batch.column("items"))
-        return session_edges(items, lengths, self.n_items, self.max_distance, last_only=self.last_only)
-
-
-def _counts(sessions: DataFrame, shape: _Shape) -> DataFrame:
+def _counts(sessions: DataFrame, shape: Shape) -> DataFrame:
     """Patterns: code, sessions that hold them, the sums of their recency and messages; all BIGINT.
 
     Cost: a pass over the edges, a shuffle of a row a pattern and block of sessions.
@@ -145,7 +130,7 @@ def _counts(sessions: DataFrame, shape: _Shape) -> DataFrame:
     )
 
 
-def _adjacency(sessions: DataFrame, shape: _Shape, codes: Ints) -> DataFrame:
+def _adjacency(sessions: DataFrame, shape: Shape, codes: Ints) -> DataFrame:
     """Every session with its patterns, in the numbers of an ascending array of codes; others are dropped.
 
     Cost: a pass over the edges, no shuffle; the codes are broadcast.
@@ -186,7 +171,8 @@ def build_graph(encoded: Encoded, settings: SamplingSettings, *, last_only: bool
     (r (count - 1) / count)^transition_exponent (leave-one-out: what a single session has is worth nothing),
     where count is the number of sessions that hold the pattern and r = sum over them of
     exp(-age / half_life); r = count where the input has no order. With `demand` forecast the weight of an
-    item is its expected sessions^forecast_exponent, and transitions are moved with their items (`demand.py`).
+    item is its expected sessions^forecast_exponent, that of a transition `demand.saturated` of its expected
+    sessions.
     Each family's weights are scaled to sum to 1 (target items: lambda_items).
 
     Cost: linear in interactions; two passes over the edges, which are never shuffled; a shuffle of the
@@ -202,7 +188,7 @@ def build_graph(encoded: Encoded, settings: SamplingSettings, *, last_only: bool
             Spark lets the driver collect.
     """
     n_items = encoded.n_items
-    shape = _Shape(n_items, settings.max_distance, last_only)
+    shape = Shape(n_items, settings.max_distance, last_only)
     recency = (
         F.rint(F.exp(-F.col("age") / F.lit(settings.half_life)) * F.lit(_RECENCY_UNIT))
         if encoded.has_order
@@ -228,7 +214,7 @@ def build_graph(encoded: Encoded, settings: SamplingSettings, *, last_only: bool
     code, raw = table["code"].to_numpy(np.int64), table["raw"].to_numpy(np.float64)
     of_item = code < n_items
     if settings.demand == "forecast":
-        raw = _foreseen(raw, code, encoded, settings, last_only)
+        raw = _foreseen(raw, code, table["sessions"].to_numpy(np.int64), encoded, shape, settings)
     scaled = np.rint(raw * _WEIGHT_UNIT).astype(np.int64)
     # A family that weighs nothing (no transition occurs twice) must not divide by zero.
     share = {
@@ -298,22 +284,25 @@ def _check_results(spark: SparkSession, n_patterns: int) -> None:
 
 
 def _foreseen(
-    raw: npt.NDArray[np.float64], code: Ints, encoded: Encoded, settings: SamplingSettings, last_only: bool
+    raw: npt.NDArray[np.float64],
+    code: Ints,
+    count: Ints,
+    encoded: Encoded,
+    shape: Shape,
+    settings: SamplingSettings,
 ) -> npt.NDArray[np.float64]:
     """Weights by the demand that is foreseen, before families are scaled; by recency where none can be."""
-    demand = demand_of(encoded.sessions, encoded.n_items, last_only=last_only) if encoded.has_order else None
-    if demand is None:
+    expected = demand_of(encoded.sessions, code, shape, settings.min_support) if encoded.has_order else None
+    if expected is None:
         _LOG.warning(
-            "items weigh by recency, as their demand cannot be foreseen: %s",
+            "patterns weigh by recency, as their demand cannot be foreseen: %s",
             "there are too few of them" if encoded.has_order else "the input has no order",
         )
         return raw
     of_item = code < encoded.n_items
-    pair = code[~of_item] - encoded.n_items
-    both = demand.moved[pair // encoded.n_items] * demand.moved[pair % encoded.n_items]
-    weight = raw.copy()
-    weight[of_item] = demand.expected[code[of_item]] ** settings.forecast_exponent
-    weight[~of_item] *= both ** (settings.transition_exponent / 2)
+    weight = expected**settings.forecast_exponent
+    # What a single session has is worth nothing, whatever is expected of it: it is kept for others.
+    weight[~of_item] = np.where(count[~of_item] > 1, saturated(expected[~of_item]), 0.0)
     return weight
 
 

@@ -6,15 +6,18 @@ n_items + i * n_items + j. So no dictionary is needed to name what a session hol
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import lcm
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from prune_lib.compiled import compiled
+from prune_lib.sampling.keys import lists_of
 
-__all__ = ["message_unit", "session_edges"]
+__all__ = ["Shape", "message_unit", "session_edges"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -63,6 +66,26 @@ def session_edges(
         last_only,
     )
     return code, message, edges
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the patterns of an input depend on, beside its sessions.
+
+    Attributes:
+        n_items: number of items.
+        max_distance: clicks, at most, between the two items of a transition.
+        last_only: only patterns that end at a session's last click.
+    """
+
+    n_items: int
+    max_distance: int
+    last_only: bool = False
+
+    def edges(self, batch: pa.RecordBatch) -> tuple[Ints, npt.NDArray[np.int32], Ints]:
+        """`session_edges` of the sessions of a batch: items ARRAY<INT>."""
+        items, lengths = lists_of(batch.column("items"))
+        return session_edges(items, lengths, self.n_items, self.max_distance, last_only=self.last_only)
 
 
 # Up to so many edges an insertion sort is the fastest; most sessions have fewer.

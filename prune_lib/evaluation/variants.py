@@ -87,8 +87,9 @@ ABLATIONS: dict[str, Variant] = {
     "hardest=0.5": Variant("suspects", suspects={"hardest": 0.5}),
     "suspects=alike": Variant("suspects", suspects={"bots": "alike", "noise": "alike"}),
     "unit=prefix": Variant("unit", unit="prefix"),
-    "demand": Variant("forms", {"demand": "forecast"}),
-    "demand-kappa=0": Variant("forms", {"demand": "forecast", "kappa": 0.0}),
+    "demand": Variant("demand", {"demand": "forecast"}),
+    "demand-kappa=0": Variant("demand", {"demand": "forecast", "kappa": 0.0}),
+    "demand-lambda-items=0.7": Variant("demand", {"demand": "forecast", "lambda_items": 0.7}),
     # Difficulty by click takes the place of difficulty by session.
     "click-weights": Variant("forms", {"kappa": 0.0}, form="click-weights"),
     "click-messages": Variant("forms", {"kappa": 0.0}, form="click-messages"),

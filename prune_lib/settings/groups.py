@@ -42,12 +42,12 @@ class SamplingSettings(BaseModel):
     )
     demand: Literal["recency", "forecast"] = Field(
         default="recency",
-        description="What an item's weight goes by. recency: its recency-weighted count; forecast: the "
-        "sessions that are expected to hold it next, learned from the input's own past; recency where the "
-        "input has no order or too few items to learn from.",
+        description="What weights go by. recency: recency-weighted counts; forecast: the sessions that are "
+        "expected to hold an item or a transition next, learned from the input's own past; recency where "
+        "the input has no order or too few of them to learn from.",
     )
     forecast_exponent: float = Field(
-        default=0.6,
+        default=0.4,
         ge=0,
         le=1,
         description="With demand = forecast: weight of a target item, its expected sessions to this power.",

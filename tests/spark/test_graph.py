@@ -147,29 +147,42 @@ def test_vertices_that_are_too_many_to_be_sent_give_the_same_scores(
     assert len(found[0]) == 80 and found[0] == found[1] == found[2]
 
 
+def patterns_of(session: list[int], n: int, *, last_only: bool) -> set[int]:
+    """Codes of what a session holds."""
+    ends = range(len(session) - 1 if last_only else 1, len(session))
+    pairs = {(session[t - d], session[t]) for t in ends for d in (1, 2, 3) if t >= d}
+    return {session[t] for t in ends if t} | {n + i * n + j for i, j in pairs}
+
+
 @pytest.mark.parametrize("last_only", [False, True])
 def test_weights_by_the_demand_that_is_foreseen(
     spark: SparkSession, monkeypatch: pytest.MonkeyPatch, last_only: bool
 ) -> None:
-    monkeypatch.setattr(demand_module, "_LEARNED_FROM", 60)  # every other item
-    monkeypatch.setattr(demand_module, "_LEAST", 200)
+    monkeypatch.setattr(demand_module, "_LEARNED_FROM", 60)  # every other item, some of the transitions
+    monkeypatch.setattr(demand_module, "_LEAST", 100)
     made, sessions = encoded(spark, random_sessions(4, n=900))
     plain = build_graph(made, SamplingSettings(), last_only=last_only)
     settings = SamplingSettings(demand="forecast")
     graph = build_graph(made, settings, last_only=last_only)
-    age = 1 - np.arange(900) / 899
-    targets = [sorted(set(s[-1:] if last_only and len(s) > 1 else s[1:])) for s in sessions]
-    code, of = np.concatenate(targets).astype(np.int64), np.repeat(age, [len(t) for t in targets])
-    n = made.n_items
-    past = np.stack([demand_module.known_of(code, of, n, cut) for cut in demand_module.CUTS], axis=1)
-    present = demand_module.known_of(code, of, n, 0.0)
-    expected = demand_module.forecast(past[::2], present)
-    assert expected is not None and n > 60
-    there = present[:, 1] > 0
-    ratio = demand_module.moved(np.where(there, expected, 0.0), present[:, 4] / 2**32)
-    pairs = graph.is_transition
-    weight = plain.weight * np.sqrt(np.sqrt(ratio[graph.first_item] * ratio[graph.item]))
-    weight[~pairs] = expected[graph.first_item[~pairs]] ** 0.6
+    n, pairs = made.n_items, graph.is_transition
+    code = np.where(pairs, n + graph.first_item.astype(np.int64) * n + graph.second_item, graph.first_item)
+    assert n > 60 and (np.diff(code) > 0).all()
+    # What each session holds, from the plain lists.
+    held = [patterns_of(s, n, last_only=last_only) for s in sessions]
+    name = np.concatenate([sorted(h) for h in held]).astype(np.int64)
+    age = np.repeat(1 - np.arange(900) / 899, [len(h) for h in held])
+
+    def known(codes: np.ndarray, cut: float) -> np.ndarray:
+        place = np.minimum(np.searchsorted(codes, name), codes.size - 1)
+        found = codes[place] == name
+        return demand_module.known_of(place[found], age[found], codes.size, cut)
+
+    some = demand_module.remembered(code, n)
+    past = np.stack([known(some, cut) for cut in demand_module.CUTS], axis=1)
+    foresight = demand_module.learned(some, past, known(np.arange(n), 0.0)[:, :-1], 2)
+    assert foresight is not None
+    expected = foresight.expected(code, known(code, 0.0)[:, :-1])
+    weight = np.where(pairs, demand_module.saturated(np.where(pairs, expected, 0.0)), expected**0.4)
     for family in (pairs, ~pairs):
         weight[family] /= weight[family].sum()
     np.testing.assert_allclose(graph.weight, weight, rtol=1e-5)

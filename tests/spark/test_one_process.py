@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from benchmarks import inputs, one_process
+from prune_lib import demand as demand_module
 from prune_lib.graph import build_graph
 from prune_lib.propagation import propagate
 from prune_lib.sampling.select import first_twin, select_sessions
@@ -20,12 +22,21 @@ from prune_lib.settings import PropagationSettings, SamplingSettings
 from prune_lib.settle import settle
 
 
-@pytest.mark.parametrize(("hub", "joined"), [(0.0, 1), (0.3, 3)])
+@pytest.mark.parametrize(
+    ("hub", "joined", "demand"), [(0.0, 1, "recency"), (0.0, 1, "forecast"), (0.3, 3, "recency")]
+)
 def test_the_same_graph_scores_and_picks(
-    spark: SparkSession, tmp_path: Path, hub: float, joined: int
+    spark: SparkSession,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    hub: float,
+    joined: int,
+    demand: Literal["recency", "forecast"],
 ) -> None:
+    monkeypatch.setattr(demand_module, "_LEARNED_FROM", 400)
+    monkeypatch.setattr(demand_module, "_LEAST", 200)
     place = inputs.generated(tmp_path, 2_000, hub=hub, joined=joined)
-    sampling, spread = SamplingSettings(), PropagationSettings()
+    sampling, spread = SamplingSettings(demand=demand), PropagationSettings()
     table = open_input(spark, str(place), columns=ColumnNames(order="ordering"))
     encoded = encode(settle(to_sessions(table)), seed=0)
     graph = build_graph(encoded, sampling)
