@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from prune_lib.demand import CUTS, known_of, learned, remembered, saturated
+from prune_lib.demand import CUTS, known_of, learned, remembered
 from prune_lib.patterns import message_unit, session_edges
 from prune_lib.propagation import DECIMALS
 from prune_lib.sampling.gains import Objective, sum_by_row
@@ -165,7 +165,7 @@ def build(sessions: Sessions, settings: SamplingSettings) -> Graph:
     stays = kept[place]
     place = number[place[stays]]
     if settings.demand == "forecast":
-        raw[kept] = foreseen(raw[kept], names[kept], count[kept], place, age[row[stays]], sessions, settings)
+        raw[kept] = foreseen(raw[kept], names[kept], place, age[row[stays]], sessions, settings)
     weight, is_item, names = raw[kept], is_item[kept], names[kept]
     for family, share in ((is_item, settings.lambda_items), (~is_item, 1.0)):
         total = int(np.rint(weight[family] * _WEIGHT_UNIT).astype(np.int64).sum())
@@ -185,7 +185,6 @@ def build(sessions: Sessions, settings: SamplingSettings) -> Graph:
 def foreseen(
     raw: Floats,
     names: Ints,
-    count: Ints,
     place: Ints,
     age: Floats,
     sessions: Sessions,
@@ -206,9 +205,7 @@ def foreseen(
     if foresight is None:
         return raw
     expected = foresight.expected(names, known)
-    weight = expected**settings.forecast_exponent
-    weight[~is_item] = np.where(count[~is_item] > 1, saturated(expected[~is_item]), 0.0)
-    return weight
+    return np.where(is_item, expected**settings.forecast_exponent, np.sqrt(raw * expected))
 
 
 def score(n_sessions: int) -> Floats:

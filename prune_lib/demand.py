@@ -41,7 +41,6 @@ __all__ = [
     "known_of",
     "learned",
     "remembered",
-    "saturated",
 ]
 
 Floats = npt.NDArray[np.float64]
@@ -69,8 +68,6 @@ _OF_FIRST, _OF_SECOND = (0, 1, 3, 4), (0, 1, 2, 3, 4)
 _SHARE = KNOWN.index("recency_2")
 # A pattern that came once in a million sessions is worth something still.
 _FLOOR = 1e-6
-# Levels up to which a transition's weight grows with what is expected of it.
-_LEVELS = 3.0
 # Rows that are predicted at once: some 10 MB of what is known of them.
 _ROWS = 2**16
 
@@ -233,24 +230,6 @@ def _trees(
         random_state=0,  # of no matter: nothing is drawn from so few rows
     )
     return model.fit(rows, followed)
-
-
-def saturated(expected: Floats) -> Floats:
-    """The weight of transitions by what is expected of each: 1 - exp(-expected / 3 level), shape (V,).
-
-    The level is what half of all that is expected comes from transitions of at least. Common transitions
-    are met anyway, as long as sessions are kept at all: above the level, more of them is worth little more.
-
-    >>> saturated(np.array([1.0, 0.1, 0.0])).round(3).tolist()
-    [0.283, 0.033, 0.0]
-    """
-    falling = np.sort(expected)[::-1]
-    total = np.cumsum(falling)
-    if not falling.size or total[-1] <= 0:
-        return expected
-    level = falling[np.searchsorted(total, total[-1] / 2)]
-    weight: Floats = -np.expm1(-expected / (_LEVELS * level))
-    return weight
 
 
 def demand_of(sessions: DataFrame, codes: Ints, shape: Shape, min_support: int) -> Floats | None:

@@ -30,7 +30,7 @@ from py4j.protocol import Py4JError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from prune_lib.demand import demand_of, saturated
+from prune_lib.demand import demand_of
 from prune_lib.errors import SettingsError
 from prune_lib.patterns import Shape, message_unit
 from prune_lib.sessions.encoding import Encoded
@@ -171,8 +171,8 @@ def build_graph(encoded: Encoded, settings: SamplingSettings, *, last_only: bool
     (r (count - 1) / count)^transition_exponent (leave-one-out: what a single session has is worth nothing),
     where count is the number of sessions that hold the pattern and r = sum over them of
     exp(-age / half_life); r = count where the input has no order. With `demand` forecast the weight of an
-    item is its expected sessions^forecast_exponent, that of a transition `demand.saturated` of its expected
-    sessions.
+    item is its expected sessions^forecast_exponent, that of a transition the geometric mean of the weight
+    above and of its expected sessions.
     Each family's weights are scaled to sum to 1 (target items: lambda_items).
 
     Cost: linear in interactions; two passes over the edges, which are never shuffled; a shuffle of the
@@ -214,7 +214,7 @@ def build_graph(encoded: Encoded, settings: SamplingSettings, *, last_only: bool
     code, raw = table["code"].to_numpy(np.int64), table["raw"].to_numpy(np.float64)
     of_item = code < n_items
     if settings.demand == "forecast":
-        raw = _foreseen(raw, code, table["sessions"].to_numpy(np.int64), encoded, shape, settings)
+        raw = _foreseen(raw, code, encoded, shape, settings)
     scaled = np.rint(raw * _WEIGHT_UNIT).astype(np.int64)
     # A family that weighs nothing (no transition occurs twice) must not divide by zero.
     share = {
@@ -286,7 +286,6 @@ def _check_results(spark: SparkSession, n_patterns: int) -> None:
 def _foreseen(
     raw: npt.NDArray[np.float64],
     code: Ints,
-    count: Ints,
     encoded: Encoded,
     shape: Shape,
     settings: SamplingSettings,
@@ -294,16 +293,12 @@ def _foreseen(
     """Weights by the demand that is foreseen, before families are scaled; by recency where none can be."""
     expected = demand_of(encoded.sessions, code, shape, settings.min_support) if encoded.has_order else None
     if expected is None:
-        _LOG.warning(
-            "patterns weigh by recency, as their demand cannot be foreseen: %s",
-            "there are too few of them" if encoded.has_order else "the input has no order",
-        )
+        why = "there are too few of them" if encoded.has_order else "the input has no order"
+        _LOG.info("patterns weigh by their counts, as their demand cannot be foreseen: %s", why)
         return raw
     of_item = code < encoded.n_items
-    weight = expected**settings.forecast_exponent
-    # What a single session has is worth nothing, whatever is expected of it: it is kept for others.
-    weight[~of_item] = np.where(count[~of_item] > 1, saturated(expected[~of_item]), 0.0)
-    return weight
+    # A forecast of a rare transition is a guess; its own count, which leaves one out, keeps it in bounds.
+    return np.where(of_item, expected**settings.forecast_exponent, np.sqrt(raw * expected))
 
 
 def _patterns(counted: DataFrame, n_items: int, codes: Ints, weights: npt.NDArray[np.float64]) -> DataFrame:

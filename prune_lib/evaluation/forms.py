@@ -270,11 +270,16 @@ def _forecast(materials: Materials, graph: SessionGraph) -> tuple[Floats, Floats
     return by_item[graph.first_item[~pairs]], by_pair
 
 
+def _exponent(sampling: SamplingSettings) -> float:
+    """To what power of its demand an item weighs."""
+    return sampling.forecast_exponent if sampling.demand == "forecast" else sampling.item_exponent
+
+
 def _forecast_items(
     materials: Materials, graph: SessionGraph, x: DataFrame
 ) -> tuple[SessionGraph, DataFrame]:
     weight = graph.weight.copy()
-    weight[~graph.is_transition] = _forecast(materials, graph)[0] ** materials.sampling.item_exponent
+    weight[~graph.is_transition] = _forecast(materials, graph)[0] ** _exponent(materials.sampling)
     return _rescaled(graph, weight), x
 
 
@@ -289,14 +294,14 @@ def _forecast_transitions(
 def _borrowed_weights(
     materials: Materials, graph: SessionGraph, x: DataFrame
 ) -> tuple[SessionGraph, DataFrame]:
-    own, exponent = ~graph.is_transition, materials.sampling.item_exponent
+    own, exponent = ~graph.is_transition, _exponent(materials.sampling)
     if exponent == 0:  # all items weigh the same: there is nothing to borrow
         return graph, x
-    recency = np.zeros(materials.encoded.n_items)
-    recency[graph.first_item[own]] = graph.weight[own] ** (1 / exponent)
-    lent = recency[neighbours(materials.mixtures, _LENDERS)].mean(axis=1)
+    demand = np.zeros(materials.encoded.n_items)
+    demand[graph.first_item[own]] = graph.weight[own] ** (1 / exponent)
+    lent = demand[neighbours(materials.mixtures, _LENDERS)].mean(axis=1)
     weight = graph.weight.copy()
-    mixed = (1 - _BORROWED) * recency + _BORROWED * lent
+    mixed = (1 - _BORROWED) * demand + _BORROWED * lent
     weight[own] = mixed[graph.first_item[own]] ** exponent
     return _rescaled(graph, weight), x
 

@@ -27,7 +27,7 @@ class SamplingSettings(BaseModel):
     model_config = STRICT
 
     kappa: float = Field(
-        default=0.5,
+        default=0.25,
         ge=-10,
         le=10,
         description="Strength of difficulty: keys are multiplied by exp(-kappa x difficulty rank). Above 0 "
@@ -41,7 +41,7 @@ class SamplingSettings(BaseModel):
         "favours cold items.",
     )
     demand: Literal["recency", "forecast"] = Field(
-        default="recency",
+        default="forecast",
         description="What weights go by. recency: recency-weighted counts; forecast: the sessions that are "
         "expected to hold an item or a transition next, learned from the input's own past; recency where "
         "the input has no order or too few of them to learn from.",

@@ -15,7 +15,6 @@ from prune_lib.demand import (
     known_of,
     learned,
     remembered,
-    saturated,
 )
 from prune_lib.patterns import session_edges
 
@@ -173,13 +172,3 @@ def test_what_is_remembered_has_its_items():
     assert 20_000 < some.size <= 25_000
     assert np.isin(np.concatenate(np.divmod(some - n, n)), found).all()
     assert np.isin(np.arange(0, n, 4), found).all()
-
-
-def test_common_transitions_are_worth_little_more_than_others():
-    expected = np.array([0.1] * 100 + [100.0])  # nearly all comes from the last
-    weight = saturated(expected)
-    assert weight[-1] == pytest.approx(1 - np.exp(-1 / 3)) and weight[0] == pytest.approx(0.1 / 300, rel=1e-3)
-    # It does not matter how large the input is.
-    np.testing.assert_allclose(saturated(1000 * expected), weight)
-    assert (np.diff(saturated(np.arange(1, 50.0))) > 0).all()
-    assert saturated(np.zeros(3)).tolist() == [0, 0, 0] and saturated(np.zeros(0)).size == 0

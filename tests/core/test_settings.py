@@ -309,16 +309,18 @@ def test_the_hash_follows_what_decides_the_result() -> None:
     engines = [PruneSettings(ratio=0.1, propagation={"engine": e}) for e in ("auto", "graphframes", "arrays")]
     assert {settings_hash(s) for s in (*loud, *engines)} == {settings_hash(base)}
     # Of a version before these settings: runs that were written then are known again.
-    assert settings_hash(base) == "6e66219255348f6672d7f404193256ad640db016e33bee80d69cddfd4f816656"
+    before = PruneSettings.model_validate({"ratio": 0.1, "sampling": {"demand": "recency", "kappa": 0.5}})
+    assert settings_hash(before) == "6e66219255348f6672d7f404193256ad640db016e33bee80d69cddfd4f816656"
     others = (
         PruneSettings(ratio=0.2),
         PruneSettings(ratio=0.1, seed=1),
         PruneSettings(ratio=0.1, since="90d"),
         PruneSettings.model_validate({"ratio": 0.1, "sampling": {"kappa": 1}}),
         PruneSettings.model_validate({"ratio": 0.1, "sampling": {"min_support": 3}}),
+        PruneSettings.model_validate({"ratio": 0.1, "sampling": {"forecast_exponent": 0.5}}),
         PruneSettings.model_validate({"ratio": 0.1, "training": {"epochs": 1}}),
     )
-    assert len({settings_hash(s) for s in (base, *others)}) == 1 + len(others)
+    assert len({settings_hash(s) for s in (base, before, *others)}) == 2 + len(others)
 
 
 def test_training_runs_where_scoring_does_unless_told_otherwise() -> None:

@@ -182,7 +182,7 @@ def test_weights_by_the_demand_that_is_foreseen(
     foresight = demand_module.learned(some, past, known(np.arange(n), 0.0)[:, :-1], 2)
     assert foresight is not None
     expected = foresight.expected(code, known(code, 0.0)[:, :-1])
-    weight = np.where(pairs, demand_module.saturated(np.where(pairs, expected, 0.0)), expected**0.4)
+    weight = np.where(pairs, np.sqrt(plain.weight * expected), expected**0.4)
     for family in (pairs, ~pairs):
         weight[family] /= weight[family].sum()
     np.testing.assert_allclose(graph.weight, weight, rtol=1e-5)
