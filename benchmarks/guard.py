@@ -123,7 +123,9 @@ def best_first(x: npt.NDArray[np.float64]) -> int:
 
 def pairs_of(spark: SparkSession, place: Path) -> dict[str, tuple[Work, Work]]:
     """What is compared with what."""
-    sampling, spread = SamplingSettings(), PropagationSettings()
+    # Learning what demand will be takes longer than all else at this size: it has a ratio of its own.
+    sampling, spread = SamplingSettings(demand="recency"), PropagationSettings()
+    ahead = SamplingSettings(demand="forecast")
     own = one_process.encode(one_process.read(place))
     built = one_process.build(own, sampling)
     scores = one_process.score(own.n_sessions)
@@ -157,6 +159,10 @@ def pairs_of(spark: SparkSession, place: Path) -> dict[str, tuple[Work, Work]]:
         "one process beside a heap in Python": (in_one_process, lambda: best_first(scores)),
         "encoding on Spark beside one process": (lambda: encode(raw, seed=0), in_one_process),
         "graph on Spark beside one process": (lambda: build_graph(encoded, sampling), in_one_process),
+        "demand foreseen on Spark beside one process": (
+            lambda: build_graph(encoded, ahead),
+            lambda: one_process.build(own, ahead),
+        ),
         "propagation by GraphFrames beside one process": (lambda: spread_by("graphframes"), in_one_process),
         "propagation by arrays beside GraphFrames": (
             lambda: spread_by("arrays"),
