@@ -249,6 +249,9 @@ def demand_of(sessions: DataFrame, codes: Ints, shape: Shape, min_support: int) 
     pattern, and the past of at most 100,000 patterns on the driver.
     """
     n_items = shape.n_items
+    of_items = int(np.searchsorted(codes, n_items))
+    if min(of_items, codes.size - of_items) * len(CUTS) < _LEAST:  # too few, whatever their past
+        return None
     some = remembered(codes, n_items)
     past = np.zeros((some.size, len(CUTS), len(KNOWN) + 1), dtype=np.int64)
     past[..., 0] = _NEVER
@@ -259,7 +262,6 @@ def demand_of(sessions: DataFrame, codes: Ints, shape: Shape, min_support: int) 
     shared = context.broadcast(codes)
     present = settle(_summed(sessions, shared, shape, (0.0,)))
     shared.destroy()
-    of_items = int(np.searchsorted(codes, n_items))
     known = np.zeros((of_items, len(KNOWN) + 1), dtype=np.int64)
     _fill(known, present.filter(F.col("place") < of_items).toPandas())
     items = np.zeros((n_items, len(KNOWN)), dtype=np.int64)
