@@ -26,7 +26,7 @@ from tests.spark.sessions import encoded, random_sessions  # noqa: E402
 def made(spark):
     """Materials, the graph, scores, and the sessions."""
     base, sessions = encoded(spark, random_sessions(3, n=120, items=40))
-    sampling = SamplingSettings()
+    sampling = SamplingSettings(demand="recency", kappa=0.5)  # what the rules below are written out for
     graph = build_graph(base, sampling)
     x = base.sessions.selectExpr("sid", "pmod(sid * 37, 101) / 101D AS x").localCheckpoint()
     short = base.sessions.filter("n <= 3").select("sid")

@@ -161,8 +161,9 @@ def test_weights_by_the_demand_that_is_foreseen(
     monkeypatch.setattr(demand_module, "_LEARNED_FROM", 60)  # every other item, some of the transitions
     monkeypatch.setattr(demand_module, "_LEAST", 100)
     made, sessions = encoded(spark, random_sessions(4, n=900))
-    plain = build_graph(made, SamplingSettings(), last_only=last_only)
-    settings = SamplingSettings(demand="forecast")
+    plain = build_graph(made, SamplingSettings(demand="recency"), last_only=last_only)
+    settings = SamplingSettings()
+    assert settings.demand == "forecast"
     graph = build_graph(made, settings, last_only=last_only)
     n, pairs = made.n_items, graph.is_transition
     code = np.where(pairs, n + graph.first_item.astype(np.int64) * n + graph.second_item, graph.first_item)
