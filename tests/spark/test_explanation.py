@@ -131,7 +131,9 @@ def test_every_verdict_is_what_a_replay_says(spark: SparkSession, seed: int) -> 
     n = len(sessions)
     cold = made.item_sessions <= 3
     budget = int(0.25 * made.n_interactions)
-    frame, weight = decided(spark, made, build_graph(made, SamplingSettings()), budget=budget, cold=cold)
+    frame, weight = decided(
+        spark, made, build_graph(made, SamplingSettings(demand="recency")), budget=budget, cold=cold
+    )
     graph = reference.build_graph(sessions, age=(n - 1 - np.arange(n)) / (n - 1))
     kept = frame[frame["kept"]].sort_values("rank")
     replay = Replay(graph, kept.index.tolist(), set(np.flatnonzero(cold).tolist()))

@@ -30,7 +30,7 @@ from tests.spark.sessions import encoded, frame, random_sessions
 @pytest.mark.parametrize(("seed", "support"), [(0, 2), (1, 4)])
 def test_graph_and_propagation_equal_numpy(spark: SparkSession, seed: int, support: int) -> None:
     made, sessions = encoded(spark, random_sessions(seed, n=150))
-    graph = build_graph(made, SamplingSettings(min_support=support))
+    graph = build_graph(made, SamplingSettings(demand="recency", min_support=support))
     n = len(sessions)
     expected = reference.build_graph(sessions, age=(n - 1 - np.arange(n)) / (n - 1), min_support=support)
     # Patterns in the reference are named by items: compare by name.

@@ -49,7 +49,7 @@ def kept_in_order(selection: Selection) -> list[int]:
 @pytest.mark.parametrize("sampler", ["exact", "rounds"])
 def test_reaches_the_oracles_objective(spark: SparkSession, sampler: str) -> None:
     made, sessions = encoded(spark, random_sessions(11, n=500, items=400))
-    graph = build_graph(made, SamplingSettings())
+    graph = build_graph(made, SamplingSettings(demand="recency"))
     n = len(sessions)
     oracle = reference.build_graph(sessions, age=(n - 1 - np.arange(n)) / (n - 1))
     cost = np.array([len(s) for s in sessions])
