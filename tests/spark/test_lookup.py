@@ -15,6 +15,8 @@ from prune_lib import PruneSettings, UserError, explain, prune
 from prune_lib.pages import key_of
 from tests.spark.sessions import random_sessions
 
+# Not the default, so that a page which took the default would be seen.
+KAPPA = 0.4
 HOSTILE = "x`;'\"\n<b>🙂"
 
 
@@ -26,7 +28,12 @@ def workspace(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
     clicks = [(k, item, 100 * k + t) for k, items in enumerate(sessions) for t, item in enumerate(items)]
     events = spark.createDataFrame(clicks, "session_id bigint, item bigint, time bigint")
     events.write.format("delta").save(str(folder / "events"))
-    values: dict[str, Any] = {"ratio": 0.3, "workspace": str(folder), "training": {"epochs": 1}}
+    values: dict[str, Any] = {
+        "ratio": 0.3,
+        "workspace": str(folder),
+        "training": {"epochs": 1},
+        "sampling": {"kappa": KAPPA},
+    }
     prune(PruneSettings(**values, input=str(folder / "events"), output=str(folder / "kept")), spark=spark)
     texts = [(f"s{k}" if k else HOSTILE, [HOSTILE, *map(str, s)]) for k, s in enumerate(sessions)]
     table = spark.createDataFrame(texts, "session_id string, items array<string>")
@@ -127,5 +134,5 @@ def test_the_key_of_the_page_is_the_formula(spark: SparkSession, workspace: Path
     decisions = spark.read.format("delta").load(str(workspace / "kept_decisions"))
     row = decisions.filter("kept AND gain > 0").orderBy("rank").first()
     page = explain(row["session_id"], output=str(workspace / "kept"), spark=spark)
-    expected = math.exp(-0.5 * row["propagated"]) * row["gain"] / row["interactions"]
+    expected = math.exp(-KAPPA * row["propagated"]) * row["gain"] / row["interactions"]
     assert page.session is not None and key_of(page.session) == pytest.approx(expected)
