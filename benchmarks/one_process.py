@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from prune_lib.demand import CUTS, known_of, learned, remembered
+from prune_lib.demand import CUTS, known_of, learned, remembered, weights_by
 from prune_lib.patterns import message_unit, session_edges
 from prune_lib.propagation import DECIMALS
 from prune_lib.sampling.gains import Objective, sum_by_row
@@ -205,7 +205,7 @@ def foreseen(
     if foresight is None:
         return raw
     expected = foresight.expected(names, known)
-    return np.where(is_item, expected**settings.forecast_exponent, np.sqrt(raw * expected))
+    return weights_by(expected, raw, is_item, settings.forecast_exponent)
 
 
 def score(n_sessions: int) -> Floats:

@@ -76,7 +76,7 @@ def one_pass(spark: SparkSession, place: str, asked: argparse.Namespace, target:
             yield
         did[name] = of_spark.sums(_of_stage) or {}
 
-    sampling = SamplingSettings(sampler=asked.sampler, task_edges=asked.task_edges)
+    sampling = SamplingSettings(demand=asked.demand, sampler=asked.sampler, task_edges=asked.task_edges)
     spread = PropagationSettings(engine=asked.engine)
     with stage("read"):
         table = open_input(spark, place, columns=ColumnNames(order=asked.order_column))
@@ -121,6 +121,7 @@ def one_pass(spark: SparkSession, place: str, asked: argparse.Namespace, target:
         "spilled MB": {name: round(sums.get("spilled", 0) / MB, 1) for name, sums in did.items()},
         "sessions": encoded.n_sessions,
         "interactions": encoded.n_interactions,
+        "demand": graph.demand,
         "edges": graph.n_edges,
         "patterns": graph.n_patterns,
         "kept": kept,
@@ -172,6 +173,7 @@ def main() -> None:
     parser.add_argument("--hub", type=float, default=0.0, help="share of sessions that get one more item")
     parser.add_argument("--ratio", type=float, default=0.1, help="share of the clicks to keep")
     parser.add_argument("--floor", type=int, default=0, help="sessions of every item; above 0 also suspects")
+    parser.add_argument("--demand", default=SamplingSettings().demand, choices=["forecast", "recency"])
     parser.add_argument("--sampler", default="auto", choices=["auto", "exact", "rounds"])
     parser.add_argument("--engine", default="graphframes", choices=["auto", "graphframes", "arrays"])
     parser.add_argument(

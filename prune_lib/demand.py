@@ -41,6 +41,7 @@ __all__ = [
     "known_of",
     "learned",
     "remembered",
+    "weights_by",
 ]
 
 Floats = npt.NDArray[np.float64]
@@ -230,6 +231,25 @@ def _trees(
         random_state=0,  # of no matter: nothing is drawn from so few rows
     )
     return model.fit(rows, followed)
+
+
+def weights_by(expected: Floats, raw: Floats, is_item: npt.NDArray[np.bool_], exponent: float) -> Floats:
+    """What patterns weigh by the demand that is foreseen, before families are scaled.
+
+    An item weighs its expected sessions^exponent. A forecast of a rare transition is a guess: it weighs the
+    geometric mean of that and of its own count, which leaves one out and keeps it in bounds.
+
+    Args:
+        expected: sessions that will hold each pattern, shape (V,).
+        raw: weights by counts, shape (V,).
+        is_item: shape (V,).
+        exponent: of items.
+
+    Returns:
+        Shape (V,).
+    """
+    weights: Floats = np.where(is_item, expected**exponent, np.sqrt(raw * expected))
+    return weights
 
 
 def demand_of(sessions: DataFrame, codes: Ints, shape: Shape, min_support: int) -> Floats | None:

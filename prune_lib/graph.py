@@ -21,7 +21,7 @@ import logging
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,7 @@ from py4j.protocol import Py4JError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from prune_lib.demand import demand_of
+from prune_lib.demand import demand_of, weights_by
 from prune_lib.errors import SettingsError
 from prune_lib.patterns import Shape, message_unit
 from prune_lib.sessions.encoding import Encoded
@@ -40,6 +40,7 @@ from prune_lib.settle import settle
 __all__ = ["SessionGraph", "build_graph"]
 
 Ints = npt.NDArray[np.int64]
+Demand = Literal["forecast", "recency", "count"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class SessionGraph:
         n_sessions: number of sessions.
         n_edges: number of session-pattern edges.
         mass: sum of all messages: what bounds every sum of them.
+        demand: what the weights go by: the forecast, recency-weighted counts, or counts of sessions.
     """
 
     adjacency: DataFrame
@@ -82,6 +84,7 @@ class SessionGraph:
     n_sessions: int
     n_edges: int
     mass: int
+    demand: Demand
 
     @property
     def n_patterns(self) -> int:
@@ -213,8 +216,10 @@ def build_graph(encoded: Encoded, settings: SamplingSettings, *, last_only: bool
     table = counted.toPandas().sort_values("code")
     code, raw = table["code"].to_numpy(np.int64), table["raw"].to_numpy(np.float64)
     of_item = code < n_items
-    if settings.demand == "forecast":
-        raw = _foreseen(raw, code, encoded, shape, settings)
+    demand: Demand = "recency" if encoded.has_order else "count"
+    expected = _expected(code, encoded, shape, settings) if settings.demand == "forecast" else None
+    if expected is not None:
+        raw, demand = weights_by(expected, raw, of_item, settings.forecast_exponent), "forecast"
     scaled = np.rint(raw * _WEIGHT_UNIT).astype(np.int64)
     # A family that weighs nothing (no transition occurs twice) must not divide by zero.
     share = {
@@ -236,6 +241,7 @@ def build_graph(encoded: Encoded, settings: SamplingSettings, *, last_only: bool
         # A session has an edge to every pattern that it holds.
         int(edges.sum()),
         int(evidence.sum()),
+        demand,
     )
 
 
@@ -283,22 +289,15 @@ def _check_results(spark: SparkSession, n_patterns: int) -> None:
         )
 
 
-def _foreseen(
-    raw: npt.NDArray[np.float64],
-    code: Ints,
-    encoded: Encoded,
-    shape: Shape,
-    settings: SamplingSettings,
-) -> npt.NDArray[np.float64]:
-    """Weights by the demand that is foreseen, before families are scaled; by recency where none can be."""
+def _expected(
+    code: Ints, encoded: Encoded, shape: Shape, settings: SamplingSettings
+) -> npt.NDArray[np.float64] | None:
+    """The demand that is foreseen, by pattern; None where none can be."""
     expected = demand_of(encoded.sessions, code, shape, settings.min_support) if encoded.has_order else None
     if expected is None:
         why = "there are too few of them" if encoded.has_order else "the input has no order"
         _LOG.info("patterns weigh by their counts, as their demand cannot be foreseen: %s", why)
-        return raw
-    of_item = code < encoded.n_items
-    # A forecast of a rare transition is a guess; its own count, which leaves one out, keeps it in bounds.
-    return np.where(of_item, expected**settings.forecast_exponent, np.sqrt(raw * expected))
+    return expected
 
 
 def _patterns(counted: DataFrame, n_items: int, codes: Ints, weights: npt.NDArray[np.float64]) -> DataFrame:

@@ -261,6 +261,13 @@ RUNS = (
         "the share of what all sessions hold, in [0, 1]",
     ),
     OutColumn(
+        "demand",
+        "string",
+        "What items and transitions were weighed by: forecast (the sessions expected to hold them next, "
+        "learned from the input's past), recency (recency-weighted counts; also where the past was too short "
+        "to learn from) or count (sessions, as the input has no order); NULL in runs before this column was",
+    ),
+    OutColumn(
         "weight_error",
         "double",
         "How far counts by prune_weight are from the input's: over the kept items, the sum of |weighted "

@@ -42,6 +42,11 @@ _TABLES = {
     "items": "every item before and after",
     "runs": "every run: settings, counts, seconds",
 }
+_WEIGHED_BY = {
+    "forecast": "the sessions expected to hold an item or transition next",
+    "recency": "recency-weighted counts of items and transitions",
+    "count": "counts of items and transitions, as the input has no order",
+}
 # Fields of the runs table's structs, which a run that has just ended still has as tuples.
 _FIELDS = {
     "stages": ("name", "seconds", "rows"),
@@ -204,6 +209,8 @@ def _quality(run: Mapping[str, Any], scoring: Mapping[str, Any]) -> Iterator[str
         yield _line(
             "popularity", f"Gini {run['gini_before']:.3f} before, {run['gini_after']:.3f} after (0 is even)"
         )
+    if run.get("demand") and run["method"] == "graph":
+        yield _line("weighed by", _WEIGHED_BY[run["demand"]])
     if scoring:
         before = scoring["reused_sessions"]
         yield _line(

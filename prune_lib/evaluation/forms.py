@@ -270,16 +270,16 @@ def _forecast(materials: Materials, graph: SessionGraph) -> tuple[Floats, Floats
     return by_item[graph.first_item[~pairs]], by_pair
 
 
-def _exponent(sampling: SamplingSettings) -> float:
+def _exponent(sampling: SamplingSettings, graph: SessionGraph) -> float:
     """To what power of its demand an item weighs."""
-    return sampling.forecast_exponent if sampling.demand == "forecast" else sampling.item_exponent
+    return sampling.forecast_exponent if graph.demand == "forecast" else sampling.item_exponent
 
 
 def _forecast_items(
     materials: Materials, graph: SessionGraph, x: DataFrame
 ) -> tuple[SessionGraph, DataFrame]:
     weight = graph.weight.copy()
-    weight[~graph.is_transition] = _forecast(materials, graph)[0] ** _exponent(materials.sampling)
+    weight[~graph.is_transition] = _forecast(materials, graph)[0] ** _exponent(materials.sampling, graph)
     return _rescaled(graph, weight), x
 
 
@@ -294,7 +294,7 @@ def _forecast_transitions(
 def _borrowed_weights(
     materials: Materials, graph: SessionGraph, x: DataFrame
 ) -> tuple[SessionGraph, DataFrame]:
-    own, exponent = ~graph.is_transition, _exponent(materials.sampling)
+    own, exponent = ~graph.is_transition, _exponent(materials.sampling, graph)
     if exponent == 0:  # all items weigh the same: there is nothing to borrow
         return graph, x
     demand = np.zeros(materials.encoded.n_items)

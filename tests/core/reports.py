@@ -55,6 +55,7 @@ def made_facts(**changes: Any) -> Facts:
             "duplicates_before": 30,
             "duplicates_after": 1,
             "objective": 0.75,
+            "demand": "forecast",
             "weight_error": 0.12,
             "stages": stages,
             "warnings": [f"strange: {HOSTILE}"],

@@ -52,6 +52,7 @@ RUN: dict[str, Any] = {
     "interactions_after": 10_370,
     "items_before": 3_292,
     "items_after": 3_001,
+    "demand": "forecast",
     "gini_before": 0.612,
     "gini_after": 0.471,
     "duplicates_before": 2_817,

@@ -165,6 +165,7 @@ def test_weights_by_the_demand_that_is_foreseen(
     settings = SamplingSettings()
     assert settings.demand == "forecast"
     graph = build_graph(made, settings, last_only=last_only)
+    assert (graph.demand, plain.demand) == ("forecast", "recency")
     n, pairs = made.n_items, graph.is_transition
     code = np.where(pairs, n + graph.first_item.astype(np.int64) * n + graph.second_item, graph.first_item)
     assert n > 60 and (np.diff(code) > 0).all()
@@ -193,13 +194,16 @@ def test_weights_by_the_demand_that_is_foreseen(
     other, _ = encoded(spark, random_sessions(4, n=900), partitions=7)
     np.testing.assert_array_equal(build_graph(other, settings, last_only=last_only).weight, graph.weight)
     monkeypatch.setattr(demand_module, "_LEAST", 10**9)
-    np.testing.assert_array_equal(build_graph(made, settings, last_only=last_only).weight, plain.weight)
+    short = build_graph(made, settings, last_only=last_only)
+    np.testing.assert_array_equal(short.weight, plain.weight)
+    assert short.demand == "recency"
 
 
 def test_without_an_order_no_demand_is_foreseen(spark: SparkSession) -> None:
     made = encode(frame(spark, random_sessions(4, n=100)).drop("ordering"), seed=0)
-    weights = [build_graph(made, SamplingSettings(demand=d)).weight for d in ("recency", "forecast")]
-    np.testing.assert_array_equal(*weights)
+    graphs = [build_graph(made, SamplingSettings(demand=d)) for d in ("recency", "forecast")]
+    np.testing.assert_array_equal(graphs[0].weight, graphs[1].weight)
+    assert [graph.demand for graph in graphs] == ["count", "count"]
 
 
 def test_sessions_without_patterns_keep_their_score(spark: SparkSession) -> None:

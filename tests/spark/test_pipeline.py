@@ -302,6 +302,9 @@ def test_an_interrupted_demo_is_made_again(spark: SparkSession, tmp_path: Path) 
     (half / "_delta_log").mkdir()
     summary = run_prune(settings(tmp_path, order_column=None, method="random", demo={"sessions": 300}), spark)
     assert summary.run["sessions_before"] == 300
+    # Too few for a forecast.
+    stored = spark.read.format("delta").load(f"{summary.output}_runs").first()
+    assert stored["demand"] == summary.run["demand"] == "recency"
 
 
 @pytest.mark.parametrize("method", ["random", "graph"])
