@@ -26,7 +26,6 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from prune_lib.patterns import Shape
-from prune_lib.settle import settle
 
 if TYPE_CHECKING:
     from pyspark import Broadcast
@@ -36,6 +35,7 @@ __all__ = [
     "CUTS",
     "HALF_LIVES",
     "HORIZON",
+    "KNOWN",
     "Foresight",
     "demand_of",
     "known_of",
@@ -252,11 +252,14 @@ def weights_by(expected: Floats, raw: Floats, is_item: npt.NDArray[np.bool_], ex
     return weights
 
 
-def demand_of(sessions: DataFrame, codes: Ints, shape: Shape, min_support: int) -> Floats | None:
+def demand_of(
+    sessions: DataFrame, counted: DataFrame, codes: Ints, shape: Shape, min_support: int
+) -> Floats | None:
     """The forecast for the patterns of an input.
 
     Args:
         sessions: items ARRAY<INT>, age DOUBLE, known of all.
+        counted: what is known of each pattern now: code BIGINT, `KNOWN` BIGINT. Settled.
         codes: of all patterns, ascending, shape (V,).
         shape: what patterns are.
         min_support: sessions that hold a transition, at least.
@@ -265,8 +268,8 @@ def demand_of(sessions: DataFrame, codes: Ints, shape: Shape, min_support: int) 
         Sessions of the next `HORIZON` that are expected to hold each, shape (V,); None where there are too
         few patterns to learn from.
 
-    Cost: two passes over the edges, a shuffle of a row a pattern and batch; six numbers an item, one a
-    pattern, and the past of at most 100,000 patterns on the driver.
+    Cost: a pass over the edges, a shuffle of a row for each batch and pattern that is learned from; two over
+    the patterns; six numbers an item, one a pattern, and the past of at most 100,000 patterns on the driver.
     """
     n_items = shape.n_items
     of_items = int(np.searchsorted(codes, n_items))
@@ -277,34 +280,30 @@ def demand_of(sessions: DataFrame, codes: Ints, shape: Shape, min_support: int) 
     past[..., 0] = _NEVER
     context = sessions.sparkSession.sparkContext
     shared = context.broadcast(some)
-    _fill(past.reshape(some.size, -1), _summed(sessions, shared, shape, CUTS).toPandas())
+    _fill(past.reshape(some.size, -1), _past_of(sessions, shared, shape).toPandas())
     shared.destroy()
-    shared = context.broadcast(codes)
-    present = settle(_summed(sessions, shared, shape, (0.0,)))
-    shared.destroy()
-    known = np.zeros((of_items, len(KNOWN) + 1), dtype=np.int64)
-    _fill(known, present.filter(F.col("place") < of_items).toPandas())
     items = np.zeros((n_items, len(KNOWN)), dtype=np.int64)
     items[:, 0] = _NEVER  # such as an item that is only ever a session's first
-    items[codes[:of_items]] = known[:, :-1]
+    of_item = counted.filter(F.col("code") < n_items)
+    _fill(items, of_item.select(F.col("code").alias("place"), *KNOWN).toPandas())
     foresight = learned(some, past, items, min_support)
     if foresight is None:
         return None
-    found = _foreseen(present, foresight, codes)
+    found = _foreseen(counted, foresight)
     expected = np.zeros(codes.size)
-    expected[found["place"].to_numpy()] = found["expected"].to_numpy()
+    expected[np.searchsorted(codes, found["code"])] = found["expected"]
     return expected
 
 
 def _fill(table: Ints, found: pd.DataFrame) -> None:
-    """Put the rows of `_summed` where they belong."""
+    """Put rows where their place says."""
     table[found["place"].to_numpy()] = found.drop(columns="place").to_numpy(np.int64)
 
 
-def _summed(sessions: DataFrame, codes: Broadcast[Ints], shape: Shape, cuts: Sequence[float]) -> DataFrame:
+def _past_of(sessions: DataFrame, codes: Broadcast[Ints], shape: Shape) -> DataFrame:
     """`known_of` of some patterns at each cut: place among the codes BIGINT, and sums BIGINT."""
     one = len(KNOWN) + 1
-    names = [f"c{k}" for k in range(len(cuts) * one)]
+    names = [f"c{k}" for k in range(len(CUTS) * one)]
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
         known = codes.value
@@ -314,7 +313,7 @@ def _summed(sessions: DataFrame, codes: Broadcast[Ints], shape: Shape, cuts: Seq
             at = np.minimum(np.searchsorted(known, code), known.size - 1)
             some = known[at] == code
             held, place = np.unique(at[some], return_inverse=True)
-            table = np.concatenate([known_of(place, age[some], held.size, cut) for cut in cuts], axis=1)
+            table = np.concatenate([known_of(place, age[some], held.size, cut) for cut in CUTS], axis=1)
             yield pa.RecordBatch.from_arrays(
                 [pa.array(held), *(pa.array(column) for column in table.T)], names=["place", *names]
             )
@@ -328,20 +327,18 @@ def _summed(sessions: DataFrame, codes: Broadcast[Ints], shape: Shape, cuts: Seq
     )
 
 
-def _foreseen(present: DataFrame, foresight: Foresight, codes: Ints) -> pd.DataFrame:
-    """The forecast of every pattern that is known of: place, expected."""
-    shared = present.sparkSession.sparkContext.broadcast((foresight, codes))
+def _foreseen(counted: DataFrame, foresight: Foresight) -> pd.DataFrame:
+    """The forecast of every pattern: code, expected."""
+    shared = counted.sparkSession.sparkContext.broadcast(foresight)
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
-        model, code = shared.value
         for batch in batches:
-            place = batch.column("place").to_numpy()
-            known = np.stack([batch.column(f"c{k}").to_numpy() for k in range(len(KNOWN))], axis=1)
-            yield pa.RecordBatch.from_arrays(
-                [batch.column("place"), pa.array(model.expected(code[place], known))],
-                names=["place", "expected"],
-            )
+            known = np.stack([batch.column(name).to_numpy() for name in KNOWN], axis=1)
+            code = batch.column("code")
+            expected = shared.value.expected(code.to_numpy(), known)
+            yield pa.RecordBatch.from_arrays([code, pa.array(expected)], names=["code", "expected"])
 
-    table: pd.DataFrame = present.mapInArrow(run, "place bigint, expected double").toPandas()
+    told = counted.select("code", *KNOWN).mapInArrow(run, "code bigint, expected double")
+    table: pd.DataFrame = told.toPandas()
     shared.destroy()
     return table

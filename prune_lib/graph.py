@@ -30,7 +30,7 @@ from py4j.protocol import Py4JError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from prune_lib.demand import demand_of, weights_by
+from prune_lib.demand import KNOWN, demand_of, known_of, weights_by
 from prune_lib.errors import SettingsError
 from prune_lib.patterns import Shape, message_unit
 from prune_lib.sessions.encoding import Encoded
@@ -102,11 +102,19 @@ class SessionGraph:
         return np.where(self.is_transition, self.second_item, self.first_item)
 
 
-def _counts(sessions: DataFrame, shape: Shape) -> DataFrame:
+def _counts(sessions: DataFrame, shape: Shape, *, ahead: bool) -> DataFrame:
     """Patterns: code, sessions that hold them, the sums of their recency and messages; all BIGINT.
+
+    Args:
+        sessions: items ARRAY<INT>, recency BIGINT, age DOUBLE.
+        shape: what patterns are.
+        ahead: also all else of `demand.KNOWN`, which a forecast goes by.
 
     Cost: a pass over the edges, a shuffle of a row a pattern and block of sessions.
     """
+    own = ["sessions", "recency", "evidence"]
+    # What a forecast knows beside the sessions, with its place among what is known.
+    more = {name: place for place, name in enumerate(KNOWN) if name not in own} if ahead else {}
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
         for batch in batches:
@@ -120,16 +128,22 @@ def _counts(sessions: DataFrame, shape: Shape) -> DataFrame:
                 np.add.reduceat(values[order], first) if first.size else values
                 for values in (recency, message.astype(np.int64))
             ]
+            if more:
+                age = np.repeat(batch.column("age").to_numpy(), lengths)[order]
+                known = known_of(np.repeat(np.arange(first.size), count), age, first.size, 0.0)
+                sums += [known[:, place] for place in more.values()]
             yield pa.RecordBatch.from_arrays(
-                [pa.array(values) for values in (code[first], count, *sums)],
-                names=["code", "sessions", "recency", "evidence"],
+                [pa.array(values) for values in (code[first], count, *sums)], names=["code", *own, *more]
             )
 
+    schema = ", ".join(f"{name} bigint" for name in ("code", *own, *more))
+    # Of the ages the newest, of all else the sum.
+    summed = (F.min(name) if name == "age" else F.sum(name) for name in (*own, *more))
     return (
-        sessions.select("items", "recency")
-        .mapInArrow(run, "code bigint, sessions bigint, recency bigint, evidence bigint")
+        sessions.select("items", "recency", *(["age"] if more else []))
+        .mapInArrow(run, schema)
         .groupBy("code")
-        .agg(*(F.sum(name).alias(name) for name in ("sessions", "recency", "evidence")))
+        .agg(*(found.alias(name) for found, name in zip(summed, (*own, *more), strict=True)))
     )
 
 
@@ -178,8 +192,9 @@ def build_graph(encoded: Encoded, settings: SamplingSettings, *, last_only: bool
     above and of its expected sessions.
     Each family's weights are scaled to sum to 1 (target items: lambda_items).
 
-    Cost: linear in interactions; two passes over the edges, which are never shuffled; a shuffle of the
-    patterns' counts; pattern-sized arrays on the driver, which sorts them; one of them is broadcast.
+    Cost: linear in interactions; two passes over the edges, a third where demand is foreseen; they are never
+    shuffled; a shuffle of the patterns' counts; pattern-sized arrays on the driver, which sorts them; one of
+    them is broadcast.
 
     Args:
         encoded: the input.
@@ -204,20 +219,24 @@ def build_graph(encoded: Encoded, settings: SamplingSettings, *, last_only: bool
     raw_weight = F.when(is_item, F.pow(r, F.lit(settings.item_exponent))).otherwise(
         F.pow(r * leave_one_out, F.lit(settings.transition_exponent))
     )
+    ahead = settings.demand == "forecast" and encoded.has_order
     counted = settle(
-        _counts(sessions, shape)
+        _counts(sessions, shape, ahead=ahead)
         .filter(is_item | (F.col("sessions") >= settings.min_support))
-        .select("code", "sessions", "evidence", raw_weight.alias("raw"))
+        .select("code", "evidence", raw_weight.alias("raw"), *(KNOWN if ahead else ["sessions"]))
     )
     n_patterns = counted.count()
     if n_patterns > settings.max_patterns:
         raise SettingsError(_too_many(counted, n_items, n_patterns, settings.max_patterns))
     _check_results(counted.sparkSession, n_patterns)
-    table = counted.toPandas().sort_values("code")
+    table = counted.select("code", "sessions", "evidence", "raw").toPandas().sort_values("code")
     code, raw = table["code"].to_numpy(np.int64), table["raw"].to_numpy(np.float64)
     of_item = code < n_items
     demand: Demand = "recency" if encoded.has_order else "count"
-    expected = _expected(code, encoded, shape, settings) if settings.demand == "forecast" else None
+    expected = demand_of(sessions, counted, code, shape, settings.min_support) if ahead else None
+    if expected is None and settings.demand == "forecast":
+        why = "there are too few of them" if ahead else "the input has no order"
+        _LOG.info("patterns weigh by their counts, as their demand cannot be foreseen: %s", why)
     if expected is not None:
         raw, demand = weights_by(expected, raw, of_item, settings.forecast_exponent), "forecast"
     scaled = np.rint(raw * _WEIGHT_UNIT).astype(np.int64)
@@ -289,17 +308,6 @@ def _check_results(spark: SparkSession, n_patterns: int) -> None:
         )
 
 
-def _expected(
-    code: Ints, encoded: Encoded, shape: Shape, settings: SamplingSettings
-) -> npt.NDArray[np.float64] | None:
-    """The demand that is foreseen, by pattern; None where none can be."""
-    expected = demand_of(encoded.sessions, code, shape, settings.min_support) if encoded.has_order else None
-    if expected is None:
-        why = "there are too few of them" if encoded.has_order else "the input has no order"
-        _LOG.info("patterns weigh by their counts, as their demand cannot be foreseen: %s", why)
-    return expected
-
-
 def _patterns(counted: DataFrame, n_items: int, codes: Ints, weights: npt.NDArray[np.float64]) -> DataFrame:
     """The patterns' rows, each with its place in an ascending array of their codes; no shuffle."""
     shared = counted.sparkSession.sparkContext.broadcast((codes, weights))
@@ -313,7 +321,7 @@ def _patterns(counted: DataFrame, n_items: int, codes: Ints, weights: npt.NDArra
                 names=[*batch.schema.names, "weight", "pattern"],
             )
 
-    numbered = counted.drop("raw").mapInArrow(
+    numbered = counted.select("code", "sessions", "evidence").mapInArrow(
         run, "code bigint, sessions bigint, evidence bigint, weight double, pattern int"
     )
     code = F.col("code")
