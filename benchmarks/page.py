@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -108,8 +109,8 @@ _TRAINING = """## Whether training on less pays
 `benchmarks/training.py`: seconds of training to a Recall@20 on the newest tenth of a data set's training
 sessions, which is held out (some 10,000 prefixes of it); of the lengths of training that were tried, the
 shortest that reaches the level.
-Added to them is what pruning takes once its experts have scored the sessions, in brackets what all of pruning
-takes from nothing: pruning pays from the second ratio, recommender or night on, or where training is long.
+Added to them is what pruning takes once its experts have scored the sessions (for the second ratio,
+recommender or night), in brackets what all of pruning takes from nothing.
 """
 
 
@@ -166,7 +167,8 @@ def page(found: dict[str, Any]) -> str:
         parts.append(_TRAINING)
         rows = found["training"]["rows"]
         for name in dict.fromkeys(row["data"] for row in rows):
-            parts += [f"**{name}**\n", training_table([row for row in rows if row["data"] == name])]
+            own = [row for row in rows if row["data"] == name]
+            parts += [f"**{name}**\n", training_table(own), training_told(own)]
         parts.append(_on(found["training"]))
     return "\n".join(part.rstrip() + "\n" for part in parts)
 
@@ -360,10 +362,44 @@ def _large(rows: Sequence[Row]) -> str:
     )
 
 
+def training_told(rows: list[Row]) -> str:
+    """What the table of a data set says of each ratio, an item of a list."""
+    levels = [(target, share) for target in dict.fromkeys(row["target"] for row in rows) for share in _LEVELS]
+    told = []
+    for ratio in sorted({row["ratio"] for row in rows} - {1.0}, reverse=True):
+        shares, paid = [], 0
+        for target, share in levels:
+            level = share * _best(rows, target)
+            less, all_of_it = (_shortest(rows, target, r, level) for r in (ratio, 1.0))
+            if less is not None and all_of_it is not None:
+                shares.append(less["seconds"] / all_of_it["seconds"])
+                paid += less["seconds"] + _again(less) < all_of_it["seconds"]
+        text = f"{ratio:.0%}: {len(shares)} of {len(levels)} levels are reached"
+        if shares:
+            mean = statistics.geometric_mean(shares)
+            text += f" in {mean:.0%} of the training time (geometric mean); pruning included, {paid} sooner"
+        told.append(f"- {text}.")
+    return "\n".join(told)
+
+
+def _best(rows: list[Row], target: str) -> float:
+    """The Recall@20 that a target reaches on all the data."""
+    return float(max(row["recall"] for row in rows if row["target"] == target and row["ratio"] == 1.0))
+
+
+def _again(row: Row) -> float:
+    """Seconds of pruning where the sessions have been scored."""
+    return float(sum(v for k, v in row["stages"].items() if k not in ("training", "difficulty")))
+
+
 def _shortest(rows: list[Row], target: str, ratio: float, level: float) -> Row | None:
     """The shortest training that reaches a level, or None."""
     reached = [r for r in rows if (r["target"], r["ratio"]) == (target, ratio) and r["recall"] >= level]
     return min(reached, key=lambda row: float(row["seconds"]), default=None)
+
+
+#: Levels, as shares of the best that all the data reach.
+_LEVELS = (0.8, 0.9, 0.95, 1.0)
 
 
 def training_table(rows: list[Row]) -> str:
@@ -371,8 +407,8 @@ def training_table(rows: list[Row]) -> str:
     ratios = sorted({row["ratio"] for row in rows}, reverse=True)
     lines = []
     for target in dict.fromkeys(row["target"] for row in rows):
-        best = max(row["recall"] for row in rows if row["target"] == target and row["ratio"] == 1.0)
-        for share in (0.8, 0.9, 0.95, 1.0):
+        best = _best(rows, target)
+        for share in _LEVELS:
             cells = []
             for ratio in ratios:
                 found = _shortest(rows, target, ratio, share * best)
@@ -381,8 +417,7 @@ def training_table(rows: list[Row]) -> str:
                 elif ratio == 1.0:
                     cells.append(f"{found['seconds']:.0f}")
                 else:
-                    again = sum(v for k, v in found["stages"].items() if k not in ("training", "difficulty"))
-                    cells.append(f"{found['seconds']:.0f} + {again:.0f} ({found['pruning']:.0f})")
+                    cells.append(f"{found['seconds']:.0f} + {_again(found):.0f} ({found['pruning']:.0f})")
             lines.append([target, f"{100 * share * best:.1f}", f"{share:.0%}", *cells])
     heads = ["recommender", "Recall@20", "of all's best"]
     heads += ["all" if ratio == 1.0 else f"{ratio:.0%}" for ratio in ratios]
