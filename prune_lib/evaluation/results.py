@@ -108,7 +108,8 @@ def summarise(
     Returns:
         KEYS, band, metric, seeds, mean, sd (over seeds), low, high (95 %, bootstrap over test sessions of
         the seeds' mean); over_random with _low and _high (difference to random at the same budget, paired
-        on the test sessions) and share_of_all with _low and _high; null where there is nothing to compare;
+        on the test sessions), over_ours alike (an ablation's, to the method as it is) and share_of_all; null
+        where there is nothing to compare;
         cells, a hash of what all of it was computed from.
     """
     masks = band_masks(cases, item_sessions)
@@ -122,16 +123,18 @@ def summarise(
         # Of one target and kind of samples at a time: sums by session of all trainings are gigabytes.
         sums = _Sums(store, cases, masks)
         for key in of_target:
-            random, everything = _beside(groups, key)
-            name = _digest(key, groups[key], random, everything)
+            beside = _beside(groups, key)
+            name = _digest(
+                key,
+                groups[key],
+                *(beside.get(c, ()) for c in ("over_random", "share_of_all")),
+                *_ours(beside),
+            )
             out.append(
                 known[name].drop(columns=list(common), errors="ignore").assign(**common)
                 if name in known
                 else pd.DataFrame(
-                    [
-                        {**common, **line, "cells": name}
-                        for line in _lines(key, groups[key], random, everything, sums)
-                    ]
+                    [{**common, **line, "cells": name} for line in _lines(key, groups[key], beside, sums)]
                 )
             )
     frame: pd.DataFrame = pd.concat(out, ignore_index=True) if out else pd.DataFrame()
@@ -151,16 +154,27 @@ def _by_target(groups: _Groups) -> list[list[tuple[Any, ...]]]:
     return list(parts.values())
 
 
-def _beside(groups: _Groups, key: tuple[Any, ...]) -> tuple[_Cells, _Cells]:
-    """The cells of random at the same ratio and of all the data; none where a row is one of these itself."""
+def _beside(groups: _Groups, key: tuple[Any, ...]) -> dict[str, _Cells]:
+    """The cells that a row is compared with, by the columns that say so; of nothing with itself."""
     named = dict(zip(KEYS, key, strict=True))
 
     def of(method: str, ratio: float) -> _Cells:
         other = {**named, "method": method, "variant": "", "ratio": ratio}
         return groups.get(tuple(other[name] for name in KEYS), ())
 
-    random = () if named["method"] in ("random", "all") else of("random", named["ratio"])
-    return random, () if named["method"] == "all" else of("all", 1.0)
+    found: dict[str, _Cells] = {}
+    if named["method"] not in ("random", "all"):
+        found["over_random"] = of("random", named["ratio"])
+    if named["method"] == "graph" and named["variant"]:
+        found["over_ours"] = of("graph", named["ratio"])
+    if named["method"] != "all":
+        found["share_of_all"] = of("all", 1.0)
+    return {column: cells for column, cells in found.items() if cells}
+
+
+def _ours(beside: dict[str, _Cells]) -> list[_Cells]:
+    """What only ablations are beside: no part of the digest of all else, whose rows stay known."""
+    return [beside["over_ours"]] if "over_ours" in beside else []
 
 
 def _digest(*parts: Any) -> str:
@@ -195,7 +209,7 @@ class _Sums:
 
 
 def _lines(
-    key: tuple[Any, ...], mine: _Cells, random: _Cells, everything: _Cells, sums: _Sums
+    key: tuple[Any, ...], mine: _Cells, beside: Mapping[str, _Cells], sums: _Sums
 ) -> Iterator[dict[str, Any]]:
     """A group's rows."""
     for band, metric in _WITH_INTERVAL:
@@ -211,10 +225,8 @@ def _lines(
             "low": around.low,
             "high": around.high,
         }
-        if random:
-            gap = sums.interval(difference, band, metric, mine, random)
-            line |= {"over_random": gap.mean, "over_random_low": gap.low, "over_random_high": gap.high}
-        if everything:
-            share = sums.interval(relative, band, metric, mine, everything)
-            line |= {"share_of_all": share.mean, "share_low": share.low, "share_high": share.high}
+        for column, other in beside.items():
+            how, bounds = (relative, "share") if column == "share_of_all" else (difference, column)
+            found = sums.interval(how, band, metric, mine, other)
+            line |= {column: found.mean, f"{bounds}_low": found.low, f"{bounds}_high": found.high}
         yield line

@@ -66,6 +66,13 @@ SUMMARY = (
     OutColumn("over_random", "double", "Mean less that of random at the same ratio"),
     OutColumn("over_random_low", "double", "Its lower bound, paired on the test sessions"),
     OutColumn("over_random_high", "double", "Its upper bound"),
+    OutColumn(
+        "over_ours",
+        "double",
+        "Of an ablation: mean less that of the method as it is, at the same ratio; NULL for all else",
+    ),
+    OutColumn("over_ours_low", "double", "Its lower bound, paired on the test sessions"),
+    OutColumn("over_ours_high", "double", "Its upper bound"),
     OutColumn("share_of_all", "double", "Mean over that of all the data"),
     OutColumn("share_low", "double", "Its lower bound"),
     OutColumn("share_high", "double", "Its upper bound"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,22 @@ def test_the_summary_pairs_methods_on_the_same_sessions(cases: Cases, tmp_path: 
     # The same cells under another regime: the same numbers.
     other = table.query("band == 'all' and metric == 'recall@20' and regime == 'epochs'").set_index("method")
     assert other.loc["graph", "over_random_low"] == ours["over_random_low"]
+
+
+def test_an_ablation_is_held_against_the_method_as_it_is(cases: Cases, tmp_path: Path) -> None:
+    store, rng, rows = CellStore(tmp_path), np.random.default_rng(7), []
+    for seed in (0, 1):
+        draw = rng.random(cases.n_cases)
+        for variant, share in (("", 0.5), ("kappa=0", 0.3)):
+            cell = f"{variant or 'ours'}{seed}"
+            store.put(CellResult(cell, np.where(draw < share, 1, 255).astype(np.uint8), NUMBERS))
+            rows.append(replace(row("graph", 0.1, seed, cell), variant=variant))
+    table = summarise(trainings(rows), store, cases, POPULARITY, {})
+    found = table.query("band == 'all' and metric == 'recall@20'").set_index("variant")
+    less = found.loc["kappa=0"]
+    assert less["over_ours"] == pytest.approx(less["mean"] - found.loc["", "mean"])
+    assert less["over_ours_low"] < less["over_ours"] < less["over_ours_high"] < 0
+    assert np.isnan(found.loc["", "over_ours"])
 
 
 def test_what_is_chosen_on_validation_has_no_summary(cases: Cases, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from prune_lib.evaluation.intervals import Interval
 from prune_lib.evaluation.sections.part import RECALL, Part
 from prune_lib.evaluation.sections.text import BLANK, join, kept, percent, points, table
 from prune_lib.evaluation.variants import ABLATIONS
@@ -36,7 +37,8 @@ def ablations(part: Part) -> str:
         return ""
     intro = (
         f"On the {part.split} split. Recall@20 in percent, in brackets the difference to the method as it "
-        "is, in points; the last columns are mean differences over the others. " + _noise(part)
+        "is, in points, with * where its 95 % interval over test sessions excludes 0; the last columns are "
+        "mean differences over the others. " + _noise(part)
     )
     return join([intro.strip(), *blocks])
 
@@ -85,7 +87,10 @@ def _row(part: Part, regime: str, method: str, variant: str, cells: _Cells) -> l
     for ratio, target in cells:
         value = part.mean(method, ratio, regime, target, variant=variant)
         gap = value - part.mean("graph", ratio, regime, target)
-        row.append(percent(value) + ("" if reference or math.isnan(gap) else f" ({points(gap)})"))
+        text = percent(value)
+        if not reference and not math.isnan(gap):
+            text += f" ({points(gap)}{_mark(part, method, (ratio, target), regime, variant)})"
+        row.append(text)
     for metric, band, _ in _MEANS:
         gaps = [
             part.mean(method, r, regime, t, metric, band=band, variant=variant)
@@ -95,3 +100,15 @@ def _row(part: Part, regime: str, method: str, variant: str, cells: _Cells) -> l
         known = [gap for gap in gaps if not math.isnan(gap)]
         row.append(BLANK if reference or not known else points(sum(known) / len(known)))
     return row
+
+
+def _mark(part: Part, method: str, cell: tuple[float, str], regime: str, variant: str) -> str:
+    """Whether the interval of a difference to the method as it is excludes 0."""
+    found = part.get(method, cell[0], regime, cell[1], variant=variant)
+    if found is None:
+        return ""
+    gap = found.over_ours
+    if method == "random":  # the same difference, the other way round
+        ours = part.over_random(cell[0], regime, cell[1])
+        gap = Interval(-ours.mean, -ours.high, -ours.low)
+    return "*" if gap.low > 0 or gap.high < 0 else ""

@@ -72,6 +72,7 @@ def _part(data_set: str, split: str, values: pd.DataFrame, summary: pd.DataFrame
             seeds=number.seeds,
             over_random=number.over_random,
             share_of_all=number.share_of_all,
+            over_ours=number.over_ours,
         )
     samples: dict[str, str] = {}
     for target in {key.target for key in found}:
@@ -133,6 +134,9 @@ _SUMMARY = [
     "share_of_all",
     "share_low",
     "share_high",
+    "over_ours",
+    "over_ours_low",
+    "over_ours_high",
     "sd",
     "seeds",
 ]
@@ -144,9 +148,9 @@ def _from_summary(summary: pd.DataFrame) -> Iterable[tuple[Key, Found]]:
     for key, row in zip(keys, numbers, strict=True):
         line: Sequence[float] = [float(x) for x in row]
         if not math.isnan(line[0]):
-            seeds = 0 if math.isnan(line[10]) else int(line[10])
-            found = Found(Interval(*line[:3]), line[9], seeds, Interval(*line[3:6]), Interval(*line[6:9]))
-            yield Key(*key), found
+            sd, seeds = line[12], 0 if math.isnan(line[13]) else int(line[13])
+            value, over_random, share_of_all, over_ours = (Interval(*line[k : k + 3]) for k in (0, 3, 6, 9))
+            yield Key(*key), Found(value, sd, seeds, over_random, share_of_all, over_ours=over_ours)
 
 
 def _numbers(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:

@@ -54,6 +54,7 @@ class Found:
         sd: standard deviation over the seeds.
         seeds: their number.
         over_random: less random at the same ratio.
+        over_ours: of an ablation, less the method as it is at the same ratio.
         share_of_all: over that of all the data.
         cases: test cases.
         train_seconds: of a training.
@@ -70,6 +71,7 @@ class Found:
     train_seconds: float = math.nan
     prune_seconds: float = math.nan
     learned: float = math.nan
+    over_ours: Interval = NOTHING
 
     @property
     def mean(self) -> float:
