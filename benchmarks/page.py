@@ -34,6 +34,9 @@ other; another machine has others. `benchmarks/results.json` has them all, with 
 ```
 make bench                                  # two hours; ARGS="--parts peers,scaling" for some
 ```
+
+Parts that are dated 2026-11-29 or before weigh patterns by counts (`--sampling-demand recency`), as was the
+default then; what the forecast of demand adds to the graph is in [method.md](method.md).
 """
 
 _PEERS = """## Beside what others would do
