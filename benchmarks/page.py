@@ -15,6 +15,8 @@ from prune_lib.settings import SamplingSettings
 
 Row = dict[str, Any]
 
+# Of Recall@20, as shares of the best that all the data reach.
+_LEVELS = (0.8, 0.9, 0.95, 1.0)
 _STAGES = ("read", "encode", "build", "propagate", "sample", "write")
 _WAYS = {
     "spark": "Spark job",
@@ -399,10 +401,6 @@ def _shortest(rows: list[Row], target: str, ratio: float, level: float) -> Row |
     """The shortest training that reaches a level, or None."""
     reached = [r for r in rows if (r["target"], r["ratio"]) == (target, ratio) and r["recall"] >= level]
     return min(reached, key=lambda row: float(row["seconds"]), default=None)
-
-
-#: Levels, as shares of the best that all the data reach.
-_LEVELS = (0.8, 0.9, 0.95, 1.0)
 
 
 def training_table(rows: list[Row]) -> str:

@@ -124,12 +124,7 @@ def summarise(
         sums = _Sums(store, cases, masks)
         for key in of_target:
             beside = _beside(groups, key)
-            name = _digest(
-                key,
-                groups[key],
-                *(beside.get(c, ()) for c in ("over_random", "share_of_all")),
-                *_ours(beside),
-            )
+            name = _digest(key, groups[key], beside)
             out.append(
                 known[name].drop(columns=list(common), errors="ignore").assign(**common)
                 if name in known
@@ -170,11 +165,6 @@ def _beside(groups: _Groups, key: tuple[Any, ...]) -> dict[str, _Cells]:
     if named["method"] != "all":
         found["share_of_all"] = of("all", 1.0)
     return {column: cells for column, cells in found.items() if cells}
-
-
-def _ours(beside: dict[str, _Cells]) -> list[_Cells]:
-    """What only ablations are beside: no part of the digest of all else, whose rows stay known."""
-    return [beside["over_ours"]] if "over_ours" in beside else []
 
 
 def _digest(*parts: Any) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from prune_lib.evaluation.intervals import Interval
-from prune_lib.evaluation.sections.part import RECALL, Part
+from prune_lib.evaluation.sections.part import NOTHING, RECALL, Part
 from prune_lib.evaluation.sections.text import BLANK, join, kept, percent, points, table
 from prune_lib.evaluation.variants import ABLATIONS
 
@@ -104,11 +103,9 @@ def _row(part: Part, regime: str, method: str, variant: str, cells: _Cells) -> l
 
 def _mark(part: Part, method: str, cell: tuple[float, str], regime: str, variant: str) -> str:
     """Whether the interval of a difference to the method as it is excludes 0."""
-    found = part.get(method, cell[0], regime, cell[1], variant=variant)
-    if found is None:
-        return ""
-    gap = found.over_ours
     if method == "random":  # the same difference, the other way round
-        ours = part.over_random(cell[0], regime, cell[1])
-        gap = Interval(-ours.mean, -ours.high, -ours.low)
+        gap = part.over_random(cell[0], regime, cell[1])
+    else:
+        found = part.get(method, cell[0], regime, cell[1], variant=variant)
+        gap = found.over_ours if found else NOTHING
     return "*" if gap.low > 0 or gap.high < 0 else ""
