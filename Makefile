@@ -58,7 +58,8 @@ results: setup ## Regenerate docs/results.md from the data sets in DATA: hours; 
 	$(EVALUATE) $(DIGINETICA) --ratios 0.1,0.3 --regimes steps --seeds 1
 
 # Files in the order given, those that take minutes first: xdist would begin with those of many tests.
-PYTEST := "$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --doctest-modules
+# Each worker computes in one thread: more of them wait for each other, and burn the cores that all share.
+PYTEST := OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --doctest-modules
 
 test: setup ## Run every test, those without Spark first; but for those of make soak
 	$(PYTEST) -m "not soak" scripts/environment tests/core
