@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import ArrayType, DataType, MapType, StructType
 
 from prune_lib.locations import is_location
-from prune_lib.sessions.opening import has_commit
+from prune_lib.sessions.opening import has_commit, in_catalog
 
 __all__ = [
     "PROPERTIES",
@@ -60,7 +60,7 @@ def is_delta(spark: SparkSession, name: str) -> bool:
         if not fs.exists(log) or not DeltaTable.isDeltaTable(spark, path.toString()):
             return False
         return has_commit(fs, log)
-    if not spark.catalog.tableExists(name):
+    if not in_catalog(spark, name):
         return False
     try:
         detail = spark.sql(f"DESCRIBE DETAIL {name}").first()

@@ -21,9 +21,11 @@ __all__ = [
     "is_within",
     "last_part",
     "local_path",
+    "name_parts",
     "name_problem",
     "normalised",
     "on_databricks",
+    "schema_of",
     "sql_name",
     "table_in_workspace",
     "workspace_folder",
@@ -37,7 +39,9 @@ View = Literal["summary", "item_coverage"]
 VIEWS: tuple[View, ...] = ("summary", "item_coverage")
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):")
-_PART = re.compile(r"`(?:[^`]|``)+`|\w+")
+# What Spark's SQL takes without backquotes, and of that what it reads as a number: 2024, 1e5, 5L.
+_PART = re.compile(r"`(?:[^`]|``)+`|\w+", re.ASCII)
+_NUMBER = re.compile(r"\d+([lsy]|(e\d+)?(f|d|bd)?)", re.ASCII | re.IGNORECASE)
 # What a bare `x.parquet` means: nobody calls a table 'parquet' and its schema 'sessions'.
 _FILE_ENDINGS = (".parquet", ".delta")
 
@@ -81,16 +85,26 @@ def name_problem(name: str, parts: tuple[int, ...] = (2, 3)) -> str | None:
     True
     >>> name_problem("a.b.c.d")
     'has 4 parts, where 2 or 3 are wanted'
+    >>> name_problem("shop.2024")
+    'has the part 2024, which SQL reads as a number (put it in backquotes)'
     """
-    found = _split(name)
+    found = name_parts(name)
     if found is None:
-        return "is not a name of letters, digits and underscores (put other characters in backquotes)"
+        return "is not a name of letters from a to z, digits and underscores (put other parts in backquotes)"
     if len(found) not in parts:
         return f"has {len(found)} parts, where {' or '.join(map(str, parts))} are wanted"
+    number = next(filter(_NUMBER.fullmatch, found), None)
+    if number:
+        return f"has the part {number}, which SQL reads as a number (put it in backquotes)"
     return None
 
 
-def _split(name: str) -> list[str] | None:
+def name_parts(name: str) -> list[str] | None:
+    """The parts of a name as they are written, backquotes and all; None where it is no name.
+
+    >>> name_parts("shop.`my.table`"), name_parts("shop.größe")
+    (['shop', '`my.table`'], None)
+    """
     parts, at = [], 0
     while True:
         found = _PART.match(name, at)
@@ -103,6 +117,15 @@ def _split(name: str) -> list[str] | None:
         if name[at] != ".":
             return None
         at += 1
+
+
+def schema_of(name: str) -> str:
+    """The schema of a table's name, as it is written there; empty where it has none.
+
+    >>> schema_of("main.shop.`my.table`")
+    'main.shop'
+    """
+    return ".".join((name_parts(name) or [])[:-1])
 
 
 def table_in_workspace(workspace: str, name: str) -> str:
@@ -198,7 +221,7 @@ def normalised(table: str) -> str:
         scheme = scheme.lower()
         scheme = "s3" if scheme in ("s3a", "s3n") else scheme
         return f"{scheme}:/" + re.sub(r"/+", "/", "/" + rest).rstrip("/")
-    parts = [part.strip("`").lower() for part in _split(table) or [table]]
+    parts = [part.strip("`").lower() for part in name_parts(table) or [table]]
     return ".".join(parts[1:] if len(parts) == 3 and parts[0] == "spark_catalog" else parts)
 
 

@@ -13,7 +13,7 @@ from prune_lib.errors import InputError, SettingsError
 from prune_lib.forecast import forecast
 from prune_lib.locations import is_location
 from prune_lib.sessions.encoding import Encoded
-from prune_lib.sessions.opening import has_commit
+from prune_lib.sessions.opening import has_commit, in_catalog
 from prune_lib.sessions.reading import ColumnNames, InputTable, SessionStats, open_input
 from prune_lib.sessions.recent import window_line
 from prune_lib.settings import PruneSettings
@@ -107,7 +107,7 @@ def _many(sessions: int) -> str:
 def _exists(spark: SparkSession, name: str) -> bool:
     """Whether anything is at the place of the workspace's sessions, but for a demo that was interrupted."""
     if not is_location(name):
-        return bool(spark.catalog.tableExists(name))
+        return in_catalog(spark, name)
     jvm: Any = spark._jvm
     path = jvm.org.apache.hadoop.fs.Path(name)
     fs = path.getFileSystem(spark._jsc.hadoopConfiguration())

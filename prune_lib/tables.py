@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
@@ -22,9 +23,9 @@ from pyspark.sql.types import ArrayType, DataType, MapType, StructField, StructT
 from prune_lib.commits import Seen, Written, versions_seen, write_together
 from prune_lib.delta import child, hadoop_path, is_delta, leaf_names, quoted, special
 from prune_lib.errors import InputError, OutputError
-from prune_lib.locations import companion, is_location
+from prune_lib.locations import companion, is_location, name_parts, name_problem, schema_of
 from prune_lib.schemas import PRUNED, TABLE_COMMENTS, conform
-from prune_lib.sessions.opening import connector_hint
+from prune_lib.sessions.opening import connector_hint, in_catalog
 from prune_lib.sessions.read_errors import first_line
 
 __all__ = [
@@ -49,6 +50,9 @@ _MARK = {"decisions": "run_id", "items": "run_id", "runs": "run_id", "pruned": "
 _STATISTICS_COLUMNS = 32
 # Column metadata that bind a column to its own Delta table (generated, identity, default, mapping).
 _BOUND = ("delta.", "CURRENT_DEFAULT", "EXISTS_DEFAULT")
+
+# Names of tables that Spark's own catalog takes, quoted or not; others may take more.
+_CATALOGS_OWN = re.compile(r"[A-Za-z0-9_]+")
 
 # A file of the pruned table: 5 million interactions are about 50 MB; and a few files even of a
 # small table, so that a smaller rank skips some of them.
@@ -336,19 +340,34 @@ def _check_location(spark: SparkSession, target: str, mark: str, writer: str, wh
 
 
 def _check_name(spark: SparkSession, target: str, mark: str, writer: str, what: str) -> None:
-    schema = target.rpartition(".")[0]
+    problem = name_problem(target) or _catalogs_problem(spark, target)
+    if problem:
+        raise OutputError(f"The output table {target} {problem}. Give another --output.")
+    schema = schema_of(target)
     if schema and not spark.catalog.databaseExists(schema):
         raise OutputError(
             f"There is no schema {schema} for the output table {target}. Create it (CREATE SCHEMA "
             f"{schema}), or give another --output."
         )
-    if not spark.catalog.tableExists(target):
+    if not in_catalog(spark, target):
         return
     if not is_delta(spark, target):
         raise OutputError(
             f"The output {target} exists and is not a Delta table. Give another --output, or drop it."
         )
     _check_ours(spark, target, mark, writer, what)
+
+
+def _catalogs_problem(spark: SparkSession, target: str) -> str | None:
+    """What Spark's own catalog would not take in the name of a new table, after all has been computed."""
+    parts = name_parts(target) or []
+    catalog = parts[0].strip("`") if len(parts) == 3 else spark.catalog.currentCatalog()
+    if catalog.lower() != "spark_catalog" or _CATALOGS_OWN.fullmatch(parts[-1].strip("`")):
+        return None
+    return (
+        f"has the part {parts[-1]}, and this catalog takes letters from a to z, digits and underscores only, "
+        "in backquotes too"
+    )
 
 
 def _check_ours(spark: SparkSession, target: str, mark: str, writer: str, what: str) -> None:

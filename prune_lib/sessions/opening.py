@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from prune_lib.errors import InputError
-from prune_lib.locations import is_location
+from prune_lib.locations import is_location, name_parts, schema_of
 from prune_lib.sessions.columns import (
     EXAMPLES,
     ColumnNames,
@@ -22,7 +22,7 @@ from prune_lib.sessions.columns import (
 )
 from prune_lib.sessions.read_errors import first_line, reading_errors
 
-__all__ = ["connector_hint", "has_commit", "load_table", "open_input"]
+__all__ = ["connector_hint", "has_commit", "in_catalog", "load_table", "open_input"]
 
 
 def open_input(
@@ -156,7 +156,7 @@ class _Source:
 
 def _source(spark: SparkSession, name: str) -> _Source:
     """Find the table: by its location, or in the catalog, or as a path after all."""
-    if not ("/" in name or ":" in name) and _in_catalog(spark, name):
+    if not ("/" in name or ":" in name) and in_catalog(spark, name):
         return _Source(spark, name, name, _catalog_format(spark, name), by_path=False)
     fs, path, exists = _hadoop_path(spark, name)
     if not exists:
@@ -164,7 +164,8 @@ def _source(spark: SparkSession, name: str) -> _Source:
     return _Source(spark, name, path.toString(), _file_format(spark, name, fs, path), by_path=True)
 
 
-def _in_catalog(spark: SparkSession, name: str) -> bool:
+def in_catalog(spark: SparkSession, name: str) -> bool:
+    """Whether there is a table or a view of this name; a name that is none has none."""
     try:
         return bool(spark.catalog.tableExists(name))
     except (ParseException, AnalysisException):  # no name, or of a catalog that is not there
@@ -270,7 +271,7 @@ def _not_found(spark: SparkSession, name: str, fs: Any, path: Any) -> str:
         hint = f" The nearest folder that exists is {shown}{similar(wanted, names)}."
     if is_location(name) and ("/" in name or ":" in name):
         return f"There is no table at {name}.{hint} Give an existing one by --input."
-    schema, _, table = name.rpartition(".")
+    schema, table = schema_of(name), (name_parts(name) or [name])[-1]
     try:
         tables = [t.name for t in spark.catalog.listTables(schema or None)]
         inside = f" In {schema or 'the current schema'} there are {len(tables)} tables"

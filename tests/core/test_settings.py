@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from prune_lib.errors import SettingsError
-from prune_lib.locations import companion, is_location, is_within, normalised, table_in_workspace
+from prune_lib.locations import (
+    companion,
+    is_location,
+    is_within,
+    name_parts,
+    name_problem,
+    normalised,
+    schema_of,
+    table_in_workspace,
+)
 from prune_lib.settings import PruneSettings, SamplingSettings, load_settings, settings_hash
 from prune_lib.settings.document import default_yaml
 from prune_lib.settings.options import options_of
@@ -307,7 +316,9 @@ def test_the_hash_follows_what_decides_the_result() -> None:
     assert settings_hash(base) == settings_hash(same)
     loud = [PruneSettings.model_validate({"ratio": 0.1, key: True}) for key in ("quiet", "verbose", "json")]
     engines = [PruneSettings(ratio=0.1, propagation={"engine": e}) for e in ("auto", "graphframes", "arrays")]
-    assert {settings_hash(s) for s in (*loud, *engines)} == {settings_hash(base)}
+    where = {"device": "cpu", "threads": 3, "processes": 2, "distributor": "spark"}
+    elsewhere = PruneSettings.model_validate({"ratio": 0.1, "training": where})
+    assert {settings_hash(s) for s in (*loud, *engines, elsewhere)} == {settings_hash(base)}
     # Of a version before these settings: runs that were written then are known again.
     before = PruneSettings.model_validate({"ratio": 0.1, "sampling": {"demand": "recency", "kappa": 0.5}})
     assert settings_hash(before) == "6e66219255348f6672d7f404193256ad640db016e33bee80d69cddfd4f816656"
@@ -350,3 +361,28 @@ def test_names_and_locations(parts: list[str], kind: str) -> None:
     assert companion(place + "/", kind) == f"{place}_{kind}"
     assert not is_within(companion(place, kind), place)
     assert table_in_workspace(place + "/", "t") == f"{place}/t"
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("main.shop.clicks", ["main", "shop", "clicks"]),
+        ("shop.2024_01", ["shop", "2024_01"]),
+        ("shop.`2024`", ["shop", "`2024`"]),
+        ("shop.`größe`", ["shop", "`größe`"]),
+        ("shop.`my.``table`", ["shop", "`my.``table`"]),
+    ],
+)
+def test_names_that_spark_reads_are_split_at_their_dots(name: str, parts: list[str]) -> None:
+    assert name_problem(name) is None and not is_location(name)
+    assert name_parts(name) == parts and schema_of(name) == ".".join(parts[:-1])
+
+
+@pytest.mark.parametrize(
+    "name", ["shop.größe", "shop.2024", "shop.1e5", "2024.clicks", "shop.5L", "shop.a b"]
+)
+def test_names_that_spark_does_not_read_are_refused(name: str) -> None:
+    assert "backquotes" in (name_problem(name) or "")
+    for flag in ("--output", "--input"):
+        text = mistake(["--ratio", "0.1", flag, name])
+        assert text.startswith(f"{flag} '{name}'") and f"./{name}" in text

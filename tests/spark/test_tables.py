@@ -336,6 +336,15 @@ def test_what_is_not_ours_is_refused_and_stays(spark: SparkSession, tmp_path: Pa
 def test_names_that_cannot_be_written_are_refused(spark: SparkSession, schema: str) -> None:
     with pytest.raises(OutputError, match="no schema nowhere"):
         check_output(spark, "nowhere.pruned")
+    with pytest.raises(OutputError, match="no schema nowhere.shop "):
+        check_output(spark, "nowhere.shop.pruned")
+    with pytest.raises(OutputError, match="größe_decisions is not a name of letters"):
+        check_output(spark, f"{schema}.größe")
+    # Spark's own catalog would say so after everything is computed, quotes or not.
+    for quoted in ("`my.table`", "`größe`"):
+        with pytest.raises(OutputError, match="in backquotes too"):
+            check_output(spark, f"{schema}.{quoted}")
+    check_output(spark, f"{schema}.`2024`")
     spark.sql(f"CREATE VIEW {schema}.pruned AS SELECT 1 AS prune_run_id")
     with pytest.raises(OutputError, match="not a Delta table"):
         check_output(spark, f"{schema}.pruned")
