@@ -215,8 +215,8 @@ def score_sessions(
 def percentile_rank(scores: DataFrame, column: str, *, output: str = "q", digits: int = 4) -> DataFrame:
     """Add the percentile rank of a score, in (0, 1), higher = harder.
 
-    q = (rows below + half of the rows equal) / rows, over the rows where the score is not NULL; 0.5
-    where it is. Values are compared after rounding to `digits`, so that the one window this needs
+    q = (rows below + half of the rows equal) / rows, over the rows where the score is not NULL; NULL
+    where it is: whoever needs a number there says which. Values are compared after rounding to `digits`, so that the one window this needs
     runs over the distinct values (bounded by their range), not over the sessions.
 
     Args:
@@ -237,12 +237,8 @@ def percentile_rank(scores: DataFrame, column: str, *, output: str = "q", digits
     up_to = F.sum("_equal").over(Window.orderBy("_key").rowsBetween(Window.unboundedPreceding, 0))
     everything = F.sum("_equal").over(Window.partitionBy())
     rank = (2 * up_to - F.col("_equal")) / (2 * everything)
-    ranked = counted.select("_key", rank.alias("_rank"))
-    return (
-        keyed.join(ranked, "_key", "left")
-        .withColumn(output, F.coalesce("_rank", F.lit(0.5)))
-        .drop("_key", "_rank")
-    )
+    ranked = counted.select("_key", rank.alias(output))
+    return keyed.join(ranked, "_key", "left").drop("_key")
 
 
 def _bundle_index(encoded: Encoded, bundle: Bundle, max_unknown: float) -> npt.NDArray[np.int32]:

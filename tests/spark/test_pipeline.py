@@ -19,6 +19,8 @@ from tests.spark.sessions import random_sessions
 
 # A large shop, a small one, and sessions without one.
 SHOPS = ["north"] * 23 + ["south", None]
+# One click: nothing to predict, so no difficulty.
+SINGLE = [[k] for k in range(12)]
 
 
 def table_of(spark: SparkSession, sessions: list[list[int]]) -> DataFrame:
@@ -30,7 +32,7 @@ def table_of(spark: SparkSession, sessions: list[list[int]]) -> DataFrame:
 def workspace(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with a small input; the experts that the first run trains serve the others."""
     folder = tmp_path_factory.mktemp("workspace")
-    table = table_of(spark, random_sessions(21, n=250, items=90))
+    table = table_of(spark, random_sessions(21, n=250 - len(SINGLE), items=90) + SINGLE)
     table.write.format("delta").save(str(folder / "sessions"))
     return folder
 
@@ -107,7 +109,20 @@ def test_floors_that_cannot_fit_are_refused_before_anything_is_scored(
     assert not (workspace / "none").exists()
 
 
-@pytest.mark.parametrize("method", ["recent", "dual", "d2"])
+def test_a_session_of_one_click_has_no_difficulty(spark: SparkSession, done: Path) -> None:
+    decisions = content(spark, Path(f"{done}_decisions"), "session_id")
+    assert decisions["difficulty"].isna().tolist() == (decisions["interactions"] == 1).tolist()
+    scored = decisions.dropna(subset="difficulty")
+    assert len(scored) == 250 - len(SINGLE) and scored["difficulty"].mean() == pytest.approx(0.5)
+    assert decisions["propagated"].notna().all(), "the graph has them in the middle"
+    items = content(spark, Path(f"{done}_items"), "item").set_index("item")
+    held = spark.read.format("delta").load(str(done.parent / "sessions")).toPandas()
+    of_7 = held[held["items"].map(lambda items: 7 in items)]["session_id"]
+    mean = scored[scored["session_id"].isin(of_7)]["difficulty"].mean()
+    assert items.loc[7, "mean_difficulty"] == pytest.approx(mean, abs=1e-6)
+
+
+@pytest.mark.parametrize("method", ["recent", "dual", "d2", "moderate"])
 def test_baselines_go_through_the_same_tables(spark: SparkSession, workspace: Path, method: str) -> None:
     output = workspace / f"by_{method}"
     summary = run_prune(settings(workspace, method=method, output=str(output)), spark)
@@ -117,6 +132,9 @@ def test_baselines_go_through_the_same_tables(spark: SparkSession, workspace: Pa
     assert summary.run["interactions_after"] <= 0.2 * summary.run["interactions_before"]
     if method == "recent":
         assert kept["day"].tolist() == sorted(kept["day"], reverse=True)
+    else:
+        assert kept["prune_difficulty"].notna().all(), "what has no difficulty comes last"
+        assert kept["items"].map(len).min() > 1
 
 
 def test_events_come_out_as_events(spark: SparkSession, tmp_path: Path) -> None:
