@@ -216,8 +216,9 @@ def percentile_rank(scores: DataFrame, column: str, *, output: str = "q", digits
     """Add the percentile rank of a score, in (0, 1), higher = harder.
 
     q = (rows below + half of the rows equal) / rows, over the rows where the score is not NULL; NULL
-    where it is: whoever needs a number there says which. Values are compared after rounding to `digits`, so that the one window this needs
-    runs over the distinct values (bounded by their range), not over the sessions.
+    where it is: whoever needs a number there says which. Values are compared after rounding to
+    `digits`, so that the one window this needs runs over the distinct values (bounded by their range),
+    not over the sessions.
 
     Args:
         scores: frame with a DOUBLE `column`.
