@@ -138,7 +138,8 @@ class _Bench:
         score = _score_of(source)
         same = source == "mixture" or score != "nll"
         bundle = self.bundle if same else with_gate(self.bundle, source)
-        place = str(self.split.folder / "scores" / f"{source}-{bundle.version}")
+        # Beside the experts, in a folder of this code's: other code may score otherwise.
+        place = str(Path(experts_folder(self.split)) / "scores_of_ablations" / f"{source}-{bundle.version}")
         spark = self.run.spark
         if not (Path(place) / "_SUCCESS").is_file():
             settings = self.settings

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import shutil
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,7 +18,13 @@ from prune_lib.evaluation.cases import Cases
 from prune_lib.experts.feed import Feed
 from prune_lib.wording import allowed
 
-__all__ = ["Split", "Subset", "budget_of", "code_hash", "load_sessions"]
+__all__ = ["Split", "Subset", "budget_of", "code_hash", "load_sessions", "mark_used", "remove_unused"]
+
+
+_LOG = logging.getLogger(__name__)
+# A split's file that is as old as its last use.
+_USED = "used"
+_UNUSED_SECONDS = 14 * 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -118,6 +128,27 @@ def load_sessions(folder: Path) -> list[npt.NDArray[np.int32]]:
         lengths = column.value_lengths().to_numpy(zero_copy_only=False)
         sessions += np.split(flat, np.cumsum(lengths)[:-1]) if len(lengths) else []
     return sessions
+
+
+def mark_used(split: Path) -> None:
+    """Note that an evaluation works in a split's folder."""
+    (split / _USED).touch()
+
+
+def remove_unused(folder: Path, used: Sequence[Path]) -> None:
+    """Remove splits that no evaluation has used for two weeks, such as those of last month's data.
+
+    Args:
+        folder: of a data set's working files; splits are `test-…` and `validation-…` in it.
+        used: the splits of this evaluation.
+    """
+    for split in [*folder.glob("test-*"), *folder.glob("validation-*")]:
+        mark = split / _USED
+        # Of a version that left no mark: as old as what it wrote last.
+        last = (mark if mark.exists() else split).stat().st_mtime
+        if split not in used and time.time() - last > _UNUSED_SECONDS:
+            _LOG.info("removing the working files of former data: %s", split)
+            shutil.rmtree(split, ignore_errors=True)
 
 
 def budget_of(ratio: float, interactions: int) -> int:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import SparkSession
 
-from prune_lib.errors import SettingsError
+from prune_lib.errors import InputError, SettingsError
 from prune_lib.evaluation.cells import CellStore, import_cells
 from prune_lib.evaluation.data import make_split, read_test
-from prune_lib.evaluation.files import Split, Subset
+from prune_lib.evaluation.files import Split, Subset, budget_of, mark_used, remove_unused
 from prune_lib.evaluation.metrics import value_by_rank
 from prune_lib.evaluation.plan import TUNING_RATIO, Candidate, Plan, Row, candidates, chosen, for_a_tenth
 from prune_lib.evaluation.settings import EvaluateSettings
@@ -161,6 +161,10 @@ def _evaluate(settings: EvaluateSettings, spark: SparkSession, folder: Path) -> 
     test = None
     if settings.test is not None:
         test = read_test(spark, settings.test, columns_of(settings))
+    tuned = {target for target in settings.targets if target in NEURAL}
+    to_choose = len(candidates(settings)) > 1 and bool(tuned)
+    if found is not None:
+        _check_order(settings, found, to_choose)
     if settings.dry_run:
         return Findings(_plan_in_words(settings, found))
     folder.mkdir(parents=True, exist_ok=True)
@@ -172,8 +176,6 @@ def _evaluate(settings: EvaluateSettings, spark: SparkSession, folder: Path) -> 
         share = settings.validation_share
         test_split = make_split(spark, table, test, folder, name="test", share=share, warn=run.stages.warn)
         stage.rows = test_split.n_sessions
-    tuned = {target for target in settings.targets if target in NEURAL}
-    to_choose = len(candidates(settings)) > 1 and bool(tuned)
     validation = None
     if settings.split == "validation" or to_choose:
         with run.stages.stage("validation data"):
@@ -182,18 +184,24 @@ def _evaluate(settings: EvaluateSettings, spark: SparkSession, folder: Path) -> 
                 spark, test_split.sessions, columns=ColumnNames("session_id", "items", None, order)
             )
             validation = make_split(spark, again, None, folder, name="validation", share=share)
+    split = validation if settings.split == "validation" else test_split
+    assert split is not None
+    _check_ratios(settings, split)
+    splits = [one.folder for one in (test_split, validation) if one is not None]
+    for one in splits:
+        mark_used(one)
     tuning: list[Row] = []
     how: dict[str, Candidate] = dict.fromkeys(tuned, candidates(settings)[0])
     if to_choose:
         assert validation is not None
         how, tuning = _choose(run, validation, sorted(tuned))
-    split = validation if settings.split == "validation" else test_split
-    assert split is not None
     plan = _compare(run, split, how)
     run_ablations(run, split, plan, how)
     run.run(plan, "targets")
     tuned_on = (validation, tuning) if validation is not None and tuning else None
-    return write_results(run, split, plan, tuned_on, how, time.monotonic() - started)
+    written = write_results(run, split, plan, tuned_on, how, time.monotonic() - started)
+    remove_unused(folder, splits)
+    return written
 
 
 def working_folder(settings: EvaluateSettings) -> Path:
@@ -245,6 +253,46 @@ def _check_tuned(settings: EvaluateSettings) -> None:
             "choose from: a length is given (--fit-steps), or one of each is tried. Leave `tuned` out, or "
             "give several of --fit-epochs-tried."
         )
+
+
+def _check_order(settings: EvaluateSettings, table: InputTable, to_choose: bool) -> None:
+    """Refuse an input that ranks no session from old to new where the newest are to be held out.
+
+    Raises:
+        InputError: with what the user can do about it.
+    """
+    if table.time_column is not None or table.order_column is not None:
+        return
+    ways = ["Name a column by --time-column or --order-column"]
+    if settings.split == "validation":
+        why = "the validation split is its newest sessions"
+    elif settings.test is None:
+        why = "no --test is given, so that its newest sessions are the test"
+        ways.append("or give a test")
+    elif to_choose:
+        why = "learning rate and length of the neural targets are chosen on its newest sessions"
+        ways.append("or give both (--fit-learning-rate and --fit-steps)")
+        ways.append("or only --targets that count (item-knn, session-knn, markov)")
+    else:
+        return
+    raise InputError(
+        f"{table.location} has neither times nor an order of its sessions, and {why}. {', '.join(ways)}."
+    )
+
+
+def _check_ratios(settings: EvaluateSettings, split: Split) -> None:
+    """Refuse a ratio that leaves no session to learn from, before anything is trained.
+
+    Raises:
+        SettingsError: with the least ratio that could do.
+    """
+    for ratio in settings.shares:
+        if budget_of(ratio, split.n_interactions) < 2:
+            raise SettingsError(
+                f"--ratios {ratio:g} allows {budget_of(ratio, split.n_interactions)} of "
+                f"{split.n_interactions:,} interactions, and a session to learn from has two: "
+                f"{2 / split.n_interactions:.2g} would be the least, and more is better."
+            )
 
 
 def _warn_of_edge(run: Evaluation, how: dict[str, Candidate], tried: list[Candidate]) -> None:
@@ -343,6 +391,7 @@ def _plan_in_words(settings: EvaluateSettings, table: InputTable | None) -> str:
     subsets = len(settings.compared) * len(settings.shares) + 1
     cells = settings.seeds * subsets * len(settings.regimes) * len(settings.samples) * len(neural)
     tried = candidates(settings)
+    on_validation = len(tried) + len(for_a_tenth(tried))  # of all the data, and of a random tenth
     lines = [
         "Dry run: nothing was computed and no table was touched.",
         table.describe()
@@ -352,8 +401,7 @@ def _plan_in_words(settings: EvaluateSettings, table: InputTable | None) -> str:
         f"split {settings.split}; results as {settings.data_set!r} in {settings.resolved_output}",
         f"methods {', '.join(settings.compared)}; ratios {', '.join(map(str, settings.shares))} and 1",
         f"targets {', '.join(settings.targets)}; {settings.seeds} seeds; at most {cells:,} trainings of "
-        "neural targets"
-        + (f", after {(2 * len(tried) + 2) * len(neural)} on validation" if len(tried) > 1 else ""),
+        "neural targets" + (f", after {on_validation * len(neural)} on validation" if len(tried) > 1 else ""),
         f"report: {settings.resolved_document}/results.md",
     ]
     return "\n".join(lines)

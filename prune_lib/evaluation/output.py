@@ -28,6 +28,7 @@ from prune_lib.evaluation.plan import Candidate, Plan, Row
 from prune_lib.evaluation.results import KEYS, metric_rows, summarise
 from prune_lib.evaluation.schemas import COMMENTS, EVALUATION, SUMMARY
 from prune_lib.evaluation.settings import EvaluateSettings
+from prune_lib.experts.settings import WHERE
 from prune_lib.settings.job import SAYING
 from prune_lib.tables import read_table
 from prune_lib.tracking import tracked_run
@@ -100,6 +101,7 @@ def write_results(
     folder = Path(settings.resolved_document)
     former = {kind: _former(run.spark, place_of(settings, kind), folder, kind) for kind in EVALUATION}
     values = merged(former["values"], new, IDENTITY)
+    _warn_of_former(run, former["values"], values)
     # Of this split all that is known, of this command and of those before it.
     here = _of(values, run, split)
     summary = summarise(
@@ -166,7 +168,9 @@ def merged(former: pd.DataFrame | None, new: pd.DataFrame, identity: list[str]) 
     """What was there and what is new, which replaces rows of the same identity and of former data.
 
     Where both have a `recipe`, the new one replaces all seeds of the same row under another recipe too: what
-    two ways of pruning or training gave is no sample of one.
+    two ways of pruning or training gave is no sample of one. And where both have a `training`, it replaces
+    all rows of a target that was trained otherwise: a share of what all the data give, trained for longer, is
+    no share.
 
     Args:
         former: rows of earlier evaluations; None where there were none.
@@ -181,6 +185,8 @@ def merged(former: pd.DataFrame | None, new: pd.DataFrame, identity: list[str]) 
     if former is None or former.empty:
         return new
     kept = _without_others(former, new, ["data_set", "split"], "data_hash")
+    if "training" in new.columns:
+        kept = _without_others(kept.assign(**_untold(kept, "training")), new, _COMPARED, "training")
     if "recipe" in kept.columns and "recipe" in new.columns:
         kept = _without_others(kept, new, ["data_set", "split", *KEYS], "recipe")
     replaced = kept.merge(new[identity].drop_duplicates(), on=identity, how="left", indicator=True)
@@ -196,6 +202,27 @@ def _without_others(former: pd.DataFrame, new: pd.DataFrame, key: list[str], mar
     stale = known.notna().to_numpy() & (former[mark].to_numpy() != known.to_numpy())
     kept: pd.DataFrame = former[~stale]
     return kept
+
+
+def _untold(frame: pd.DataFrame, column: str) -> dict[str, None]:
+    """A column that tables of a former version lack."""
+    return {} if column in frame.columns else {column: None}
+
+
+def _warn_of_former(run: Evaluation, former: pd.DataFrame | None, values: pd.DataFrame) -> None:
+    """Say which rows of former evaluations are gone, and not for newer ones of the same."""
+    if former is None:
+        return
+    name = ["data_set", "split", *KEYS]
+    lost = former[name].drop_duplicates().merge(values[name].drop_duplicates(), how="left", indicator=True)
+    lost = lost[(lost["_merge"] == "left_only") & (lost["regime"] != "tuning")]
+    if len(lost):
+        run.stages.warn(
+            f"{len(lost):,} results of former evaluations ({', '.join(sorted(set(lost['target'])))}) are out "
+            "of the tables: they were of other data, or of targets that were trained otherwise, and are no "
+            "comparison for what is in them now. Finished trainings are kept: the former command brings its "
+            "results back in minutes."
+        )
 
 
 def _of(frame: pd.DataFrame | None, run: Evaluation, split: Split) -> pd.DataFrame:
@@ -225,9 +252,13 @@ def _values(run: Evaluation, split: Split, rows: Sequence[Row]) -> pd.DataFrame:
 
 
 def _common(run: Evaluation, split: Split) -> dict[str, Any]:
-    return {"data_set": run.settings.data_set, "split": split.name, "data_hash": split.data_hash}
+    # What is measured is of both: another test is other data.
+    data = f"{split.data_hash}/{split.cases_hash}"
+    return {"data_set": run.settings.data_set, "split": split.name, "data_hash": data}
 
 
+# What is compared with each other, as all the data are with a tenth of them.
+_COMPARED = ["data_set", "split", "regime", "samples", "target"]
 #: What names a row of the values.
 IDENTITY = ["data_set", "split", *KEYS, "band", "metric", "seed"]
 
@@ -237,7 +268,9 @@ _NO_MATTER = {"output", "document", "workspace", "config", "dry_run", "processes
 
 def _run_id(settings: EvaluateSettings) -> str:
     """A hash of the settings that decide the results, and of what they are reported as."""
-    text = json.dumps(settings.model_dump(mode="json", exclude=_NO_MATTER), sort_keys=True)
+    no_matter: Any = {**dict.fromkeys(_NO_MATTER, True), "training": set(WHERE)}
+    told = settings.model_dump(mode="json", exclude=no_matter)
+    text = json.dumps(told, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 

@@ -14,6 +14,7 @@ from prune_lib.evaluation.files import Split, Subset, code_hash
 from prune_lib.evaluation.settings import EvaluateSettings
 from prune_lib.evaluation.targets.settings import NEURAL
 from prune_lib.evaluation.worker import Job
+from prune_lib.settings import settings_hash
 
 __all__ = ["TUNING_RATIO", "Candidate", "Plan", "Row", "candidates", "chosen", "for_a_tenth"]
 
@@ -89,6 +90,8 @@ class Row:
         cell: id of the cell.
         recipe: hash of what decides the result beside all the above: settings and code. Rows of two
             recipes are never averaged.
+        training: hash of how the target is trained, which all that is compared has in common; empty while
+            that is being chosen.
         subset: what was trained on.
         steps: optimisation steps; 0 for targets that count.
         learning_rate: 0 for targets that count.
@@ -104,6 +107,7 @@ class Row:
     seed: int
     cell: str
     recipe: str
+    training: str
     subset: Subset
     steps: int
     learning_rate: float
@@ -200,6 +204,7 @@ class Plan:
             seed,
             cell.id,
             self._recipe_hash(method, candidate, recipe),
+            "" if regime == "tuning" else _digest(*_trained(candidate, recipe)),
             subset,
             steps,
             candidate.learning_rate if candidate else 0.0,
@@ -209,16 +214,13 @@ class Plan:
         return row
 
     def _recipe_hash(self, method: str, candidate: Candidate | None, training: Mapping[str, Any]) -> str:
-        settings = self._settings
-        parts: list[Any] = [FORMAT, training, asdict(candidate) if candidate else None]
+        parts = _trained(candidate, training)
         if method != "all":
             parts.append(self._code)
         if method not in ("all", "random"):
-            pruning = settings.model_dump(mode="json", include={"sampling", "propagation", "training"})
-            pruning["training"].pop("device")
-            parts.append(pruning)
-        text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:8]
+            # All that a pruning run is given; its method, ratio and seed are the row's own.
+            parts.append(settings_hash(self._settings.prune_settings("graph", 0, 0.5, "in", "out", ".")))
+        return _digest(*parts)
 
     def _steps(
         self,
@@ -242,6 +244,16 @@ class Plan:
         else:
             batches = subset.feed(samples).batch_count(self._settings.fit.batch_size, rows=rows)
         return max(1, round(steps / one_pass * batches))
+
+
+def _trained(candidate: Candidate | None, training: Mapping[str, Any]) -> list[Any]:
+    """How a target is trained, whatever on."""
+    return [FORMAT, training, asdict(candidate) if candidate else None]
+
+
+def _digest(*parts: Any) -> str:
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _recipe(settings: EvaluateSettings, candidate: Candidate) -> dict[str, Any]:

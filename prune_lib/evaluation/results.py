@@ -64,7 +64,7 @@ def metric_rows(
             **common,
             **{
                 name: getattr(row, name)
-                for name in (*KEYS, "seed", "cell", "recipe", "steps", "learning_rate")
+                for name in (*KEYS, "seed", "cell", "recipe", "training", "steps", "learning_rate")
             },
             "sessions": row.subset.sessions,
             "interactions": row.subset.interactions,

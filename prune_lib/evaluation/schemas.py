@@ -9,7 +9,7 @@ __all__ = ["COMMENTS", "EVALUATION"]
 _KEYS = (
     OutColumn("data_set", "string", "Name of the data set", True),
     OutColumn("split", "string", "test, or validation: the newest training sessions held out", True),
-    OutColumn("data_hash", "string", "Hash of the training sessions: other data, other hash", True),
+    OutColumn("data_hash", "string", "Hash of the training sessions, hash of the test cases", True),
     OutColumn("method", "string", "Who chose the sessions: graph is ours; all stands for all the data", True),
     OutColumn("variant", "string", "Ablation of the method; empty for the method as it is", True),
     OutColumn("ratio", "double", "Share of the training interactions kept, in (0, 1]", True),
@@ -53,6 +53,7 @@ VALUES = (
     OutColumn("prune_seconds", "double", "Seconds of the pruning run, at its largest ratio", True),
     OutColumn("cell", "string", "Name of the training: a hash of all that decides its result", True),
     OutColumn("recipe", "string", "Hash of settings and code: rows of two are never averaged", True),
+    OutColumn("training", "string", "Hash of how targets are trained: rows of two are never compared"),
     OutColumn("run_id", "string", "The run that asked for it last", True),
 )
 SUMMARY = (

@@ -187,10 +187,10 @@ class EvaluateSettings(PipelineSettings):
         if not isinstance(values, dict) or not is_true(values.get("quick", False)):
             return values
         fit = values.get("fit", {})
-        if isinstance(fit, dict):
-            fit = {"steps": _QUICK_STEPS, **fit}
-        elif isinstance(fit, BaseModel) and "steps" not in fit.model_fields_set:
-            fit = fit.model_copy(update={"steps": _QUICK_STEPS})
+        given = fit.model_fields_set if isinstance(fit, BaseModel) else set(fit)
+        if given.isdisjoint(("steps", "epochs_tried")):  # either of them says how long
+            more = {"steps": _QUICK_STEPS}
+            fit = fit.model_copy(update=more) if isinstance(fit, BaseModel) else {**fit, **more}
         return {**_QUICK, **values, "fit": fit}
 
     @classmethod

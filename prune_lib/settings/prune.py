@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from prune_lib.experts.settings import DYNAMICS, Score, TrainSettings
+from prune_lib.experts.settings import DYNAMICS, WHERE, Score, TrainSettings
 from prune_lib.locations import is_location, table_in_workspace
 from prune_lib.settings.fields import (
     BatchSize,
@@ -47,6 +47,8 @@ _RUNNING = (
     *SAYING,
 )
 _NOT_HASHED: Any = {**dict.fromkeys(_RUNNING, True), "training": {"device"}}
+# Where experts are trained, as it was once part of the hash.
+_WHERE = TrainSettings().model_dump(mode="json", include=set(WHERE) - {"device"})
 
 
 class PruneSettings(PipelineSettings):
@@ -209,9 +211,10 @@ def settings_hash(settings: PruneSettings) -> str:
     dry_run, verbose, quiet, json) is left out. 64 hexadecimal digits.
     """
     decide = settings.model_dump(mode="json", exclude=_NOT_HASHED)
-    # Every engine gives the same scores. Its name stays, and what was not there once is left out at its
-    # default, so that older runs are known again.
+    # Every engine gives the same scores, every number of processes the same experts. Their defaults stay, and
+    # what was not there once is left out at its default, so that older runs are known again.
     decide["propagation"]["engine"] = "graphframes"
+    decide["training"] |= _WHERE
     if decide["since"] is None:
         del decide["since"]
     if decide["sampling"]["min_support"] == 2:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 
 from prune_lib.evaluation import cells
 from prune_lib.evaluation.cells import Cell, CellResult, CellStore, export_cells, import_cells
-from prune_lib.evaluation.files import Split, Subset, budget_of
+from prune_lib.evaluation.files import Split, Subset, budget_of, mark_used, remove_unused
 from prune_lib.evaluation.plan import Candidate, Plan, candidates, chosen, for_a_tenth
 from prune_lib.evaluation.settings import EvaluateSettings
 
@@ -157,7 +159,45 @@ def test_other_settings_are_another_recipe_and_other_seeds_are_not(tmp_path):
         return row.recipe
 
     assert recipe() == recipe(seed=3) == recipe(name="other", seeds=9)
-    others = [recipe(passes=8), recipe(sampling={"kappa": 0.0}), recipe(training={"epochs": 2})]
-    assert len({recipe(), *others}) == 4
+    elsewhere = {"device": "cpu", "processes": 4, "threads": 2}
+    assert recipe() == recipe(training=elsewhere) == recipe(propagation={"engine": "arrays"})
+    others = [
+        recipe(passes=8),
+        recipe(sampling={"kappa": 0.0}),
+        recipe(training={"epochs": 2}),
+        recipe(suspects={"bots": "alike"}),
+    ]
+    assert len({recipe(), *others}) == 5
+    assert recipe("random") == recipe("random", suspects={"bots": "alike"})
     # All the data are pruned by nobody.
     assert recipe("all") == recipe("all", sampling={"kappa": 0.0}) != recipe("all", passes=8)
+
+
+def test_who_chose_does_not_change_how_a_target_is_trained(tmp_path):
+    split = Split(tmp_path, "test", True, 100, 5, 500, 10, 20, 0, 0, "d", "c")
+    small = subset(tmp_path, "small", 8)
+
+    def training(method: str = "graph", passes: float = 4, regime: str = "steps", **fit: object) -> str:
+        plan = Plan(EvaluateSettings(fit={"batch_size": 16, **fit}), split, small)
+        how = Candidate(1e-3, passes)
+        row = plan.add(small, "gru4rec", method=method, ratio=0.1, seed=0, regime=regime, candidate=how)
+        return row.training
+
+    assert training() == training("all") == training("random")
+    assert len({training(), training(passes=8), training(dim=8)}) == 3
+    assert training(regime="tuning") == training(regime="tuning", passes=8) == ""
+
+
+def test_only_splits_that_nobody_uses_are_removed(tmp_path):
+    names = ("test-a-a", "validation-a-a", "test-b-b", "test-c-c", "validation-c-c", "cells")
+    folders = {name: tmp_path / name for name in names}
+    long_ago = time.time() - 20 * 24 * 3600
+    for name, folder in folders.items():
+        folder.mkdir()
+        if name == "validation-c-c":
+            mark_used(folder)
+        else:
+            os.utime(folder, (long_ago, long_ago))
+    mark_used(folders["test-b-b"])
+    remove_unused(tmp_path, [folders["test-a-a"], folders["validation-a-a"]])
+    assert {folder.name for folder in tmp_path.iterdir()} == set(names) - {"test-c-c"}

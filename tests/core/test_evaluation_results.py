@@ -29,7 +29,9 @@ def cases() -> Cases:
 
 def row(method: str, ratio: float, seed: int, cell: str, regime: str = "steps") -> Row:
     subset = Subset(Path("nowhere"), 10, 40, 20, 30, "h")
-    return Row(method, "", ratio, regime, "positions", "gru4rec", seed, cell, "r", subset, 100, 0.01, 5.0)
+    return Row(
+        method, "", ratio, regime, "positions", "gru4rec", seed, cell, "r", "t", subset, 100, 0.01, 5.0
+    )
 
 
 def trainings(rows: list[Row]) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from prune_lib.cli import evaluate_main, run_job
 from prune_lib.errors import SettingsError
+from prune_lib.evaluation.plan import candidates
 from prune_lib.evaluation.settings import EvaluateSettings
 from prune_lib.evaluation.targets.settings import FitSettings
 from prune_lib.settings import load_settings
@@ -300,3 +301,13 @@ def test_a_wrong_flag_ends_the_job_with_2(capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit) as caught:
         evaluate_main(["--ratios", "7%"])
     assert caught.value.code == 2
+
+
+def test_lengths_that_are_to_be_tried_are_tried_in_a_quick_evaluation_too() -> None:
+    quick = settings("--quick")
+    assert quick.fit.steps == 200 and [c.steps for c in candidates(quick)] == [200, 200]
+    both = settings("--quick", "--fit-epochs-tried", "4,8")
+    assert both.fit.steps == FitSettings().steps and {c.passes for c in candidates(both)} == {4, 8}
+    built = EvaluateSettings(quick=True, fit=FitSettings(epochs_tried=(4.0,)))
+    assert built.fit.steps == FitSettings().steps
+    assert EvaluateSettings(quick=True, fit=FitSettings(dim=8)).fit.steps == 200

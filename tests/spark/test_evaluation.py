@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from prune_lib.errors import InputError, SettingsError
 from prune_lib.evaluation.data import make_split, read_test
 from prune_lib.evaluation.files import Split, load_sessions
 from prune_lib.evaluation.job import run_evaluation
-from prune_lib.evaluation.output import IDENTITY, merged
+from prune_lib.evaluation.output import IDENTITY, _common, merged
 from prune_lib.evaluation.results import KEYS
 from prune_lib.evaluation.settings import EvaluateSettings
 from prune_lib.evaluation.subsets import cut, prune_once, subset_of, write_prefixes
@@ -348,7 +349,80 @@ def test_every_ablation_differs_from_the_method_in_its_settings() -> None:
 def test_a_dry_run_computes_nothing(spark: SparkSession, table: str, tmp_path: Path) -> None:
     text = str(run_evaluation(small(table, tmp_path / "ws", dry_run=True), spark))
     assert "nothing was computed" in text and "gru4rec" in text
+    tried = {"candidates": (0.005, 0.001), "epochs_tried": (2.0, 4.0)}
+    text = str(run_evaluation(small(table, tmp_path / "ws", dry_run=True, fit=tried), spark))
+    # Four on all the data, on a random tenth for a quarter and half as long, too.
+    assert "after 12 on validation" in text
     assert not (tmp_path / "ws").exists()
+
+
+def test_without_an_order_the_ways_out_are_named_at_once(
+    spark: SparkSession, table: str, tmp_path: Path
+) -> None:
+    def refused(**more: Any) -> str:
+        asked = {"order_column": None, "item_column": "items", "dry_run": True, "test": table, **more}
+        with pytest.raises(InputError) as error:
+            run_evaluation(small(unordered, tmp_path / "ws", **asked), spark)
+        return str(error.value)
+
+    unordered = str(tmp_path / "unordered")
+    spark.read.parquet(table).select("session_id", "items").write.parquet(unordered)
+    chosen = refused(fit={"candidates": (0.005, 0.001)})
+    assert "--fit-learning-rate and --fit-steps" in chosen and "--order-column" in chosen
+    assert "or give a test" in refused(test=None)
+    assert "validation split" in refused(split="validation")
+    given = small(unordered, tmp_path / "ws", order_column=None, dry_run=True, test=table)
+    assert "nothing was computed" in str(run_evaluation(given, spark))
+
+
+def test_a_ratio_that_leaves_nothing_is_refused_before_anything_is_trained(
+    spark: SparkSession, table: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError, match="--ratios 0.001 allows 1 of .* interactions"):
+        run_evaluation(small(table, tmp_path / "ws", ratios=(0.001, 0.5)), spark)
+
+
+def test_another_test_is_other_data() -> None:
+    def common(cases: str) -> dict[str, Any]:
+        run = SimpleNamespace(settings=EvaluateSettings(name="shop"))
+        split = SimpleNamespace(name="test", data_hash="d", cases_hash=cases)
+        return _common(cast(Any, run), cast(Any, split))
+
+    assert common("a") == common("a") != common("b")
+
+
+def test_what_was_trained_otherwise_is_no_comparison() -> None:
+    def rows(training: str, *ratios: float, target: str = "x", regime: str = "steps") -> pd.DataFrame:
+        key = {name: "x" for name in KEYS} | {"data_set": "a", "split": "test", "data_hash": "1"}
+        some = {**key, "target": target, "regime": regime, "band": "all", "metric": "m", "seed": 0}
+        return pd.DataFrame(
+            [{**some, "recipe": f"{training} {r}", "training": training, "ratio": r} for r in ratios]
+        )
+
+    former = pd.concat(
+        [
+            rows("long", 0.1, 0.3, 1.0),
+            rows("long", 0.3, target="other"),
+            rows("long", 0.3, regime="epochs"),
+            rows("", 0.1, regime="tuning"),
+        ],
+        ignore_index=True,
+    )
+    new = pd.concat([rows("short", 0.1, 1.0), rows("", 1.0, regime="tuning")], ignore_index=True)
+    found = merged(former, new, IDENTITY)
+    left = found[["target", "regime", "ratio", "training"]].itertuples(index=False, name=None)
+    assert sorted(left) == [
+        ("other", "steps", 0.3, "long"),
+        ("x", "epochs", 0.3, "long"),
+        ("x", "steps", 0.1, "short"),
+        ("x", "steps", 1.0, "short"),
+        ("x", "tuning", 0.1, ""),
+        ("x", "tuning", 1.0, ""),
+    ]
+    # A table of a version that did not tell: how its targets were trained is not known.
+    untold = merged(former.drop(columns="training"), new, IDENTITY)
+    assert set(untold.loc[untold["regime"] == "steps", "training"].dropna()) == {"short"}
+    assert 0.3 not in set(untold.loc[(untold["target"] == "x") & (untold["regime"] == "steps"), "ratio"])
 
 
 def test_seeds_of_one_recipe_add_up_and_another_recipe_replaces_them_all() -> None:
