@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
@@ -11,7 +13,9 @@ from pydantic import TypeAdapter, ValidationError
 from prune_lib.locations import (
     COMPANIONS,
     VIEWS,
+    Aside,
     Companion,
+    View,
     companion,
     has_scheme,
     is_location,
@@ -37,6 +41,8 @@ __all__ = [
 ]
 
 _Origin = Callable[[str], str]
+#: What an ingest writes beside its output.
+_ASIDE: tuple[Aside, ...] = get_args(Aside)
 
 
 def loudness_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
@@ -129,7 +135,7 @@ def prune_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
         return out
     target = values["output"] or table_in_workspace(_workspace(values), "pruned")
     sources = {"input": _input(values)}
-    return out + _clashes(origin, target, sources, "pruning never writes over its input", COMPANIONS)
+    return out + _clashes(origin, target, sources, "pruning never writes over its input", COMPANIONS, VIEWS)
 
 
 def evaluate_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
@@ -179,7 +185,8 @@ def ingest_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
         values: by field, defaults filled in.
         origin: how a message names a field: where its value came from.
     """
-    out = _broken_names(values, origin, ("output",))
+    broken = _broken_names(values, origin, ("output",))
+    out = list(broken)
     if values["latest"] and moment(values["latest"]) is None:
         out.append(
             f"{origin('latest')} must be a time such as 2026-11-01 or '2026-11-01 12:00:00'; got "
@@ -203,14 +210,58 @@ def ingest_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
                 f"{origin('form')} says how the input is laid out, and {origin(given[0])} says it again. "
                 "Leave one of them out."
             )
-    steps = [key for key in ("collapse_repeats", "min_length", "min_support", "test_days") if values[key]]
-    if values["append"] and (values["protocol"] != "none" or steps):
+    steps = [key for key in ("min_length", "min_support", "test_days") if values[key]]
+    if is_true(values["collapse_repeats"]):
+        steps.insert(0, "collapse_repeats")
+    if is_true(values["append"]) and (values["protocol"] != "none" or steps):
         named = "protocol" if values["protocol"] != "none" else steps[0]
         out.append(
             f"{origin('append')} adds to sessions, and {origin(named)} needs all of them at once. Leave one "
             "of them out."
         )
-    return out
+    return out if broken else out + _written_over(values, origin)
+
+
+def _written_over(values: Mapping[str, Any], origin: _Origin) -> list[str]:
+    """What of an ingest's tables would lie where its log is read: the next run would read them, too."""
+    source = values.get("input")
+    if not source:  # the field's own message says so
+        return []
+    target = values["output"] or table_in_workspace(_workspace(values), "sessions")
+    never = (
+        "or give --input the log alone, by a folder of its own or a pattern of its files: an ingest never "
+        "writes over its input"
+    )
+    # A file such as clicks.csv looks like a table's name.
+    for place in dict.fromkeys((source, source if is_location(source) else f"./{source}")):
+        if re.search(r"[*?\[{]", place) is None:
+            found = _clashes(origin, target, {"input": place}, never, _ASIDE)
+        else:
+            found = [
+                f"{origin('output')} '{target}': the pattern of the input takes in {table}. Name another "
+                f"table with --output; {never} ({source})."
+                for table in (target, *(companion(target, kind) for kind in _ASIDE))
+                if _takes_in(place, table)
+            ][:1]
+        if found:
+            return found
+    return []
+
+
+def _takes_in(pattern: str, table: str) -> bool:
+    """Whether a pattern of files may find something in a table's folder, or a folder around it.
+
+    >>> _takes_in("/logs/*", "/logs/sessions"), _takes_in("/logs/*.csv", "/logs/sessions")
+    (True, False)
+    >>> _takes_in("/*/sessions/part-[0-9].{csv,gz}", "/logs/sessions"), _takes_in("/logs/*", "/kept/sessions")
+    (True, False)
+    """
+    if not is_location(table):
+        return False
+    # Less exact than Hadoop, never narrower: what is in brackets is any letter, in braces any text.
+    loose = re.sub(r"\\.|\[[^\]]*\]", "?", re.sub(r"\{[^}]*\}", "*", pattern))
+    pairs = zip(normalised(loose).split("/"), normalised(table).split("/"), strict=False)
+    return all(fnmatchcase(part, wanted) for wanted, part in pairs)
 
 
 def report_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
@@ -349,25 +400,34 @@ def _clashes(
     target: str,
     sources: Mapping[str, str],
     never: str,
-    companions: Sequence[Companion] = (),
+    companions: Sequence[Companion | Aside] = (),
+    views: Sequence[View] = (),
 ) -> list[str]:
-    """What of the output and its companions would lie where something is read; the first such."""
+    """What of the output, its companions and views would lie where something is read; the first such."""
     for key, source in sources.items():
-        found = _clash(f"{origin('output')} '{target}'", target, companions, source, f"the {key}")
+        subject = f"{origin('output')} '{target}'"
+        found = _clash(subject, target, companions, views, source, f"the {key}")
         if found:
             return [f"{found} Name another table with --output; {never} ({source})."]
     return []
 
 
-def _clash(subject: str, target: str, companions: Sequence[Companion], source: str, role: str) -> str:
+def _clash(
+    subject: str,
+    target: str,
+    companions: Sequence[Companion | Aside],
+    views: Sequence[View],
+    source: str,
+    role: str,
+) -> str:
     if normalised(source) == normalised(target):
         return f"{subject} is {role} itself."
     for kind in companions:
         if normalised(companion(target, kind)) == normalised(source):
             return f"{subject} would put its companion {companion(target, kind)} in the place of {role}."
     # Views are made in a catalog only, beside the tables of a pruning run.
-    if companions and not is_location(target):
-        for view in VIEWS:
+    if not is_location(target):
+        for view in views:
             if normalised(companion(target, view)) == normalised(source):
                 return f"{subject} would put its view {companion(target, view)} in the place of {role}."
     if is_location(source) and is_location(target):

@@ -68,6 +68,63 @@ def test_mistakes(flags: list[str], said: str) -> None:
     assert said in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--input", "{0}/logs", "--output", "{0}/logs"], "is the input itself"),
+        (["--input", "{0}/logs", "--output", "{0}/logs/sessions"], "lies in the folder of the input"),
+        (["--input", "{0}/logs/clicks.csv", "--output", "{0}/logs"], "lies around the input"),
+        (["--input", "{0}/out_test", "--output", "{0}/out"], "would put its companion {0}/out_test"),
+        (
+            ["--input", "./workspace/sessions", "--protocol", "srgnn"],
+            "the default of output './workspace/sess",
+        ),
+        (["--input", "."], "give --input the log alone, by a folder of its own"),
+        (["--input", "workspace.d", "--output", "./workspace.d/sessions"], "lies in the folder of the input"),
+        (
+            ["--input", "{0}/logs/*", "--output", "{0}/logs/sessions"],
+            "takes in {0}/logs/sessions. Name another",
+        ),
+        (
+            ["--input", "{0}/{{logs,more}}/*_ingests", "--output", "{0}/logs/s"],
+            "takes in {0}/logs/s_ingests.",
+        ),
+        (["--input", "shop.Sessions", "--output", "shop.sessions"], "is the input itself"),
+    ],
+)
+def test_an_output_where_the_log_lies(tmp_path: Path, flags: list[str], said: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        settings(*(flag.format(tmp_path) for flag in flags))
+    assert said.format(tmp_path) in str(error.value)
+    assert "an ingest never writes over its input" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("log", "output"),
+    [
+        ("./logs", None),
+        ("*.csv", None),
+        ("clicks.csv", "./sessions"),
+        ("/logs/2026-*/*.csv.gz", "/logs/sessions"),
+        ("/logs", "/logs_sessions"),
+        ("shop.log", "shop.sessions"),
+        ("/logs/*", "shop.sessions"),
+    ],
+)
+def test_an_output_beside_the_log(log: str, output: str | None) -> None:
+    assert settings("--input", log, *(["--output", output] if output else [])).output == output
+
+
+def test_a_switch_that_is_off_is_off_whatever_says_so(tmp_path: Path) -> None:
+    asked = ["--input", "x", "--protocol", "srgnn"]
+    assert not settings(*asked, "--no-append").append
+    assert not load(IngestSettings, asked, {"INGEST_APPEND": "false"}).append
+    (tmp_path / "set.yaml").write_text("append: true\ncollapse_repeats: false\n")
+    assert settings("--input", "x", "--config", str(tmp_path / "set.yaml")).append
+    with pytest.raises(SettingsError, match="`append` .*adds to sessions, and --collapse-repeats needs"):
+        settings("--input", "x", "--config", str(tmp_path / "set.yaml"), "--collapse-repeats")
+
+
 def test_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         ingest_main(["--input", "x", "--latest", "soon"])
