@@ -270,7 +270,9 @@ def _one(table: DataFrame, column: str, text: str, what: str, output: str) -> tu
             raise InputError(
                 f"'{text}' is no id of a {what}: they are numbers here, such as {_some(table, column)}."
             ) from None
-    row = table.filter(F.col(column) == F.lit(wanted)).first()
+    # Spark's long numbers take no others, and no column of whole numbers holds them.
+    beyond = isinstance(wanted, int) and not -(2**63) <= wanted < 2**63
+    row = None if beyond else table.filter(F.col(column) == F.lit(wanted)).first()
     if row is None:
         raise InputError(
             f"The input of {output} has no {what} '{text}': it has {table.count():,}, such as "

@@ -116,6 +116,7 @@ def test_an_input_that_has_gone_is_said(
     ("asked", "said"),
     [
         ({"session": "900", "output": "kept"}, "has no session '900': it has 150, such as"),
+        ({"session": "99999999999999999999", "output": "kept"}, "has no session '99999999999999999999': it"),
         ({"session": "abc", "output": "kept"}, "'abc' is no id of a session: they are numbers here, such as"),
         ({"item": "9999", "output": "kept"}, "has no item '9999'"),
         ({"session": "s900", "output": "drawn"}, "has no session 's900'"),
