@@ -23,6 +23,7 @@ __all__ = [
     "local_path",
     "name_parts",
     "name_problem",
+    "named",
     "normalised",
     "on_databricks",
     "schema_of",
@@ -146,10 +147,28 @@ def companion(output: str, kind: Companion | View | Aside) -> str:
     ('/data/pruned_decisions', 'main.shop.pruned_runs')
     """
     if is_location(output):
-        return f"{output.rstrip('/')}_{kind}"
+        return f"{named(output)}_{kind}"
     if output.endswith("`"):
         return f"{output[:-1]}_{kind}`"
     return f"{output}_{kind}"
+
+
+def named(location: str) -> str:
+    """A location that ends in a name, so that another can be put beside it.
+
+    Without a trailing slash, and in full where it ends in `.` or `..`: beside these as they are is inside
+    the folder.
+
+    >>> named("/data/pruned/"), named("/data/pruned/."), named("s3://bucket/kept/x/..")
+    ('/data/pruned', '/data/pruned', 's3://bucket/kept')
+    """
+    place = location.rstrip("/") or "/"
+    if place.rpartition("/")[2] not in (".", ".."):
+        return place
+    scheme = _SCHEME.match(place)
+    if scheme is None:
+        return os.path.abspath(place)
+    return scheme.group() + os.path.normpath(place[scheme.end() :])
 
 
 def local_path(location: str) -> Path | None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from prune_lib.locations import local_path, table_in_workspace, workspace_folder
+from prune_lib.locations import local_path, named, table_in_workspace, workspace_folder
 from prune_lib.settings.job import JobSettings, JobText
 from prune_lib.settings.rules import report_rules
 
@@ -97,8 +97,9 @@ def report_place(output: str, workspace: str) -> Path:
     >>> report_place("main.shop.`my table`", "main.shop").as_posix()
     'main.shop.my table_report.html'
     """
-    beside = local_path(output)
-    if beside is not None:
+    # A folder that is the root has no name that the page could have.
+    beside = local_path(named(output))
+    if beside is not None and beside.name:
         return beside.with_name(f"{beside.name}_report.html")
     name = output.rstrip("/").rpartition("/")[2].replace("`", "")
     return (workspace_folder(workspace) or Path()) / f"{name}_report.html"

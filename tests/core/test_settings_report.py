@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from prune_lib.errors import OutputError, SettingsError
+from prune_lib.locations import companion, local_path
 from prune_lib.settings.document import default_yaml
-from prune_lib.settings.report import ReportSettings
+from prune_lib.settings.report import ReportSettings, report_place
 from prune_lib.settings.sources import load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,6 +28,18 @@ def test_the_page_lies_beside_a_table_on_this_machine_or_in_the_workspace() -> N
     assert named.resolved_path == Path("main.shop.kept_report.html")
     assert settings("--path", "file:/a/b.html").resolved_path == Path("/a/b.html")
     assert settings("--path", "my.page.html").resolved_path == Path("my.page.html")
+
+
+def test_the_page_of_the_folder_itself_lies_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kept").mkdir()
+    monkeypatch.chdir(tmp_path / "kept")
+    for here in (".", "./", "../kept/.", f"{tmp_path}/kept/.", f"file:{tmp_path}/kept/./"):
+        assert report_place(here, "./w") == tmp_path / "kept_report.html"
+        assert local_path(companion(here, "decisions")) == tmp_path / "kept_decisions"
+    assert settings("--output", "sub/..").resolved_path == tmp_path / "kept_report.html"
+    assert settings("--output", "/", "--workspace", "/w").resolved_path == Path("/w/_report.html")
 
 
 def test_the_file_of_all_settings_is_the_defaults() -> None:
