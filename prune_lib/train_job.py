@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prune_lib.errors import InputError, SettingsError
@@ -24,7 +25,6 @@ from prune_lib.stages import Stages, described
 
 if TYPE_CHECKING:
     from datetime import datetime
-    from pathlib import Path
 
     from pyspark.sql import SparkSession
 
@@ -85,14 +85,13 @@ def train(settings: ExpertsSettings, spark: SparkSession | None = None) -> Train
         UserError: the settings, the input or the output cannot be used as they are; nothing was written.
         RegistryError: the bundle was written, and MLflow's registry did not take it.
     """
-    from prune_lib.experts.devices import pick_device
     from prune_lib.experts.training import train_experts
 
     spark = spark or get_spark("train")
     check_runtime(spark)
     found = open_input_of(spark, settings)
     folder = _folder(settings)
-    pick_device(settings.training.device)
+    _check_device(spark, settings)
     if found and settings.since:
         check_since(found)
     if settings.dry_run:
@@ -125,9 +124,29 @@ def train(settings: ExpertsSettings, spark: SparkSession | None = None) -> Train
     return Trained(text, bundle, registered, begins, stages.warnings)
 
 
+def _check_device(spark: SparkSession, settings: ExpertsSettings) -> None:
+    """Refuse a GPU that this machine lacks, where it is to train; a cluster's executors speak for themselves.
+
+    Raises:
+        EnvironmentProblem: there is none.
+    """
+    from prune_lib.experts.devices import pick_device
+
+    here = settings.training.distributor == "driver"
+    if here or str(spark.sparkContext.master).startswith("local"):
+        pick_device(settings.training.device)
+
+
 def _folder(settings: ExpertsSettings) -> Path:
     if settings.output is not None:
         folder = local_folder(settings.output, "--output")
+        if Path.cwd().is_relative_to(folder.resolve()):
+            raise InputError(
+                f"A bundle of experts takes the place of its folder, and --output {settings.output} is the "
+                "one where this job was started, or lies around it. Name one inside, such as ./experts."
+            )
+        if folder.is_file():
+            raise InputError(f"--output {settings.output} is a file, and a bundle of experts is a folder.")
         if folder.exists() and not (folder / "hash").is_file() and any(folder.iterdir()):
             raise InputError(
                 f"The folder {folder} is not empty and holds no bundle of experts. Give another --output, or "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pyspark.sql import SparkSession
@@ -12,6 +13,7 @@ from prune_lib import ExpertsSettings, PruneSettings, UserError, train
 from prune_lib.experts.bundle import Bundle
 from prune_lib.model_store import find_bundle
 from prune_lib.pipeline import run_prune
+from prune_lib.train_job import _check_device
 from tests.spark.sessions import random_sessions
 
 
@@ -43,7 +45,9 @@ def test_pruning_finds_what_was_trained_and_what_was_registered(spark: SparkSess
     assert found is not None and found.version == done.bundle.version
 
 
-def test_a_folder_of_the_users_own(spark: SparkSession, workspace: Path, tmp_path: Path) -> None:
+def test_a_folder_of_the_users_own(
+    spark: SparkSession, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done = train(settings(workspace, output=str(tmp_path / "mine")), spark)
     assert done.registered is None and Bundle.load(tmp_path / "mine").version == done.bundle.version
     (tmp_path / "full").mkdir()
@@ -51,6 +55,13 @@ def test_a_folder_of_the_users_own(spark: SparkSession, workspace: Path, tmp_pat
     with pytest.raises(UserError, match="is not empty and holds no bundle"):
         train(settings(workspace, output=str(tmp_path / "full")), spark)
     assert (tmp_path / "full" / "letter.txt").read_text() == "dear"
+    with pytest.raises(UserError, match="is a file"):
+        train(settings(workspace, output=str(tmp_path / "full" / "letter.txt")), spark)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for place in (".", "./", str(tmp_path)):
+        with pytest.raises(UserError, match="takes the place of its folder"):
+            train(settings(workspace, output=place), spark)
 
 
 def test_a_dry_run_writes_nothing(spark: SparkSession, workspace: Path, tmp_path: Path) -> None:
@@ -59,6 +70,27 @@ def test_a_dry_run_writes_nothing(spark: SparkSession, workspace: Path, tmp_path
     assert not list(tmp_path.iterdir())
     with pytest.raises(UserError, match="There is no table"):
         train(settings(tmp_path, input=str(tmp_path / "none")), spark)
+
+
+@pytest.mark.parametrize("distributor", ["driver", "spark"])
+def test_a_gpu_is_asked_of_the_machine_that_trains(
+    monkeypatch: pytest.MonkeyPatch, spark: SparkSession, workspace: Path, tmp_path: Path, distributor: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    asked = ExpertsSettings(
+        workspace=str(tmp_path),
+        input=str(workspace / "sessions"),
+        training={"device": "cuda", "distributor": distributor},
+        dry_run=True,
+    )
+    with pytest.raises(UserError, match="finds no GPU here"):
+        train(asked, spark)
+    far = SimpleNamespace(sparkContext=SimpleNamespace(master="spark://far:7077"))
+    if distributor == "spark":  # the driver trains nothing
+        _check_device(far, asked)
+    else:
+        with pytest.raises(UserError, match="finds no GPU here"):
+            _check_device(far, asked)
 
 
 def test_a_window_is_trained_on_and_told(spark: SparkSession, tmp_path: Path) -> None:
