@@ -247,8 +247,9 @@ def _floor_picks(
             task_edges=_task_edges(edges, settings),
             picks=picks,
         )
-        # Tier by tier: a crawler makes everybody redundant.
-        picks = _without_redundant(picks, floors, cost, before)
+        if picks.picked > before:  # a tier may be empty: everybody a suspect, or nobody
+            # Tier by tier: a crawler makes everybody redundant.
+            picks = _without_redundant(picks, floors, cost, before)
     if picks.spent > budget:
         everything = int((sessions.agg(F.sum(price)).first() or [0])[0] or 0)
         raise SettingsError(_too_little(floors, picks.spent, budget, everything, _UNITS[cost]))

@@ -154,6 +154,13 @@ def test_a_floor_takes_suspects_only_for_what_the_others_leave(crawled, sampler:
     assert sum(len(sessions[row["sid"]]) for row in rows) <= budget
 
 
+def test_a_floor_of_suspects_alone(spark: SparkSession) -> None:
+    made, _ = encoded(spark, [[1, 2], [3, 4]])
+    everybody = spark.createDataFrame([(0, True), (1, True)], "sid bigint, last boolean")
+    rows = select(made, everybody, 4, floor=1, sampler="rounds").ranked.collect()
+    assert [row["phase"] for row in rows] == [FLOOR, FLOOR]
+
+
 def test_without_a_need_no_suspect_is_in_a_floor(spark: SparkSession) -> None:
     made, _ = encoded(spark, [*PEOPLE, list(range(40)) * 2])
     suspects = spark.createDataFrame([(200, True)], "sid bigint, last boolean")
