@@ -145,7 +145,7 @@ Where the first limits are:
   906,140 clicks ([experts.md](experts.md)), and would take {training:.0f} hours for a billion. Train on a
   window (`jobs/train.py --since 30d`) once a week, and prune the same window or a little more.
 - *Patterns* are held as arrays by the driver and by every Python worker (`sampling.max_patterns`, 64
-  million by default, about 10 GB on the driver and 1.3 in each worker). Sessions like these reach that at
+  million by default, about 10 GB on the driver and 1.6 in each worker). Sessions like these reach that at
   {patterns} clicks. Beyond it the job stops before it picks anything, and names the `sampling.min_support`
   that leaves few enough: rare transitions then count for nothing.
 - *Greedy picks in sequence*: what is *alone* above is mostly that, and no core makes it shorter.

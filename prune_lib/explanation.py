@@ -104,30 +104,22 @@ def offers(graph: SessionGraph, objective: Objective, names: Any) -> DataFrame:
 
 
 def closest_kept(graph: SessionGraph, ranked: DataFrame) -> DataFrame:
-    """For every session the kept session that shares most of its pattern weight.
+    """For every session a kept session that shares much of its pattern weight.
 
-    Looked for among the `HOLDERS` earliest kept sessions of each of its patterns, so no pair of sessions is
-    ever listed and a popular pattern costs no more than another. Ties go to the earlier rank.
+    The one that shares most among the `HOLDERS` earliest kept sessions of each of its patterns, so no pair of
+    sessions is ever listed and a popular pattern costs no more than another; a later one may share more. Ties
+    go to the earlier rank.
 
     Args:
         graph: the graph.
         ranked: sid, rank of the kept sessions.
 
     Returns:
-        sid BIGINT, cover_rank BIGINT (rank of the closest kept session, null where no pattern is
-        shared), shared_weight DOUBLE. Cost: a shuffle of the kept sessions' edges, then a pass over all edges
-        with a broadcast array of HOLDERS ranks by pattern.
+        sid BIGINT, cover_rank BIGINT (rank of that kept session, null where no pattern is shared),
+        shared_weight DOUBLE. Cost: a shuffle of the kept sessions' edges; a row of 20 bytes a pattern is
+        collected, and 24 are broadcast for a pass over all edges.
     """
-    first = Window.partitionBy("pattern").orderBy("rank")
-    holders = (
-        graph.adjacency.join(ranked.select("sid", "rank"), "sid")
-        .select("rank", F.explode("patterns").alias("pattern"))
-        .withColumn("place", F.row_number().over(first))
-        .filter(F.col("place") <= HOLDERS)
-        .toPandas()
-    )
-    table = np.zeros((graph.n_patterns, HOLDERS), dtype=np.int64)  # 0: nobody, ranks start at 1
-    table[holders["pattern"], holders["place"] - 1] = holders["rank"]
+    table = _holders(graph, ranked)
     context = graph.adjacency.sparkSession.sparkContext
     shared = context.broadcast((table, np.rint(graph.weight * _WEIGHT_UNIT).astype(np.int64)))
 
@@ -150,8 +142,31 @@ def closest_kept(graph: SessionGraph, ranked: DataFrame) -> DataFrame:
     )
 
 
+def _holders(graph: SessionGraph, ranked: DataFrame) -> npt.NDArray[np.int32]:
+    """Ranks of the earliest kept sessions of each pattern, 0 for nobody, shape (V, HOLDERS)."""
+    first = Window.partitionBy("pattern").orderBy("rank")
+    # A number each and no list: pandas would make an object of every list.
+    by_place = [
+        F.coalesce(F.max(F.when(F.col("place") == k + 1, F.col("rank"))), F.lit(0)).cast("int").alias(str(k))
+        for k in range(HOLDERS)
+    ]
+    rows = (
+        graph.adjacency.join(ranked.select("sid", "rank"), "sid")
+        .select("rank", F.explode("patterns").alias("pattern"))
+        .withColumn("place", F.row_number().over(first))
+        .filter(F.col("place") <= HOLDERS)
+        .groupBy("pattern")
+        .agg(*by_place)
+        .toPandas()
+    )
+    table = np.zeros((graph.n_patterns, HOLDERS), dtype=np.int32)
+    for k in range(HOLDERS):
+        table[rows["pattern"], k] = rows[str(k)]
+    return table
+
+
 def _closest(
-    ranks: npt.NDArray[np.int64],
+    ranks: npt.NDArray[np.int32],
     weight: npt.NDArray[np.int64],
     lengths: npt.NDArray[np.int64],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

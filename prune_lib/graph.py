@@ -48,9 +48,10 @@ _LOG = logging.getLogger(__name__)
 _RECENCY_UNIT = float(2**32)
 # Raw weights are summed in units of 2^-20 to normalise a family: (10^9 sessions)^0.5 x 10^8 patterns fit.
 _WEIGHT_UNIT = float(2**20)
-# What a pattern takes: four numbers of its row when it is collected; the driver's arrays of it while they are
-# sorted; a Python worker's code or state.
-_ROW_BYTES, _DRIVER_BYTES, _WORKER_BYTES = 32, 150, 20
+# What a pattern takes at most: four numbers of its row when it is collected (five smaller ones when a choice
+# is explained); the driver's arrays of it while they are sorted; a Python worker's arrays when a choice is
+# explained (its weight, evidence and items, or its holders).
+_ROW_BYTES, _DRIVER_BYTES, _WORKER_BYTES = 32, 150, 25
 
 
 @dataclass

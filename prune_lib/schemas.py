@@ -174,7 +174,9 @@ DECISIONS = (
     OutColumn(
         "covered_by",
         ID,
-        "Pruned: the kept session that shares most of its pattern weight; NULL where none does",
+        "Pruned: a kept session that shares much of its pattern weight, the most of those that are compared: "
+        "the 4 earliest kept ones of each of its patterns; of a duplicate, the one with its sequence; NULL "
+        "where none shares any",
     ),
     OutColumn(
         "covered_by_length",

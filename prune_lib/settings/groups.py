@@ -98,7 +98,7 @@ class SamplingSettings(BaseModel):
         ge=1,
         lt=2**31,
         description="Largest number of patterns whose state is broadcast (about 150 bytes each on the "
-        "driver, 20 in every Python worker).",
+        "driver, 25 in every Python worker).",
     )
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import is_dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
 from prune_lib.decisions import decide
 from prune_lib.explanation import HOLDERS
-from prune_lib.graph import build_graph
+from prune_lib.graph import _WORKER_BYTES, build_graph
 from prune_lib.sampling.floors import item_floors
 from prune_lib.sampling.select import first_twin, select_sessions
+from prune_lib.schemas import DECISIONS
 from prune_lib.settings import SamplingSettings, SuspectsSettings
 from prune_lib.suspects import find_suspects, session_shapes
 from prune_lib.weights import calibrated
@@ -174,6 +179,11 @@ def test_every_verdict_is_what_a_replay_says(spark: SparkSession, seed: int) -> 
     assert weight.sum() == pytest.approx(n) and weight.std() > 0
 
 
+def test_the_column_says_how_many_holders_are_compared() -> None:
+    (column,) = (column for column in DECISIONS if column.name == "covered_by")
+    assert f"the {HOLDERS} earliest kept ones of each of its patterns" in column.comment
+
+
 @pytest.mark.parametrize("sampler", ["exact", "rounds"])
 def test_parts_add_up_from_the_first_pick_to_the_last_copy(spark: SparkSession, sampler: str) -> None:
     """Every phase: with the whole budget even copies are kept, and a floor comes before all."""
@@ -203,16 +213,36 @@ def test_parts_add_up_from_the_first_pick_to_the_last_copy(spark: SparkSession, 
     assert (rest["gain"] > 0).any()
 
 
-def test_the_golden_decisions(spark: SparkSession) -> None:
+def arrays_of(value: Any) -> Iterator[np.ndarray]:
+    """The arrays that a broadcast value holds."""
+    if isinstance(value, np.ndarray):
+        yield value
+    elif isinstance(value, tuple):
+        yield from (array for part in value for array in arrays_of(part))
+    elif is_dataclass(value):
+        yield from (array for part in vars(value).values() for array in arrays_of(part))
+
+
+def test_the_golden_decisions(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     """A table small enough to read: a change of the method shows as a change of this file."""
     made, sessions = encoded(spark, random_sessions(33, n=30, items=9))
+    graph = build_graph(made, SamplingSettings())
+    sent: list[list[np.ndarray]] = []
+
+    def broadcast(context: SparkContext, value: Any) -> Any:
+        sent.append([array for array in arrays_of(value) if len(array) == graph.n_patterns])
+        return original(context, value)
+
+    original = SparkContext.broadcast
+    monkeypatch.setattr(SparkContext, "broadcast", broadcast)
     frame, weight = decided(
-        spark,
-        made,
-        build_graph(made, SamplingSettings()),
-        budget=int(0.4 * made.n_interactions),
-        cold=made.item_sessions <= 4,
+        spark, made, graph, budget=int(0.4 * made.n_interactions), cold=made.item_sessions <= 4
     )
+    # What a message says of the workers' memory is what is sent to them: with the patterns' names (8 bytes),
+    # or with the earliest holders of each (4 a holder).
+    each = [sum(array.nbytes for array in arrays) / graph.n_patterns for arrays in sent]
+    assert 8 + 4 * HOLDERS in each and max(each) <= _WORKER_BYTES
+    assert max(size for size in each if size != 8 + 4 * HOLDERS) + 8 <= _WORKER_BYTES
     frame["items"] = [" ".join(map(str, items)) for items in sessions]
     frame["weight"] = frame["rank"].map(weight)
     columns = ["items", "kept", "rank", "reason", "gain", "cover_rank", "weight"]
