@@ -50,8 +50,8 @@ class Sample:
     """Sessions, or samples, drawn by hash.
 
     Attributes:
-        rows: session_id, length (of samples), kept, rank, reason, difficulty, disagreement, gate_{expert},
-            interactions, clicks (list of items; None where the input cannot be read).
+        rows: session_id (as text), length (of samples), kept, rank, reason, difficulty, disagreement,
+            gate_{expert}, interactions, clicks (list of items; None where the input cannot be read).
         of: how many there are in all.
     """
 

@@ -57,15 +57,15 @@ def examples(tables: Tables, facts: Facts, each: int) -> pd.DataFrame:
         each: sessions by reason.
 
     Returns:
-        Columns of Sample.rows without the gates, and covered_by, covered_by_length (of samples), cover_clicks
-        (list of items). Cost: a window over the decisions by reason, a pass over the input.
+        Columns of Sample.rows without the gates, and covered_by (as text), covered_by_length (of samples),
+        cover_clicks (list of items). Cost: a window over the decisions by reason, a pass over the input.
     """
     decisions = tables.companion("decisions")
     by_hash = _hash(facts)
     # What many sessions share is what a reason looks like at its plainest; a session of one click tells
     # nothing.
     first = Window.partitionBy("reason").orderBy(F.least("interactions", F.lit(3)).desc(), by_hash)
-    covers = ["covered_by", *(["covered_by_length"] if facts.samples else [])]
+    covers = [_text("covered_by"), *(["covered_by_length"] if facts.samples else [])]
     chosen = decisions.select(*_described(facts), *covers, F.row_number().over(first).alias("place"))
     found: pd.DataFrame = chosen.filter(F.col("place") <= each).orderBy("reason", "place").toPandas()
     known = clicks_of(tables, facts, decisions, [*found["session_id"], *found["covered_by"].dropna()])
@@ -79,26 +79,26 @@ def examples(tables: Tables, facts: Facts, each: int) -> pd.DataFrame:
 
 
 def clicks_of(
-    tables: Tables, facts: Facts, decisions: DataFrame, sessions: list[Any]
-) -> Mapping[Any, list[Any]] | None:
-    """Items of sessions in order of time; None where the input cannot be read any more.
+    tables: Tables, facts: Facts, decisions: DataFrame, sessions: list[str]
+) -> Mapping[str, list[Any]] | None:
+    """Items of sessions in order of time, by id as text; None where the input cannot be read any more.
 
     Args:
         tables: the run's.
         facts: the run.
         decisions: its decisions, whose type of ids is the input's.
-        sessions: ids. They travel to every task.
+        sessions: ids as text. They travel to every task.
     """
     kind = decisions.schema["session_id"].dataType.simpleString()
-    distinct = sorted({x for x in sessions if not _absent(x)}, key=str)
-    wanted = tables.spark.createDataFrame([(_plain(x),) for x in distinct], f"`{_WANTED}` {kind}")
+    texts = tables.spark.createDataFrame([(x,) for x in sorted(set(sessions))], f"`{_WANTED}` string")
+    wanted = texts.select(F.col(_WANTED).cast(kind).alias(_WANTED))
 
-    def read(table: InputTable) -> dict[Any, list[Any]]:
+    def read(table: InputTable) -> dict[str, list[Any]]:
         own = column_of(table.session_column) == F.col(_WANTED)
         rows = table.df.join(F.broadcast(wanted), own, "left_semi")
         return {
             row["session_id"]: list(row["items"])
-            for row in to_sessions(replace(table, df=rows)).select("session_id", "items").collect()
+            for row in to_sessions(replace(table, df=rows)).select(_text("session_id"), "items").collect()
         }
 
     return from_input(tables.spark, facts.run, facts.settings, read)
@@ -108,7 +108,7 @@ def _with_clicks(tables: Tables, facts: Facts, decisions: DataFrame, found: pd.D
     return _joined(found, clicks_of(tables, facts, decisions, list(found["session_id"])))
 
 
-def _joined(found: pd.DataFrame, known: Mapping[Any, list[Any]] | None) -> pd.DataFrame:
+def _joined(found: pd.DataFrame, known: Mapping[str, list[Any]] | None) -> pd.DataFrame:
     clicks = [
         _cut(known, session, length)
         for session, length in zip(found["session_id"], _lengths(found, "length"), strict=True)
@@ -121,11 +121,11 @@ def _lengths(found: pd.DataFrame, column: str) -> list[Any]:
     return list(found[column]) if column in found else [None] * len(found)
 
 
-def _cut(known: Mapping[Any, list[Any]] | None, session: Any, length: Any) -> list[Any] | None:
+def _cut(known: Mapping[str, list[Any]] | None, session: str | None, length: Any) -> list[Any] | None:
     """A session's clicks, up to a sample's target."""
-    if known is None or _absent(session) or _plain(session) not in known:
+    if known is None or session is None or session not in known:
         return None
-    clicks = known[_plain(session)]
+    clicks = known[session]
     return clicks if _absent(length) else clicks[: int(length)]
 
 
@@ -133,17 +133,16 @@ def _absent(value: Any) -> bool:
     return value is None or (isinstance(value, float) and np.isnan(value))
 
 
-def _plain(value: Any) -> Any:
-    """An id as Spark takes it: pandas makes floats of integers among NULLs."""
-    if isinstance(value, float | np.integer):
-        return int(value)
-    return value
+def _text(column: str) -> Column:
+    """Ids as text: pandas makes floats of whole numbers among NULLs, which are not exact beyond 2^53."""
+    return F.col(column).cast("string").alias(column)
 
 
-def _described(facts: Facts) -> list[str]:
+def _described(facts: Facts) -> list[Column | str]:
     """Columns of the decisions that say what a session, or a sample, is and what became of it."""
     length = ["length"] if facts.samples else []
-    return ["session_id", *length, "kept", "rank", "reason", "difficulty", "disagreement", "interactions"]
+    told = ["kept", "rank", "reason", "difficulty", "disagreement", "interactions"]
+    return [_text("session_id"), *length, *told]
 
 
 def _hash(facts: Facts) -> Column:

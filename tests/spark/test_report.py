@@ -19,12 +19,15 @@ from prune_lib.report.facts import BANDS, Facts
 from prune_lib.report.job import report, write_report
 from prune_lib.report.neighbours import example_session, look_around
 from prune_lib.report.sample import drawn, examples
+from prune_lib.report.sections.sessions import examples_of
 from prune_lib.report.tables import gather
 from prune_lib.settings.report import ReportSettings
 from tests.spark.sessions import random_sessions
 
 HOSTILE = "x`;'\"\n</script>🙂"
 SESSIONS = 400
+# Beyond 2^53 a float does not tell neighbours apart.
+FIRST = 2**60 + 1
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +36,9 @@ def workspace(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("reported")
     sessions = random_sessions(43, n=SESSIONS - 40, items=60)
     sessions += sessions[:40]  # duplicates
-    clicks = [(k, item, 100 * k + t) for k, items in enumerate(sessions) for t, item in enumerate(items)]
+    clicks = [
+        (FIRST + k, item, 100 * k + t) for k, items in enumerate(sessions) for t, item in enumerate(items)
+    ]
     events = spark.createDataFrame(clicks, "session_id bigint, item bigint, time bigint")
     events.write.format("delta").save(str(folder / "events"))
     values: dict[str, Any] = {"ratio": 0.3, "workspace": str(folder), "training": {"epochs": 1}}
@@ -62,7 +67,8 @@ def facts(tables: Tables) -> Facts:
 
 @pytest.fixture(scope="module")
 def decisions(spark: SparkSession, workspace: Path) -> pd.DataFrame:
-    found: pd.DataFrame = spark.read.format("delta").load(str(workspace / "kept_decisions")).toPandas()
+    table = spark.read.format("delta").load(str(workspace / "kept_decisions"))
+    found: pd.DataFrame = table.withColumn("covered_by", F.col("covered_by").cast("string")).toPandas()
     return found
 
 
@@ -121,7 +127,7 @@ def test_the_sample_is_drawn_by_hash_and_has_its_clicks(
     few, all_of_them = drawn(tables, facts, 50), drawn(tables, facts, 10_000)
     assert (len(few.rows), few.of, few.whole) == (50, SESSIONS, False)
     assert all_of_them.whole and list(few.rows["session_id"]) == list(all_of_them.rows["session_id"][:50])
-    assert all(clicks[s] == c for s, c in zip(few.rows["session_id"], few.rows["clicks"], strict=True))
+    assert all(clicks[int(s)] == c for s, c in zip(few.rows["session_id"], few.rows["clicks"], strict=True))
     share = few.rows["kept"].mean()
     assert abs(share - all_of_them.rows["kept"].mean()) < 0.25, "no side is preferred"
 
@@ -134,9 +140,12 @@ def test_examples_show_who_stands_for_them(
     assert rows.groupby("reason").size().max() == 3
     assert set(rows["reason"]) == set(facts.reasons["reason"])
     twins = rows[rows["reason"] == "DUPLICATE"]
+    cells = {cell for table in examples_of(facts, rows).tables for line in table.rows for cell in line}
     assert len(twins) > 0
     for row in twins.to_dict("records"):
-        assert row["clicks"] == row["cover_clicks"] == clicks[row["session_id"]]
+        assert row["clicks"] == row["cover_clicks"] == clicks[int(row["session_id"])]
+        assert clicks[int(row["covered_by"])] == row["clicks"], "the id is exact"
+        assert row["covered_by"] in cells, "also on the page"
 
 
 def test_neighbours_hold_the_items_and_the_cover_comes_first(
@@ -148,7 +157,7 @@ def test_neighbours_hold_the_items_and_the_cover_comes_first(
     found = look_around(tables, facts, name)
     assert found is not None and found.clicks == [str(i) for i in clicks[int(name)]]
     own = decisions[decisions["session_id"] == int(name)].iloc[0]
-    assert found.kept[0].is_cover and found.kept[0].id == str(int(own["covered_by"]))
+    assert found.kept[0].is_cover and found.kept[0].id == own["covered_by"]
     assert sum(entry.is_cover for entry in found.kept) == 1
     kept = set(decisions.loc[decisions["kept"], "session_id"])
     for entry in found.kept:

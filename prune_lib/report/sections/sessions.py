@@ -64,11 +64,10 @@ def examples_of(facts: Facts, rows: pd.DataFrame) -> Section:
     )
 
 
-def _named(session: Any, length: Any) -> str:
-    if session is None or session != session:
+def _named(session: str | None, length: Any) -> str:
+    if session is None:
         return "–"
-    name = str(int(session)) if isinstance(session, float) else str(session)
-    return name if length is None or length != length else f"{name}, first {int(length)}"
+    return session if length is None or length != length else f"{session}, first {int(length)}"
 
 
 def around(found: Neighbourhood) -> Section:
