@@ -17,11 +17,11 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, MapType
+from pyspark.sql.types import ArrayType, DataType, MapType, StructType
 
 from prune_lib.errors import InputError
 from prune_lib.sampling.keys import lists_of
-from prune_lib.sessions.columns import InputTable, column_of
+from prune_lib.sessions.columns import InputTable, column_of, time_lists
 from prune_lib.sessions.encoding import Encoded
 from prune_lib.sessions.shaping import click_order
 from prune_lib.settle import settle
@@ -153,7 +153,7 @@ def sample_frame(table: InputTable, selection: DataFrame, run_id: str) -> DataFr
         run_id: id of the run.
 
     Returns:
-        Sessions: a row a sample, its list of items, and the list of times where there is one, cut to the
+        Sessions: a row a sample, its list of items, and lists of times where there are any, cut to the
         sample. Events: the clicks of each sample, once for each sample that they are in. Both with
         `prune_length`, which with the session tells samples apart. Cost: as `pruned_frame`, and for events a
         window by session; the output is as large as the kept prefixes.
@@ -163,7 +163,7 @@ def sample_frame(table: InputTable, selection: DataFrame, run_id: str) -> DataFr
     """
     if table.layout == "events":
         place = "__prune_place"
-        rest = [column_of(f.name) for f in table.df.schema if not isinstance(f.dataType, MapType)]
+        rest = [column_of(f.name) for f in table.df.schema if not _holds_map(f.dataType)]
         # What two clicks of one item at one time have in other columns must not depend on their order.
         by = Window.partitionBy(column_of(table.session_column)).orderBy(
             *click_order(table), F.xxhash64(*rest)
@@ -172,13 +172,23 @@ def sample_frame(table: InputTable, selection: DataFrame, run_id: str) -> DataFr
         kept = pruned_frame(placed, table.session_column, selection, run_id)
         return kept.filter(F.col(place) <= F.col("prune_length")).drop(place)
     frame = pruned_frame(table.df, table.session_column, selection, run_id)
-    lists = [table.item_column]
-    if table.time_column and isinstance(table.df.schema[table.time_column].dataType, ArrayType):
-        lists.append(table.time_column)
-    for name in lists:
-        cut = F.slice(column_of(name), F.lit(1), F.col("prune_length"))
-        frame = frame.withColumn(name, cut.alias(name, metadata=frame.schema[name].metadata))
-    return frame
+    items = column_of(table.item_column)
+    cuts = {table.item_column: F.slice(items, F.lit(1), F.col("prune_length"))}
+    for name in time_lists(table):
+        # Nobody has looked at times by which sessions are not ranked: not every list need be of the clicks.
+        times = column_of(name)
+        cut = F.slice(times, F.lit(1), F.col("prune_length"))
+        cuts[name] = F.when(F.size(times) == F.size(items), cut).otherwise(times)
+    return frame.withColumns(
+        {name: cut.alias(name, metadata=frame.schema[name].metadata) for name, cut in cuts.items()}
+    )
+
+
+def _holds_map(kind: DataType) -> bool:
+    """Whether there is a map in a type, however deep: no hash is made of one, its entries have no order."""
+    if isinstance(kind, StructType):
+        return any(_holds_map(field.dataType) for field in kind)
+    return isinstance(kind, MapType) or (isinstance(kind, ArrayType) and _holds_map(kind.elementType))
 
 
 def _samples(

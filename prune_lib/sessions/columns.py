@@ -33,6 +33,7 @@ __all__ = [
     "quoted",
     "similar",
     "sql_type",
+    "time_lists",
     "with_columns",
 ]
 
@@ -235,12 +236,11 @@ def with_columns(df: DataFrame, named: ColumnNames, table: str, version: int | N
     else:
         layout, time_fits = "events", _is_time
         expected = "a timestamp, date, number or string"
-    time = finder.find("time", time_fits, expected, required=False)
+    time = None
+    # Sessions need one ranking, and the column asked for wins over any that would be found by its name.
+    if layout == "events" or named.order is None or named.time is not None:
+        time = finder.find("time", time_fits, expected, required=False)
     order = finder.find("order", _is_rank, _RANK_TYPES, required=False)
-    if layout == "sessions" and named.order is not None and named.time is None:
-        # Sessions need one ranking, and the column asked for wins over one found by its name.
-        time = None
-        finder.reasons.pop("time", None)
     taken = InputTable(df, layout, session, item, time, order, table, version, form, finder.reasons)
     check_roles(taken)
     return taken
@@ -260,21 +260,41 @@ def check_roles(table: InputTable) -> None:
             f"The column {table.item_column} of the table {table.location} is taken for the item "
             "and the time. Name another column by --item-column or --time-column."
         )
-    if table.layout == "events" and table.time_column is None and table.order_column is None:
+    if table.layout == "events":
+        _check_click_order(table)
+
+
+def _check_click_order(table: InputTable) -> None:
+    """Clicks that all tie would be put in the order of their items, without a word."""
+    names = [name for name in (table.time_column, table.order_column) if name is not None]
+    if not names:
         raise InputError(
             f"The table {table.location} is one of events (a row a click), and nothing tells the "
             f"order of a session's clicks. Its columns are {', '.join(table.df.columns)}. Name "
             "the time by --time-column, or one that grows from click to click by --order-column."
         )
-    if table.layout == "events" and table.time_column is not None and table.order_column is None:
-        kind = table.df.schema[table.time_column].dataType
-        if isinstance(kind, DateType):
-            # All clicks of a day would tie and be ordered by their items, without a word.
-            raise InputError(
-                f"The column {table.time_column} of the table {table.location} is a DATE: it orders days, "
-                "not the clicks of a session. Name a time with hours and seconds by --time-column, or a "
-                "column that grows from click to click by --order-column (the date is then used first)."
-            )
+    if table.order_column == table.session_column:
+        raise InputError(
+            f"The column {table.order_column} of the table {table.location} is taken for the session and by "
+            "--order-column: all clicks of a session have the same. Name a column that grows from click to "
+            "click by --order-column, or leave it out where a time with hours and seconds (--time-column) "
+            "tells their order."
+        )
+    if all(isinstance(table.df.schema[name].dataType, DateType) for name in names):
+        first = "" if table.time_column is None else " (the date is then used first)"
+        raise InputError(
+            f"The column {names[-1]} of the table {table.location} is a DATE: it orders days, "
+            "not the clicks of a session. Name a time with hours and seconds by --time-column, or a "
+            f"column that grows from click to click by --order-column{first}."
+        )
+
+
+def time_lists(table: InputTable) -> list[str]:
+    """Columns that hold a time for each click of a session, whether sessions are ranked by them or not."""
+    known = (f.name for f in table.df.schema if _plain(f.name) in _KNOWN["time"] and _is_times(f.dataType))
+    own = table.time_column
+    named = [own] if own is not None and _is_times(table.df.schema[own].dataType) else []
+    return [*named, *(name for name in known if name != own)]
 
 
 def _plain(name: str) -> str:

@@ -17,8 +17,9 @@ from prune_lib.graph import build_graph
 from prune_lib.pages import key_of
 from prune_lib.patterns import session_edges
 from prune_lib.pipeline import run_prune
-from prune_lib.samples import samples_of, windows
+from prune_lib.samples import sample_frame, samples_of, windows
 from prune_lib.schemas import DECISIONS
+from prune_lib.sessions.columns import ColumnNames, with_columns
 from prune_lib.settings import SamplingSettings, SuspectsSettings
 from prune_lib.suspects import find_suspects, session_shapes
 from tests.spark.sessions import encoded, random_sessions
@@ -108,6 +109,8 @@ def workspace(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
         for t, (item, at) in enumerate(zip(s, times, strict=True))
     ]
     events = spark.createDataFrame(clicks, "session_id bigint, item bigint, time timestamp, click string")
+    deep = F.struct(F.array(F.create_map(F.lit("of"), F.col("click"))).alias("maps"))
+    events = events.withColumn("deep", deep)  # of which Spark makes no hash
     events.repartition(5, "click").write.format("delta").save(str(folder / "events"))
     run_prune(values(folder), spark)
     (experts,) = (path for path in (folder / "experts").glob("*") if path.is_dir())
@@ -192,6 +195,19 @@ def test_events_give_the_same_samples_as_sessions(spark: SparkSession, workspace
     first = clicks[clicks["prune_rank"] == 1]
     session = first["session_id"].iloc[0]
     assert first["click"].tolist() == [f"{session}/{t}" for t in range(first["prune_length"].iloc[0])]
+
+
+def test_times_by_which_sessions_are_not_ranked_are_cut_too(spark: SparkSession) -> None:
+    rows = [("a", [7, 8, 9], [1, 2, 3], ["x", "y"], 4)]
+    schema = "session_id string, items array<int>, times array<bigint>, timestamps array<string>, day int"
+    table = with_columns(spark.createDataFrame(rows, schema), ColumnNames(order="day"), "here", None, "view")
+    kept = spark.createDataFrame(
+        [("a", 2, 1, "METHOD", None, 1.0)],
+        "session_id string, length int, rank bigint, reason string, difficulty double, weight double",
+    )
+    (row,) = sample_frame(table, kept, "run").collect()
+    assert (row["items"], row["times"]) == ([7, 8], [1, 2])
+    assert row["timestamps"] == ["x", "y"], "a list of another length is not of the clicks"
 
 
 def test_a_sample_is_explained(spark: SparkSession, workspace: Path) -> None:
