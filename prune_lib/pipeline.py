@@ -142,6 +142,9 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
         raw = settled_sessions(table)
         stats = check_sessions(table, raw)
         stage.rows = stats.n_sessions
+        guessed = stats.guessed(table)
+        if guessed:
+            stages.warn(guessed)
         check_order(settings, raw)
         budget = budget_of(settings, stats)
     with stages.stage("encode") as stage:

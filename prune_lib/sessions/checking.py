@@ -14,9 +14,12 @@ from pyspark.sql.types import ArrayType, StringType
 from prune_lib.errors import InputError
 from prune_lib.sessions.columns import EXAMPLES, InputTable, column_of, quoted
 from prune_lib.sessions.read_errors import reading_errors, short
-from prune_lib.sessions.shaping import as_time, ordering_of, time_element
+from prune_lib.sessions.shaping import as_time, ordering_of, time_element, unit_hint
 
 __all__ = ["SessionStats", "check_sessions"]
+
+# Of the pairs of neighbouring clicks.
+_MOST = 0.5
 
 
 @dataclass(frozen=True)
@@ -27,11 +30,26 @@ class SessionStats:
         n_sessions: sessions.
         n_interactions: clicks.
         n_items: distinct items.
+        tied: neighbouring clicks of events that nothing but their items puts in an order.
     """
 
     n_sessions: int
     n_interactions: int
     n_items: int
+    tied: int = 0
+
+    def guessed(self, table: InputTable) -> str | None:
+        """A warning where the order of most clicks is that of their items, which says nothing."""
+        pairs = self.n_interactions - self.n_sessions
+        if self.tied <= _MOST * pairs:
+            return None
+        keys = [name for name in (table.time_column, table.order_column) if name is not None]
+        return (
+            f"{100 * self.tied / pairs:.0f} % of neighbouring clicks have the same {' and '.join(keys)} and "
+            "different items: which came first is not known, and they stand in the order of their items. "
+            "Name a column that grows from click to click by --order-column, or each click's own time by "
+            "--time-column."
+        )
 
 
 @dataclass(frozen=True)
@@ -39,7 +57,7 @@ class _Fault:
     """A thing that rows can have wrong.
 
     `bad` is true for a wrong row; `show` are the columns of its examples; `text` says what is wrong
-    with `{n}` rows, `mend` what to do.
+    with so many rows, their number goes before it; `mend` what to do.
     """
 
     name: str
@@ -54,11 +72,11 @@ def check_sessions(table: InputTable, sessions: DataFrame) -> SessionStats:
 
     Args:
         table: the input.
-        sessions: what `to_sessions` made of it.
+        sessions: what `settled_sessions` or `to_sessions` made of it; `tied` is counted where it is there.
 
     Returns:
-        Numbers of sessions, interactions and items. Cost: two passes over the input, each with one
-        shuffle of what is distinct; up to three rows more for each kind of mistake.
+        Numbers of sessions, interactions and items. Cost: a pass over the input and one over the sessions,
+        each with one shuffle of what is distinct; up to three rows more for each kind of mistake.
 
     Raises:
         InputError: no rows; null ids, items, times or orders; empty sessions; a session id twice;
@@ -73,9 +91,7 @@ def check_sessions(table: InputTable, sessions: DataFrame) -> SessionStats:
         found = [_told(table, fault, int(counts[fault.name])) for fault in faults if counts[fault.name]]
         if counts["repeated"]:
             found.append(_repeated(table, int(counts["repeated"])))
-        stats = SessionStats(
-            int(counts["sessions"]), int(counts["clicks"] or 0), _item_count(table, sessions)
-        )
+        stats = SessionStats(int(counts["sessions"]), int(counts["clicks"] or 0), *_items_and_ties(sessions))
     with reading_errors(table.location):
         found += _order_of_text(table)
     found += _too_little(stats, int(counts["longest"] or 0))
@@ -93,7 +109,7 @@ def _faults(table: InputTable) -> list[_Fault]:
             "no_session",
             session.isNull(),
             [table.item_column],
-            f"{{n}} rows have no session id ({s} is null)",
+            f"rows have no session id ({s} is null)",
             f"leave them out with WHERE {s} IS NOT NULL",
         )
     ]
@@ -103,7 +119,7 @@ def _faults(table: InputTable) -> list[_Fault]:
                 "no_item",
                 item.isNull(),
                 [table.session_column],
-                f"{{n}} rows have no item ({i} is null)",
+                f"rows have no item ({i} is null)",
                 f"leave them out with WHERE {i} IS NOT NULL",
             )
         )
@@ -113,21 +129,21 @@ def _faults(table: InputTable) -> list[_Fault]:
                 "no_item",
                 item.isNull(),
                 [table.session_column],
-                f"{{n}} sessions have no array of items ({i} is null)",
+                f"sessions have no array of items ({i} is null)",
                 f"leave them out with WHERE {i} IS NOT NULL",
             ),
             _Fault(
                 "empty",
                 F.size(item) == 0,
                 [table.session_column],
-                f"{{n}} sessions are empty ({i} has no element)",
+                f"sessions are empty ({i} has no element)",
                 f"leave them out with WHERE size({i}) > 0",
             ),
             _Fault(
                 "null_inside",
                 F.exists(item, lambda x: x.isNull()),
                 [table.session_column],
-                f"{{n}} sessions have null items inside {i}",
+                f"sessions have null items inside {i}",
                 f"take the nulls out with filter({i}, x -> x IS NOT NULL)",
             ),
         ]
@@ -142,21 +158,21 @@ def _faults(table: InputTable) -> list[_Fault]:
                     name,
                     F.exists(text, _not_utf8) if within else _not_utf8(text),
                     [table.session_column],
-                    f"{{n}} rows have text that is not UTF-8 ({quoted(where)})",
+                    f"rows have text that is not UTF-8 ({quoted(where)})",
                     "write it as UTF-8 (decode() with the charset it is in, ISO-8859-1 most often)",
                 )
             )
     if table.time_column is not None:
         t, at = quoted(table.time_column), ordering_of(table)
         assert at is not None
+        cast = unit_hint(table) or f"cast {t} to TIMESTAMP"
         faults.append(
             _Fault(
                 "no_time",
                 at.isNull(),
                 [table.session_column, table.time_column],
-                f"{{n}} rows have no time, or one that cannot be read ({t})",
-                f"leave them out with WHERE {t} IS NOT NULL, cast {t} to TIMESTAMP, or name "
-                "another column by --time-column",
+                f"rows have no time, or one that cannot be read ({t})",
+                f"leave them out with WHERE {t} IS NOT NULL, {cast}, or name another column by --time-column",
             )
         )
         if table.layout == "sessions" and isinstance(table.df.schema[table.time_column].dataType, ArrayType):
@@ -169,14 +185,14 @@ def _faults(table: InputTable) -> list[_Fault]:
                     "times_and_items",
                     broken,
                     [table.session_column],
-                    f"{{n}} sessions have more times than items, or fewer ({t} and {i})",
+                    f"sessions have more times than items, or fewer ({t} and {i})",
                     f"leave them out with WHERE size({t}) = size({i}), or name an --order-column",
                 ),
                 _Fault(
                     "times_unsorted",
                     (F.size(known) < F.size(times)) | (F.sort_array(known) != known),
                     [table.session_column],
-                    f"{{n}} sessions are not in the order of their times, or have null times ({t})",
+                    f"sessions are not in the order of their times, or have null times ({t})",
                     f"sort {i} by {t} first, or rank sessions by --order-column",
                 ),
             ]
@@ -187,7 +203,7 @@ def _faults(table: InputTable) -> list[_Fault]:
                 "no_order",
                 column_of(table.order_column).isNull(),
                 [table.session_column],
-                f"{{n}} rows have no order ({o} is null)",
+                f"rows have no order ({o} is null)",
                 f"leave them out with WHERE {o} IS NOT NULL, or name another column by --order-column",
             )
         )
@@ -227,12 +243,14 @@ def _counts(table: InputTable, faults: Sequence[_Fault]) -> Mapping[str, Any]:
     return counts
 
 
-def _item_count(table: InputTable, sessions: DataFrame) -> int:
-    if table.layout == "events":  # the raw rows, without grouping them first
-        items = table.df.select(column_of(table.item_column).alias("item"))
-    else:
-        items = sessions.select(F.explode("items").alias("item"))
-    return items.where(F.col("item").isNotNull()).distinct().count()
+def _items_and_ties(sessions: DataFrame) -> tuple[int, int]:
+    """Distinct items, and neighbouring clicks that tie, in one pass."""
+    known = F.col("tied") if "tied" in sessions.columns else F.lit(0)
+    clicks = sessions.select(F.posexplode("items").alias("place", "item"), known.alias("tied"))
+    tied = F.sum(F.when(F.col("place") == 0, F.col("tied")).cast("bigint"))
+    row = clicks.groupBy("item").agg(tied.alias("tied")).agg(F.count("item"), F.sum("tied")).first()
+    assert row is not None  # an aggregate without keys has one row
+    return int(row[0]), int(row[1] or 0)
 
 
 def _told(table: InputTable, fault: _Fault, n: int) -> str:
@@ -246,7 +264,8 @@ def _told(table: InputTable, fault: _Fault, n: int) -> str:
         ", ".join(f"{name} {short(value)}" for name, value in zip(fault.show, row, strict=True))
         for row in examples
     )
-    return f"{_counted(fault.text.format(n=n))}, for example {shown}: {fault.mend}."
+    what = _counted(f"{n} {fault.text}")
+    return f"{what}, for example {shown}: {fault.mend}."
 
 
 def _repeated(table: InputTable, n: int) -> str:

@@ -8,11 +8,12 @@ from typing import Any
 from delta.tables import DeltaTable
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException, ParseException, PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from prune_lib.errors import InputError
 from prune_lib.locations import is_location, name_parts, schema_of
+from prune_lib.moments import moment
 from prune_lib.sessions.columns import (
     EXAMPLES,
     ColumnNames,
@@ -41,7 +42,8 @@ def open_input(
             location (`/folder`, `s3://...`, `dbfs:/...`, `abfss://...`, `file:/...`): a file or a
             folder.
         version: Delta version; by default the newest, pinned now.
-        timestamp: the newest Delta version that is not younger than this time; not with `version`.
+        timestamp: the newest Delta version that is not younger than this time (UTC where it says nothing
+            else); not with `version`.
         columns: columns that the user named; the others are found by their names and types.
 
     Returns:
@@ -115,21 +117,21 @@ class _Source:
                     f"{self._versions()}. Give one of these, or leave out --version for the newest."
                 )
             return version
-        when = F.try_to_timestamp(F.lit(timestamp))
+        # Spark would read the text in the session's time zone.
+        when = moment(str(timestamp))
+        if when is None:
+            raise InputError(
+                f"{timestamp!r} (--timestamp) is no time. Write it as 2024-05-31 or 2024-05-31T12:00:00."
+            )
         row = (
             self._history()
             .agg(
-                F.max(F.when(F.col("timestamp") <= when, F.col("version"))).alias("version"),
-                F.min("timestamp").cast("string").alias("first"),
-                F.first(when).isNull().alias("unreadable"),
+                F.max(F.when(F.col("timestamp") <= F.lit(when), F.col("version"))).alias("version"),
+                F.min(_in_utc("timestamp")).alias("first"),
             )
             .first()
         )
         assert row is not None
-        if row["unreadable"]:
-            raise InputError(
-                f"{timestamp!r} (--timestamp) is no time. Write it as 2024-05-31 or 2024-05-31T12:00:00."
-            )
         if row["version"] is None:
             raise InputError(
                 f"The table {self.name} has no version as old as {timestamp} (--timestamp): its "
@@ -146,12 +148,17 @@ class _Source:
         return self.spark.sql(f"DESCRIBE HISTORY {self.address}{few}")
 
     def _versions(self) -> str:
-        rows = self._history().select("version", F.col("timestamp").cast("string")).collect()
+        rows = self._history().select("version", _in_utc("timestamp")).collect()
         versions = sorted((int(row[0]), str(row[1])) for row in rows)
         if len(versions) == 1:
             return f"version {versions[0][0]} ({versions[0][1]}) only"
         first, last = versions[0], versions[-1]
         return f"versions {first[0]} ({first[1]}) to {last[0]} ({last[1]})"
+
+
+def _in_utc(name: str) -> Column:
+    """A time as text, as --timestamp is read."""
+    return F.concat(F.to_utc_timestamp(name, F.current_timezone()).cast("string"), F.lit(" UTC"))
 
 
 def _source(spark: SparkSession, name: str) -> _Source:

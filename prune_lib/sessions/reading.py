@@ -29,7 +29,7 @@ __all__ = [
 
 
 def settled_sessions(table: InputTable) -> DataFrame:
-    """What `to_sessions` makes of an input, computed and kept.
+    """What `to_sessions` makes of an input, with the clicks that tie, computed and kept.
 
     Cost: a pass over the input; for events a shuffle of its clicks.
 
@@ -37,4 +37,4 @@ def settled_sessions(table: InputTable) -> DataFrame:
         InputError: a file of the input is cut off, garbled, gone, or may not be read.
     """
     with reading_errors(table.location, analysed=True):
-        return settle(to_sessions(table))
+        return settle(to_sessions(table, tied=True))

@@ -12,9 +12,12 @@ from prune_lib.errors import InputError
 from prune_lib.moments import moment, span
 from prune_lib.sessions.columns import InputTable, column_of
 from prune_lib.sessions.read_errors import reading_errors
-from prune_lib.sessions.shaping import ordering_of
+from prune_lib.sessions.shaping import ordering_of, unit_hint
 
 __all__ = ["check_since", "since", "window_line"]
+
+# The first moment that Python can say in every time zone.
+_FIRST = datetime(1, 1, 2, tzinfo=timezone.utc)
 
 
 def window_line(text: str) -> str:
@@ -69,10 +72,15 @@ def since(table: InputTable, text: str) -> tuple[InputTable, datetime]:
         if begins is None:
             before = span(text)
             assert before is not None  # the settings' rules saw to it
+            if before > newest - _FIRST:
+                raise InputError(
+                    f"--since {text} goes back to before the year 1: the newest click of {table.location} is "
+                    f"of {_shown(newest)}. Give a shorter span, or leave --since out."
+                )
             begins = newest - before
         if newest < begins:
             raise InputError(
-                f"--since {text}: the newest click of {table.location} is of {newest:%Y-%m-%d %H:%M:%S} UTC, "
+                f"--since {text}: the newest click of {table.location} is of {_shown(newest)}, "
                 "so that no session would be left. Give an earlier moment."
             )
     young = F.coalesce(F.col("__last") >= F.lit(begins), F.lit(True))
@@ -90,8 +98,20 @@ def _newest(table: InputTable) -> datetime:
     assert at is not None
     row = table.df.agg(F.max(at.cast("timestamp")).alias("at")).select(F.unix_micros("at")).first()
     if row is None or row[0] is None:
+        hint = unit_hint(table)
         raise InputError(
             f"No row of {table.location} has a time that can be read in {table.time_column}: --since cannot "
-            "tell which sessions are new."
+            "tell which sessions are new." + (f" {hint[0].upper()}{hint[1:]}." if hint else "")
         )
-    return datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=int(row[0]))
+    try:
+        return datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=int(row[0]))
+    except OverflowError:
+        raise InputError(
+            f"The newest click of {table.location} is beyond the year 9999 ({table.time_column}), so that "
+            "--since cannot tell which sessions are new. Leave such rows out, or see to their unit "
+            "(milliseconds that were cast as seconds?)."
+        ) from None
+
+
+def _shown(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import and_
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
@@ -12,12 +15,23 @@ from pyspark.sql.types import (
     StringType,
 )
 
-from prune_lib.sessions.columns import InputTable, check_roles, column_of
+from prune_lib.sessions.columns import InputTable, check_roles, column_of, quoted
 
-__all__ = ["as_time", "click_order", "ordering_of", "session_values", "time_element", "to_sessions"]
+__all__ = [
+    "as_time",
+    "click_order",
+    "ordering_of",
+    "session_values",
+    "time_element",
+    "to_sessions",
+    "unit_hint",
+]
+
+# The seconds in which the years 1 and 10,000 begin: what Python has no date for is no time of a click.
+_FIRST_SECOND, _END = -62_135_596_800, 253_402_300_800
 
 
-def to_sessions(table: InputTable) -> DataFrame:
+def to_sessions(table: InputTable, *, tied: bool = False) -> DataFrame:
     """Bring an input into one form.
 
     Clicks of events are ordered by (time, order column, item): equal times go by the order column
@@ -26,15 +40,16 @@ def to_sessions(table: InputTable) -> DataFrame:
 
     Args:
         table: an input in either layout.
+        tied: also how many clicks of a session of events only their item sets apart from the one before.
 
     Returns:
         session_id STRING or BIGINT, items ARRAY<STRING> or ARRAY<BIGINT> in time order, and
         `ordering` (TIMESTAMP, BIGINT or STRING: the time of the last click, else the order column's
-        last value), absent where the input has neither. Cost: nothing for sessions, one shuffle of
-        the clicks for events.
+        last value), absent where the input has neither; of events, where it is asked for, tied INT.
+        Cost: nothing for sessions, one shuffle of the clicks for events.
 
     Raises:
-        InputError: events with neither time nor order.
+        InputError: events whose clicks nothing puts in an order.
     """
     check_roles(table)
     session = _as_id(table.df, table.session_column).alias("session_id")
@@ -46,6 +61,7 @@ def to_sessions(table: InputTable) -> DataFrame:
         return table.df.select(*columns)
     assert ordering is not None  # checked above
     click = F.struct(*click_order(table))
+    keys = ["at", "then"] if table.time_column is not None and table.order_column is not None else ["at"]
     return (
         table.df.select(session, click.alias("click"))
         .groupBy("session_id")
@@ -54,8 +70,20 @@ def to_sessions(table: InputTable) -> DataFrame:
             "session_id",
             F.col("clicks.item").alias("items"),
             F.get("clicks", F.size("clicks") - 1)["at"].alias("ordering"),
+            *([_tied(keys).alias("tied")] if tied else []),
         )
     )
+
+
+def _tied(keys: list[str]) -> Column:
+    """Of sorted clicks, how many have what the one before has, and another item."""
+
+    def only_by_item(click: Column, place: Column) -> Column:
+        before = F.get("clicks", place - 1)
+        alike = [click[key].eqNullSafe(before[key]) for key in keys]
+        return reduce(and_, alike, (place > 0) & (click["item"] != before["item"]))
+
+    return F.size(F.filter("clicks", only_by_item))
 
 
 def click_order(table: InputTable) -> list[Column]:
@@ -106,9 +134,24 @@ def as_time(column: Column, kind: DataType) -> Column:
         return F.when(dated, F.try_to_timestamp(column))
     if isinstance(kind, FractionalType):  # decimals, too: seconds since the epoch
         seconds = column.cast("double")
-        finite = ~F.isnan(seconds) & (F.abs(seconds) < 9e12)
-        return F.when(finite, seconds.cast("timestamp"))
+        # To Spark not a number is more than any.
+        dated = (seconds >= _FIRST_SECOND) & (seconds < _END)
+        return F.when(dated, seconds.cast("timestamp"))
     return column.cast("timestamp")
+
+
+def unit_hint(table: InputTable) -> str:
+    """What to see to where times are fractional numbers, which count seconds; empty where they are none."""
+    name = table.time_column
+    if name is None:
+        return ""
+    kind = table.df.schema[name].dataType
+    if not isinstance(kind.elementType if isinstance(kind, ArrayType) else kind, FractionalType):
+        return ""
+    return (
+        f"see that {quoted(name)} counts seconds since 1970 and none is beyond the year 9999 (from "
+        "milliseconds, divide by 1000)"
+    )
 
 
 def time_element(table: InputTable) -> DataType:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from prune_lib.sessions.reading import (
     SessionStats,
     check_sessions,
     open_input,
+    settled_sessions,
     to_sessions,
 )
 
@@ -221,9 +222,16 @@ def test_the_newest_version_is_pinned(spark: SparkSession, delta: str, tmp_path:
 def test_an_earlier_version_by_number_or_time(spark: SparkSession, delta: str) -> None:
     assert open_input(spark, delta, version=0).df.count() == 3
     history = spark.sql(f"DESCRIBE HISTORY delta.`{delta}`").orderBy("version").collect()
-    first = history[0]["timestamp"].isoformat()
+    first = history[0]["timestamp"].astimezone(timezone.utc).replace(tzinfo=None).isoformat()
     table = open_input(spark, delta, timestamp=first)
     assert (table.version, table.df.count()) == (0, 3)
+    spark.conf.set("spark.sql.session.timeZone", "Asia/Tokyo")
+    try:
+        assert open_input(spark, delta, timestamp=first).version == 0, "UTC, wherever the session is"
+        with pytest.raises(InputError, match=rf"its first is of {first[:10]} {first[11:19]}[.\d]* UTC\."):
+            open_input(spark, delta, timestamp="2001-01-01")
+    finally:
+        spark.conf.set("spark.sql.session.timeZone", "UTC")
     assert open_input(spark, delta, timestamp="2999-01-01").version == 1
 
 
@@ -384,6 +392,16 @@ def test_a_parquet_folder_in_parts(spark: SparkSession, tmp_path: Path) -> None:
             "session_id string, item_id int, ts array<timestamp>", {"time": "ts"},
             ["ts ARRAY<TIMESTAMP>", "cannot be the time"],
         ),
+        # What all clicks of a session, or of a day, have tells none from the next.
+        (
+            "session_id string, item_id int", {"order": "session_id"},
+            ["session_id", "for the session and by --order-column", "grows from click to click"],
+        ),
+        (
+            "session_id string, item_id int, day date", {"order": "day"},
+            ["The column day", "is a DATE", "with hours and seconds by --time-column"],
+        ),
+        ("session_id string, item_id int, ts date", {"order": "ts"}, ["The column ts", "is a DATE"]),
     ],
 )  # fmt: skip
 def test_columns_that_cannot_be_told(
@@ -434,8 +452,8 @@ def test_rows_of_sessions_that_cannot_be_pruned(spark: SparkSession) -> None:
         "2 rows have no time", "session_id b, ts null; session_id c", "--time-column",
     )  # fmt: skip
     _refused(
-        spark, [(*row, None) for row in GOOD], SESSIONS + ", o int",
-        "3 rows have no order", "WHERE `o` IS NOT NULL", order="o",
+        spark, [(*row, None) for row in GOOD], SESSIONS + ", `{o}` int",
+        "3 rows have no order", "WHERE `{o}` IS NOT NULL", order="{o}",
     )  # fmt: skip
 
 
@@ -498,12 +516,26 @@ def test_times_that_do_not_fit_their_items_are_told(
 
 
 def test_the_order_asked_for_wins_over_times_found(spark: SparkSession) -> None:
-    rows = [("a", [1, 2], [5, 6], 1), ("b", [2, 3], [1, 2], 2)]
-    frame = spark.createDataFrame(rows, "session_id string, items array<int>, times array<bigint>, day int")
+    rows = [("a", [1, 2], [5, 6], T0, 1), ("b", [2, 3], [1, 2], T0, 2)]
+    schema = "session_id string, items array<int>, times array<bigint>, created_at timestamp, day int"
+    frame = spark.createDataFrame(rows, schema)
     frame.createOrReplaceTempView("ranked_sessions")
     table = open_input(spark, "ranked_sessions", columns=ColumnNames(order="day"))
     assert table.time_column is None
     assert {r["session_id"]: r["ordering"] for r in to_sessions(table).collect()} == {"a": 1, "b": 2}
+
+
+def test_clicks_that_tie_are_told_where_they_are_most(spark: SparkSession) -> None:
+    # The time of the session's start; of one pair of clicks the items are the same, too.
+    rows = [("a", 3, T0, 1), ("a", 1, T0, 2), ("a", 1, T0, 3), ("b", 2, T0, 1), ("b", 1, T0, 2)]
+    schema = "session_id string, item_id int, ts timestamp, place int"
+    table = _open(spark, rows, schema)
+    stats = check_sessions(table, settled_sessions(table))
+    assert stats == SessionStats(2, 5, 3, tied=2)
+    assert str(stats.guessed(table)).startswith("67 % of neighbouring clicks have the same ts and different")
+    assert SessionStats(2, 6, 3, tied=2).guessed(table) is None
+    ordered = _open(spark, rows, schema, order="place")
+    assert check_sessions(ordered, settled_sessions(ordered)).tied == 0
 
 
 def test_numbers_written_as_text_do_not_rank(spark: SparkSession) -> None:

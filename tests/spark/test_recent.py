@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -83,6 +84,21 @@ def test_what_has_no_times_is_refused(spark: SparkSession, tmp_path: Path) -> No
     late = opened(spark, clicks(spark), tmp_path / "late")
     with pytest.raises(InputError, match="newest click of .* is of 2026-05-10 12:00:00 UTC"):
         since(late, "2026-06-01")
+    with pytest.raises(InputError, match="--since 999999d goes back to before the year 1"):
+        since(late, "999999d")
+
+
+def test_milliseconds_are_not_read_as_seconds(spark: SparkSession, tmp_path: Path) -> None:
+    numbers = clicks(spark).withColumn("ts", F.col("ts").cast("double") * 1000)
+    table = opened(spark, numbers, tmp_path / "in")
+    with pytest.raises(InputError, match="No row of .* See that `ts` counts seconds since 1970"):
+        since(table, "90d")
+    said = "9 rows have no time, or one that cannot be read .`ts`.* see that `ts` counts seconds since 1970"
+    with pytest.raises(InputError, match=said):
+        check_sessions(table, to_sessions(table))
+    cast = replace(table, df=numbers.withColumn("ts", F.col("ts").cast("timestamp")))
+    with pytest.raises(InputError, match="is beyond the year 9999 .ts."):
+        since(cast, "90d")
 
 
 def test_a_run_prunes_the_window_and_says_so(spark: SparkSession, tmp_path: Path) -> None:
