@@ -9,6 +9,10 @@ from prune_lib.ingest.form import Form
 
 __all__ = ["micros_of_number", "micros_of_text"]
 
+#: Numbers that fit the decimal below; where they have an exponent, which Spark gives fractions of JSON, with
+#: one digit before the point.
+_NUMBER = r"^\s*-?(\d{1,18}(\.\d{1,9})?|\d(\.\d{1,17})?[eE](\+?(1[0-8]|\d)|-\d))\s*$"
+
 #: Microseconds of one unit of an offset.
 _UNITS = {"ms": 1_000, "s": 1_000_000}
 
@@ -45,9 +49,11 @@ def micros_of_text(time: Column, offset: Column | None, form: Form) -> Column:
 def _read(time: Column) -> Column:
     # Whole numbers are by far the commonest; of decimals a cast costs five times as much.
     whole = F.when(time.rlike(r"^\s*-?\d{1,18}\s*$"), time.cast("bigint"))
-    number = F.when(time.rlike(r"^\s*-?\d{1,18}(\.\d{1,9})?\s*$"), time.cast("decimal(28,9)"))
+    number = F.when(time.rlike(_NUMBER), time.cast("decimal(28,9)"))
     text = F.regexp_replace(F.trim(time), r"\s*UTC$", "Z")
     text = F.regexp_replace(text, r"^(\d{4}-\d{1,2}-\d{1,2})$", "$1 00:00:00")
+    # Spark takes no zone behind a time without seconds.
+    text = F.regexp_replace(text, r"^(\S+[ T]\d{1,2}:\d{2})(?![\d:.])", "$1:00")
     # The session's zone is not the log's: what has none is UTC.
     text = F.regexp_replace(text, r"^(\S+[ T][\d:.]+)$", "$1Z")
     dated = F.when(text.rlike(r"^\d{4}-\d{1,2}-\d{1,2}"), F.unix_micros(F.try_to_timestamp(text)))
