@@ -112,7 +112,11 @@ def train(settings: ExpertsSettings, spark: SparkSession | None = None) -> Train
             if settings.since:
                 table, begins = since(table, settings.since)
             raw = settled_sessions(table)
-            stage.rows = check_sessions(table, raw).n_sessions
+            stats = check_sessions(table, raw)
+            stage.rows = stats.n_sessions
+            guessed = stats.guessed(table)
+            if guessed:
+                stages.warn(guessed)
         with stages.stage("encode") as stage:
             encoded = encode(raw, seed=0)
             stage.rows = encoded.n_interactions

@@ -64,7 +64,9 @@ def make_split(
             left.
     """
     raw = settled_sessions(table)
-    check_sessions(table, raw)
+    guessed = check_sessions(table, raw).guessed(table)
+    if guessed:
+        warn(guessed)
     if test is None:
         raw, test = _hold_out(raw, share, table)
     else:
