@@ -6,7 +6,6 @@ import os
 import socket
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 
 __all__ = ["Hold", "end_with_parent"]
@@ -32,12 +31,33 @@ class Hold:
     _NAME = "held"
 
     def __init__(self, folder: Path) -> None:
-        self._file = (folder / self._NAME).open("w", encoding="utf-8")
+        """Hold a folder.
+
+        Raises:
+            BlockingIOError: a process that is alive holds it.
+            FileNotFoundError: it is not there, or is gone by now.
+        """
+        place = folder / self._NAME
+        self._file = place.open("a", encoding="utf-8")
+        try:
+            _lock_if_any(self._file.fileno())
+            # One who removed the folder held it until then: this lock can be of a file that is in no folder.
+            if not os.path.samestat(os.fstat(self._file.fileno()), place.stat()):
+                raise FileNotFoundError(f"{folder} was removed, and is there anew")
+        except OSError:
+            self._file.close()
+            raise
+        self._file.truncate(0)
         self._file.write(socket.gethostname())
         self._file.flush()
-        # Some file systems of networks have no locks: then nobody can tell, and age decides.
-        with suppress(OSError):
-            _lock(self._file.fileno())
+
+    @classmethod
+    def take(cls, folder: Path) -> Hold | None:
+        """Hold a folder that others may hold; None where one who is alive does, or where it is gone."""
+        try:
+            return cls(folder)
+        except (BlockingIOError, FileNotFoundError):
+            return None
 
     def release(self) -> None:
         """Give it up; the folder may be gone by then."""
@@ -55,6 +75,19 @@ class Hold:
                 return True
         except OSError:
             return False
+
+
+def _lock_if_any(descriptor: int) -> None:
+    """Take the lock of a file, or raise BlockingIOError where somebody has it.
+
+    Some file systems of networks have no locks: then nobody can tell, and age decides.
+    """
+    try:
+        _lock(descriptor)
+    except BlockingIOError:
+        raise
+    except OSError:
+        pass
 
 
 def _lock(descriptor: int) -> None:

@@ -13,6 +13,8 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +40,7 @@ log = logging.getLogger(__name__)
 #: Interactions from which two processes are worth their start (about 4 s each to import torch).
 PARALLEL_FROM = 50_000
 #: Seconds after which the checkpoints of a training that nobody went on with are removed: a week. Of a feed,
-#: where it cannot be told whether somebody still trains by it.
+#: where it cannot be told whether somebody still trains by it. What is seen to be held stays.
 _STALE = 7 * 24 * 3600
 
 
@@ -63,7 +65,8 @@ def train_experts(
         folder: where the bundle is written, whole or not at all; an older bundle there is replaced.
         workdir: folder for the feed and the checkpoints, shared by driver and executors; both are
             removed at the end. Default: beside `folder`. The checkpoints of a training that was killed
-            stay, and the same training goes on from its last whole epoch.
+            stay, and the same training goes on from its last whole epoch. Of two at once the second has
+            checkpoints of its own, which do not stay.
         reader: what reads the feed.
         progress: tell of each epoch while it runs.
         source: free text kept in the bundle: what it was trained on (table, version).
@@ -101,29 +104,29 @@ def train_experts(
             f"{encoded.n_sessions:,}",
             time.perf_counter() - started,
         )
-        work = Work(feed / "feed", _checkpoints(encoded, settings, feed.parent), settings, reader, progress)
-        work.keep_popularity(encoded.item_sessions)
-        run_rounds(work, processes)
-        trained = results(work.folder)
+        _clear(feed.parent)
+        with _held(_checkpoints(encoded, settings, feed.parent), feed / "training") as checkpoints:
+            work = Work(feed / "feed", checkpoints, settings, reader, progress)
+            work.keep_popularity(encoded.item_sessions)
+            run_rounds(work, processes)
+            trained = results(work.folder)
+            bundle = Bundle.build(
+                mixtures=[fold.mixture for fold in trained],
+                snapshots=[fold.snapshots for fold in trained],
+                settings=settings,
+                vocabulary=encoded.items.select("item", "idx", "sessions").toPandas(),
+                metrics={f"fold{k}": fold.metrics for k, fold in enumerate(trained)},
+                described={
+                    "sessions": encoded.n_sessions,
+                    "items": encoded.n_items,
+                    "interactions": encoded.n_interactions,
+                    "source": source,
+                },
+            )
+            return bundle.save(target)
     finally:
         shutil.rmtree(feed, ignore_errors=True)
         hold.release()
-    bundle = Bundle.build(
-        mixtures=[fold.mixture for fold in trained],
-        snapshots=[fold.snapshots for fold in trained],
-        settings=settings,
-        vocabulary=encoded.items.select("item", "idx", "sessions").toPandas(),
-        metrics={f"fold{k}": fold.metrics for k, fold in enumerate(trained)},
-        described={
-            "sessions": encoded.n_sessions,
-            "items": encoded.n_items,
-            "interactions": encoded.n_interactions,
-            "source": source,
-        },
-    )
-    saved = bundle.save(target)
-    shutil.rmtree(work.folder, ignore_errors=True)
-    return saved
 
 
 def _check_feed(folder: Path, written: int, reader: Reader) -> None:
@@ -168,12 +171,47 @@ def _processes(settings: TrainSettings, encoded: Encoded) -> int:
 
 
 def _checkpoints(encoded: Encoded, settings: TrainSettings, store: Path) -> Path:
-    """Where this training, of this input by this code, keeps how far it came; old ones are removed."""
-    for old in (*store.glob(".training-*"), *store.glob(".feed-*")):
-        if Hold.left(old) or time.time() - old.stat().st_mtime > _STALE:
-            shutil.rmtree(old, ignore_errors=True)
+    """Where this training, of this input by this code, keeps how far it came."""
     known = ("sid", "session_id", "items", "fold", "slice", "age")
     of_input = fingerprint(encoded.sessions, *(encoded.sessions[name] for name in known))
     what = settings.model_dump(mode="json", exclude=set(WHERE))
     text = json.dumps([of_input, encoded.n_items, code_hash(), what], sort_keys=True)
     return store / f".training-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+@contextmanager
+def _held(checkpoints: Path, apart: Path) -> Iterator[Path]:
+    """A training's checkpoints, for this process alone: removed at the end, but not after a failure.
+
+    Args:
+        checkpoints: where a training that was killed has left them.
+        apart: the folder where the same training is under way in that one; whoever gives it removes it.
+    """
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    hold = Hold.take(checkpoints)
+    if hold is None:
+        log.info("the same training is under way in %s: this one starts anew, apart from it", checkpoints)
+        yield apart
+        return
+    try:
+        yield checkpoints
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    finally:
+        hold.release()
+
+
+def _clear(store: Path) -> None:
+    """Remove what trainings that are no more have left: feeds, and checkpoints that nobody went on with."""
+    feeds = [folder for folder in store.glob(".feed-*") if Hold.left(folder) or _stale(folder)]
+    for folder in (*feeds, *filter(_stale, store.glob(".training-*"))):
+        hold = Hold.take(folder)
+        if hold is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            hold.release()
+
+
+def _stale(folder: Path) -> bool:
+    try:
+        return time.time() - folder.stat().st_mtime > _STALE
+    except FileNotFoundError:  # another process was quicker
+        return False

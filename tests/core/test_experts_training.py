@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -17,8 +19,9 @@ from prune_lib.experts.devices import pick_device  # noqa: E402
 from prune_lib.experts.dynamics import snapshots_from_bytes  # noqa: E402
 from prune_lib.experts.feed import Feed  # noqa: E402
 from prune_lib.experts.settings import EXPERTS, TrainSettings  # noqa: E402
-from prune_lib.experts.training import _check_feed  # noqa: E402
+from prune_lib.experts.training import _check_feed, _clear, _held  # noqa: E402
 from prune_lib.experts.workers import TrainedFold, Work, results, rounds, run_job, run_rounds  # noqa: E402
+from prune_lib.processes import Hold  # noqa: E402
 
 CYCLE, NOISE, LENGTH = 20, 20, 5
 SETTINGS = TrainSettings(dim=16, epochs=6, batch_size=128, negatives=32, max_length=LENGTH, device="cpu")
@@ -205,6 +208,37 @@ def test_a_feed_that_the_executors_wrote_elsewhere_is_told(folder, tmp_path):
     for place, found in ((tmp_path / "nowhere", "0 of them"), (folder, "3,000 of them")):
         with pytest.raises(EnvironmentProblem, match=f"finds {found}.*do not share"):
             _check_feed(place, written + 1, "pyarrow")
+
+
+def test_of_two_trainings_at_once_neither_takes_the_others_checkpoints(tmp_path):
+    checkpoints, apart = tmp_path / ".training-x", tmp_path / ".feed-y" / "training"
+    with _held(checkpoints, apart) as first:
+        assert first == checkpoints
+        with _held(checkpoints, apart) as second:
+            assert second == apart
+        assert checkpoints.is_dir(), "the second was done first"
+    assert not checkpoints.exists(), "what is done is removed"
+    with pytest.raises(Killed), _held(checkpoints, apart) as failed:
+        (failed / "expert").touch()
+        raise Killed
+    with _held(checkpoints, apart) as again:
+        assert again == checkpoints and (again / "expert").is_file(), "it goes on"
+
+
+def test_what_is_left_of_trainings_is_removed_and_what_is_held_stays(tmp_path):
+    old = [tmp_path / name for name in (".training-old", ".feed-old", ".training-held", ".feed-held")]
+    young = [tmp_path / name for name in (".training-killed", ".feed-elsewhere")]
+    for folder in (*old, *young, tmp_path / ".feed-killed"):
+        folder.mkdir()
+    for name in (".training-killed", ".feed-killed"):
+        Hold(tmp_path / name).release()
+    holds = [Hold(folder) for folder in old[2:]]
+    for folder in old:
+        os.utime(folder, (0, 0))
+    _clear(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([*old[2:], *young])
+    for hold in holds:
+        hold.release()
 
 
 def test_mixed_precision_learns_the_same_but_for_roundings(trained, folder, tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from prune_lib import processes
 from prune_lib.processes import Hold
 
 _CHILD = "import time; from prune_lib.processes import end_with_parent; end_with_parent(); time.sleep(60)"
@@ -68,6 +69,42 @@ def test_what_this_process_holds_is_left_when_it_lets_go(tmp_path: Path) -> None
     assert not Hold.left(tmp_path)
     hold.release()
     assert Hold.left(tmp_path)
+
+
+def test_a_folder_has_one_holder_at_a_time(tmp_path: Path) -> None:
+    hold = Hold.take(tmp_path)
+    assert hold is not None
+    assert Hold.take(tmp_path) is None and not Hold.left(tmp_path), "neither one took it away"
+    with pytest.raises(BlockingIOError):
+        Hold(tmp_path)
+    hold.release()
+    again = Hold.take(tmp_path)
+    assert again is not None
+    again.release()
+    assert Hold.take(tmp_path / "gone") is None
+
+
+def test_a_folder_that_was_removed_under_the_hand_is_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = processes._lock
+
+    def late(descriptor: int) -> None:
+        (tmp_path / "held").unlink()
+        (tmp_path / "held").touch()
+        lock(descriptor)
+
+    monkeypatch.setattr(processes, "_lock", late)
+    assert Hold.take(tmp_path) is None
+
+
+def test_where_there_are_no_locks_everybody_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(descriptor: int) -> None:
+        raise OSError("no locks here")
+
+    monkeypatch.setattr(processes, "_lock", none)
+    assert Hold.take(tmp_path) is not None and Hold.take(tmp_path) is not None
+    assert not Hold.left(tmp_path)
 
 
 def _runs(pid: int) -> bool:

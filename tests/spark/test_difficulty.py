@@ -15,7 +15,7 @@ from pyspark.sql import functions as F  # noqa: E402
 
 from prune_lib.difficulty import percentile_rank, score_sessions  # noqa: E402
 from prune_lib.errors import BundleError, EnvironmentProblem, InputError  # noqa: E402
-from prune_lib.experts import scoring  # noqa: E402
+from prune_lib.experts import scoring, training  # noqa: E402
 from prune_lib.experts.bundle import Bundle  # noqa: E402
 from prune_lib.experts.feed import Feed, write_feed  # noqa: E402
 from prune_lib.experts.settings import EXPERTS, SPREADS, Score, TrainSettings  # noqa: E402
@@ -224,11 +224,19 @@ def test_early_stopping_is_decided_by_the_newest_sessions_that_nothing_is_traine
         assert 30 <= sum(len(items) - 1 for items in newest) <= 120
 
 
-def test_train_and_score_end_to_end(encoded, tmp_path):
+def test_train_and_score_end_to_end(encoded, tmp_path, monkeypatch):
+    """Twice at once: the second begins and ends while the first is at it."""
+    run, second = training.run_rounds, []
+
+    def meanwhile(work, processes):
+        monkeypatch.setattr(training, "run_rounds", run)
+        second.append(train_experts(encoded, SETTINGS, tmp_path / "again", progress=False, source="test"))
+        run(work, processes)
+
+    monkeypatch.setattr(training, "run_rounds", meanwhile)
     trained = train_experts(encoded, SETTINGS, tmp_path / "experts", progress=False, source="test")
-    assert [file.name for file in tmp_path.iterdir()] == ["experts"]
-    again = train_experts(encoded, SETTINGS, tmp_path / "again", progress=False, source="test")
-    assert trained.hash == again.hash
+    assert trained.hash == second[0].hash
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["again", "experts"]
     scored = score_sessions(encoded, Bundle.load(tmp_path / "experts"))
     assert scored.info.experts == trained.version
     assert scored.info.scored_sessions == encoded.sessions.where("n >= 2").count()
