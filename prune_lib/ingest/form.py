@@ -24,7 +24,9 @@ __all__ = [
     "first_object",
     "form_names",
     "guessed",
+    "list_columns",
     "load_form",
+    "nested_columns",
     "recognised",
 ]
 
@@ -208,6 +210,31 @@ def first_object(line: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
+def list_columns(first: Mapping[str, Any]) -> set[str]:
+    """Names of a JSON object's lists of values.
+
+    >>> list_columns({"items": [5, 6], "events": [{"id": 5}], "user": 7})
+    {'items'}
+    """
+    return {name for name, value in first.items() if isinstance(value, list) and not _composed(value)}
+
+
+def nested_columns(first: Mapping[str, Any]) -> dict[str, str]:
+    """What a JSON object holds that is neither a value nor a list of values, in words, by name.
+
+    >>> nested_columns({"items": [5, 6], "events": [{"id": 5}], "user": {"id": 7}})
+    {'events': 'a list of objects or lists', 'user': 'an object'}
+    """
+    lists = {
+        n: "a list of objects or lists" for n, v in first.items() if isinstance(v, list) and _composed(v)
+    }
+    return lists | {name: "an object" for name, value in first.items() if isinstance(value, dict)}
+
+
+def _composed(values: list[Any]) -> bool:
+    return any(isinstance(value, dict | list) for value in values)
+
+
 def delimiter_of(line: str) -> str:
     """The delimiter of a header: the commonest of tab, semicolon, bar and comma.
 
@@ -224,6 +251,7 @@ def guessed(
     *,
     delimiter: str = ",",
     lists: Collection[str] = (),
+    nested: Collection[str] = (),
     list_delimiter: str | None = None,
 ) -> Form:
     """The form of a source by the names of its columns; what the user named comes first.
@@ -234,6 +262,7 @@ def guessed(
         format: of the source.
         delimiter: of its lines.
         lists: columns that hold lists: where the item is one of them, a row is a session.
+        nested: columns that hold neither values nor lists of them: none that can be done without is taken.
         list_delimiter: between the items of a list in text; None where a row is a click.
 
     Raises:
@@ -254,6 +283,9 @@ def guessed(
         taken[role] = wanted or next(known, None)
     if named.get("user") and not named.get("session"):
         taken["session"] = None  # the user asked for sessions of users
+    for role in ("kind", *(("user",) if taken["session"] is not None else ())):
+        if taken[role] in nested and not named.get(role):
+            taken[role] = None
     whole = list_delimiter is not None or taken["item"] in lists
     missing = [role for role in ("item", "time") if taken[role] is None and not (whole and role == "time")]
     if taken["session"] is None and taken["user"] is None:

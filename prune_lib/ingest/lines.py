@@ -27,7 +27,7 @@ class Splits:
     Attributes:
         rows: file, block, first (id of the part's first line), before (lines of the file before it), offset
             (lines of all files before it), header (first line of the file).
-        headers: by file, its first line; files without one are not in it.
+        headers: by file, its first line; files that hold nothing but blanks are not in it.
         lines: of all files that hold more than blanks.
     """
 
@@ -59,6 +59,8 @@ def splits_of(spark: SparkSession, paths: Sequence[str]) -> Splits:
         before += part["count"]
         offset += part["count"]
     schema = "file string, block bigint, first bigint, before bigint, offset bigint, header string"
+    written = {part["file"] for part in found if part["filled"]}
+    headers = {file: line for file, line in headers.items() if file in written}
     return Splits(spark.createDataFrame(rows, schema), headers, sum(part["filled"] for part in found))
 
 

@@ -25,6 +25,7 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
+from prune_lib.ingest.fields import more_fields, unclosed
 from prune_lib.ingest.form import ROLES, Form
 from prune_lib.ingest.lines import filled, numbered, records
 from prune_lib.ingest.source import Source
@@ -35,6 +36,9 @@ __all__ = ["read_clicks"]
 
 # No field of a JSON line has this name.
 _UNREADABLE = "\x00unreadable"
+_END = "\x00end"
+#: Fields of a line, at most, or as many as its header has; at more Spark's reader stops.
+_MOST_FIELDS = 20_480
 #: Rows of a file that have numbers of their own.
 _FILE_BITS = 40
 
@@ -80,6 +84,7 @@ def _of_csv(lines: DataFrame, source: Source, columns: Sequence[str]) -> DataFra
     # By number: a column's name may hold anything.
     names = [f"c{k}" for k in range(len(columns))]
     schema = ", ".join(f"{name} STRING" for name in (*names, "bad"))
+    most = max(_MOST_FIELDS, len(columns))
     # As RFC 4180 and Python's csv have it: a quote within quotes is doubled, a backslash is a letter.
     options = {
         "sep": form.delimiter,
@@ -87,26 +92,47 @@ def _of_csv(lines: DataFrame, source: Source, columns: Sequence[str]) -> DataFra
         "columnNameOfCorruptRecord": "bad",
         "mode": "PERMISSIVE",
         "maxCharsPerColumn": "-1",
+        "maxColumns": str(most),
         # Else a line that begins with a null byte is a comment.
         "comment": "",
     }
-    parsed = lines.withColumn("fields", F.from_csv("text", schema, options))
+    text = F.col("text")
+    # Few lines are long enough to be looked through.
+    wide = (F.octet_length(text) > most) & text.rlike(more_fields(form.delimiter, most))
+    parsed = lines.withColumn("fields", F.from_csv(F.when(~wide, text), schema, options))
     at = {column: F.col(f"fields.{name}") for name, column in zip(names, columns, strict=True)}
     readable = F.col("fields").isNotNull() & F.col("fields.bad").isNull()
+    readable = readable & ~(text.contains('"') & text.rlike(unclosed(form.delimiter)))
     if form.multi_line:
         readable = readable & F.col("whole")
     values = {role: at[name] for role, name in form.columns().items()}
     more = {name: at.get(name, _nothing()) for name in source.keep}
     if form.rows == "clicks":
         return _clicks(parsed, form, values, readable, more)
-    mark = form.list_delimiter or " "
+    parsed = parsed.withColumn("readable", readable)
+    return _of_sessions(parsed, form, values, _split(values, form), more)
+
+
+def _split(values: Mapping[str, Column], form: Form, items: Column | None = None) -> dict[str, Column]:
+    """Lists in fields of text.
+
+    Args:
+        values: STRING, by role.
+        form: of the source.
+        items: the list of items, where that is no text.
+    """
+    mark = _literally(form.list_delimiter or " ")
     lists: dict[str, Column] = {
-        role: F.when(F.trim(values[role]) != "", F.split(F.trim(values[role]), _literally(mark)))
+        role: F.when(F.trim(values[role]) != "", F.split(F.trim(values[role]), mark))
         for role in ("item", "time", "kind")
         if role in values
     }
-    parsed = parsed.withColumn("readable", readable)
-    return _of_sessions(parsed, form, values, lists, more)
+    if "time" in lists:
+        # What is a time as a whole is that of all items.
+        whole = micros_of_text(values["time"], None, form).isNotNull()
+        spread = F.array_repeat(values["time"], F.size(lists["item"] if items is None else items))
+        lists["time"] = F.when(whole, spread).otherwise(lists["time"])
+    return lists
 
 
 def _of_json(lines: DataFrame, source: Source) -> DataFrame:
@@ -116,8 +142,9 @@ def _of_json(lines: DataFrame, source: Source) -> DataFrame:
         lines = lines.withColumn("text", F.regexp_replace("text", form.pattern, form.replacement or ""))
     outer = set(form.outer) if form.events is not None else set(columns)
     lists = {"item", "time", "kind"} if form.rows == "sessions" else set()
+    # Of times there are as many as items, or one: a list is read as its text first.
     fields = [
-        StructField(name, ArrayType(StringType()) if role in lists else StringType())
+        StructField(name, ArrayType(StringType()) if role in lists - {"time"} else StringType())
         for role, name in columns.items()
         if role in outer
     ]
@@ -133,7 +160,8 @@ def _of_json(lines: DataFrame, source: Source) -> DataFrame:
     fields = list({field.name: field for field in fields}.values())
     schema = StructType([*fields, StructField(_UNREADABLE, StringType())])
     options = {"columnNameOfCorruptRecord": _UNREADABLE, "mode": "PERMISSIVE"}
-    parsed = lines.withColumn("fields", F.from_json("text", schema, options))
+    alone = _alone(F.col("text"))
+    parsed = lines.withColumn("fields", F.when(alone, F.from_json("text", schema, options)))
     readable = F.col("fields").isNotNull() & _field("fields", _UNREADABLE).isNull()
     if form.events is None:
         values = {role: _field("fields", name) for role, name in columns.items()}
@@ -141,7 +169,12 @@ def _of_json(lines: DataFrame, source: Source) -> DataFrame:
         if form.rows == "clicks":
             return _clicks(parsed, form, values, readable, more)
         parsed = parsed.withColumn("readable", readable)
-        return _of_sessions(parsed, form, values, {r: values[r] for r in lists & set(values)}, more)
+        arrays = {role: values[role] for role in lists & set(values)}
+        if "time" in arrays:
+            times = F.from_json(values["time"], ArrayType(StringType()))
+            spread = F.array_repeat(values["time"], F.size(values["item"]))
+            arrays["time"] = F.when(values["time"].startswith("["), times).otherwise(spread)
+        return _of_sessions(parsed, form, values, arrays, more)
     # A session without a click stays one row, and is judged as a click without an item.
     parsed = parsed.withColumn("readable", readable).select(
         "*", F.posexplode_outer(_field("fields", form.events)).alias("place", "click")
@@ -149,6 +182,16 @@ def _of_json(lines: DataFrame, source: Source) -> DataFrame:
     values = {r: _field("fields" if r in outer else "click", n) for r, n in columns.items()}
     more = {name: _field("click", name) for name in source.keep}
     return _clicks(parsed, form, values, F.col("readable"), more, F.col("place"))
+
+
+def _alone(text: Column) -> Column:
+    """Whether nothing follows the first JSON object of a text: Spark reads no further than its end."""
+    # Most lines have one closing brace, their last letter, and need no second look.
+    flat = text.rlike(r"^[^}]*+}\s*$")
+    end = StructType([StructField(_END, StringType())])
+    listed = F.from_json(F.concat(F.lit("["), text, F.lit(', {"\\u0000end": 1}]')), ArrayType(end))
+    alone = (F.size(listed) == 2) & F.get(listed, F.lit(1)).getField(_END).isNotNull()
+    return flat | F.coalesce(alone, F.lit(False))
 
 
 def _of_table(spark: SparkSession, source: Source, frame: DataFrame, placed: bool) -> DataFrame:
@@ -185,7 +228,10 @@ def _of_table(spark: SparkSession, source: Source, frame: DataFrame, placed: boo
         for name, kind in source.keep.items()
     }
     us = None
-    if "time" in typed:
+    # Texts are taken apart as those of CSV are, unless the items are a list and no delimiter is given.
+    whole = isinstance(kinds[form.item], ArrayType) and form.list_delimiter is None
+    apart = form.rows == "sessions" and not whole
+    if "time" in typed and not (apart and isinstance(typed["time"][1], StringType)):
         column, kind = typed.pop("time")
         offset = at[form.offset].cast("string") if form.offset is not None else None
         if isinstance(kind, ArrayType):
@@ -195,6 +241,8 @@ def _of_table(spark: SparkSession, source: Source, frame: DataFrame, placed: boo
     if form.rows == "sessions":
         lists = {r: c.cast("array<string>") for r, (c, kind) in typed.items() if isinstance(kind, ArrayType)}
         values = {role: column.cast("string") for role, (column, _) in typed.items() if role not in lists}
+        if apart:
+            lists |= _split(values, form, lists.get("item"))
         return _of_sessions(rows, form, values, lists, more, us)
     values = {role: column.cast("string") for role, (column, _) in typed.items()}
     return _clicks(rows, form, values, F.lit(True), more, us=us)

@@ -47,7 +47,7 @@ class Rule:
 #: In the order in which a row is judged: by the first that it breaks.
 RULES: tuple[Rule, ...] = (
     Rule("ragged", "quarantine", "the line has too many fields or too few, or a quote that is not closed"),
-    Rule("unreadable", "quarantine", "the line is no JSON object of this form"),
+    Rule("unreadable", "quarantine", "the line is not one JSON object of this form"),
     Rule("encoding", "quarantine", "the line is not UTF-8"),
     Rule("no_session", "quarantine", "the id of the session (or user) is missing or empty"),
     Rule("no_item", "quarantine", "the id of the item is missing or empty"),

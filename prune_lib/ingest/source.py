@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any, Literal
@@ -11,10 +11,20 @@ from typing import Any, Literal
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException, ParseException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.types import ArrayType, AtomicType, BinaryType, StructType
+from pyspark.sql.types import ArrayType, AtomicType, BinaryType, DataType, MapType, StructType
 
 from prune_lib.errors import InputError, SettingsError
-from prune_lib.ingest.form import Form, Format, delimiter_of, first_fields, first_object, guessed, recognised
+from prune_lib.ingest.form import (
+    Form,
+    Format,
+    delimiter_of,
+    first_fields,
+    first_object,
+    guessed,
+    list_columns,
+    nested_columns,
+    recognised,
+)
 from prune_lib.ingest.lines import BOM, Splits, first_texts, splits_of
 from prune_lib.locations import is_location
 from prune_lib.sessions.columns import sql_type
@@ -58,6 +68,7 @@ class Place:
         reason: why this format was taken, in a few words.
         files: of text and Parquet, by path; None for tables.
         version: of a Delta table, the one that is read.
+        table_id: of a Delta table, what tells it from another that takes its place.
     """
 
     name: str
@@ -65,6 +76,7 @@ class Place:
     reason: str
     files: tuple[File, ...] | None = None
     version: int | None = None
+    table_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -161,9 +173,9 @@ def find_place(spark: SparkSession, name: str, format: Format | Literal["auto"],
         raise InputError(f"{name} is a table, and --format says {format}. Leave out --format.")
     # A table's files are Parquet whatever the log's form was.
     if table or version is not None:
-        return Place(
-            name, "delta", "a table of the catalog" if table else "it has a _delta_log", None, version
-        )
+        reason = "a table of the catalog" if table else "it has a _delta_log"
+        table_id = None if version is None else _table_id(spark, name)
+        return Place(name, "delta", reason, None, version, table_id)
     files = _files(spark, name)
     if format == "auto" and form is None:
         format, reason = _format_of(spark, name, [f.path for f in files])
@@ -209,20 +221,23 @@ def _tabular(spark: SparkSession, place: Place, frame: DataFrame | None, asked: 
         frame = _parquet(spark, place.name, paths)
     columns = frame.columns
     lists = {f.name for f in frame.schema if isinstance(f.dataType, ArrayType)}
-    form, reason = _form_of(place, columns, asked, lists, ",")
-    _check(form, columns)
+    nested = {f.name: what for f in frame.schema if (what := _nested(f.dataType)) is not None}
+    form, reason = _form_of(place, columns, asked, lists, nested, ",")
+    _check(form, columns, place.name)
+    _check_values(form, nested, place.name)
     # One that is not there (yet) is kept from the night on which it comes.
     there = [name for name in _kept(asked, columns, form) if name in columns or name in asked.kept]
     keep = {name: kept_type(frame, name) if name in columns else asked.kept[name] for name in there}
     types = {name: sql_type(frame, name) for name in columns}
-    nested = [n for n in form.columns().values() if isinstance(frame.schema[n].dataType, StructType)]
-    if nested:
-        raise InputError(
-            f"The column {nested[0]} of {place.name} is a STRUCT and no value. Name another by a "
-            "--…-column flag, or read a view that takes it apart."
-        )
     knows = _knows_files(frame)
     return Source(place.name, form, reason, keep, types, paths, frame=frame, has_files=knows)
+
+
+def _nested(kind: DataType) -> str | None:
+    """What values of a type are, in words, where they are neither values nor lists of values."""
+    if isinstance(kind, ArrayType) and isinstance(kind.elementType, StructType | MapType | ArrayType):
+        return f"an ARRAY of {kind.elementType.typeName().upper()}"
+    return f"a {kind.typeName().upper()}" if isinstance(kind, StructType | MapType) else None
 
 
 def _knows_files(frame: DataFrame) -> bool:
@@ -260,42 +275,43 @@ def _textual(spark: SparkSession, place: Place, asked: Asked) -> Source:
     if splits is None or not splits.headers:
         raise InputError(f"{place.name} is empty: no file of it has a line. Give another --input.")
     first = next(iter(splits.headers.values())).removeprefix(BOM)
-    lists: set[str] = set()
+    nested: dict[str, str] = {}
     if place.format == "csv":
         mark = asked.form.delimiter if asked.form else asked.delimiter or delimiter_of(first)
         columns = list((asked.form and asked.form.header) or first_fields(first, mark))
-        form, reason = _form_of(place, columns, asked, lists, mark)
+        form, reason = _form_of(place, columns, asked, set(), nested, mark)
         reason += f", delimiter {'tab' if mark == chr(9) else mark}"
     else:
         mark = ","
-        columns, lists = ([], set()) if asked.form else _first_object(spark, paths[0])
-        form, reason = _form_of(place, columns, asked, lists, mark)
+        example = {} if asked.form else _first_object(spark, paths)
+        columns, nested = list(example), nested_columns(example)
+        form, reason = _form_of(place, columns, asked, list_columns(example), nested, mark)
+    if form.events is None:
+        _check_values(form, nested, place.name)
     form = form.model_copy(update={"multi_line": form.multi_line or asked.multi_line})
     headers: dict[str, tuple[str, ...]] = {}
     if place.format == "csv" and form.header is None:
-        for line in splits.headers.values():
+        for file, line in splits.headers.items():
             headers[line] = tuple(first_fields(line.removeprefix(BOM), mark))
-            _check(form, headers[line])
+            _check(form, headers[line], file)
         # Of all files, in the order in which they come up.
         columns = list(dict.fromkeys(name for names in headers.values() for name in names))
     keep = dict.fromkeys(_kept(asked, columns, form), "string")
+    for file, line in splits.headers.items():
+        _check_once([*form.columns().values(), *keep], headers.get(line, form.header or ()), file)
     others = columns if form.events is None else []
     types = dict.fromkeys([*form.columns().values(), *keep, *others], "STRING")
     return Source(place.name, form, reason, keep, types, paths, headers, splits)
 
 
-def _first_object(spark: SparkSession, path: str) -> tuple[list[str], set[str]]:
-    """Names of the first JSON object of a file, and those of them that are lists of values."""
-    texts = first_texts(spark, path, _FIRST)
+def _first_object(spark: SparkSession, paths: Sequence[str]) -> dict[str, Any]:
+    """The first JSON object of the first file that holds more than blanks."""
+    texts = next(texts for path in paths if (texts := first_texts(spark, path, _FIRST)))
     for text in texts:
         found = first_object(text)
         if found is not None:
-            return list(found), {n for n, v in found.items() if isinstance(v, list) and not _objects(v)}
+            return found
     raise InputError(f"The first lines are no JSON object: {texts[0][:100]!r}. Say what it is by --format.")
-
-
-def _objects(values: list[Any]) -> bool:
-    return any(isinstance(value, dict) for value in values)
 
 
 def escaped(path: str) -> str:
@@ -307,7 +323,12 @@ def escaped(path: str) -> str:
 
 
 def _form_of(
-    place: Place, columns: Sequence[str], asked: Asked, lists: set[str], mark: str
+    place: Place,
+    columns: Sequence[str],
+    asked: Asked,
+    lists: set[str],
+    nested: Collection[str],
+    mark: str,
 ) -> tuple[Form, str]:
     if asked.form is not None:
         return asked.form, place.reason
@@ -323,18 +344,37 @@ def _form_of(
         place.format,
         delimiter=mark,
         lists=lists,
+        nested=nested,
         list_delimiter=asked.list_delimiter,
     )
     return form, f"{place.reason}; columns {'as named' if named else 'by their names'}"
 
 
-def _check(form: Form, columns: Sequence[str]) -> None:
+def _check(form: Form, columns: Sequence[str], where: str) -> None:
     wanted = form.columns() if form.events is None else {}
     missing = [name for name in wanted.values() if name not in columns]
     if missing:
         raise InputError(
-            f"There is no column {' and no column '.join(missing)}; the columns are "
+            f"There is no column {' and no column '.join(missing)} in {where}; the columns are "
             f"{', '.join(columns[:40])}. Is this the right --form and delimiter?"
+        )
+
+
+def _check_values(form: Form, nested: Mapping[str, str], where: str) -> None:
+    wrong = next((name for name in form.columns().values() if name in nested), None)
+    if wrong is not None:
+        raise InputError(
+            f"The column {wrong} of {where} is {nested[wrong]}, and no value or list of values. Name another "
+            "by a --…-column flag, or read a view (of files: a copy) that takes it apart."
+        )
+
+
+def _check_once(used: Sequence[str], header: Sequence[str], file: str) -> None:
+    double = next((name for name in used if header.count(name) > 1), None)
+    if double is not None:
+        raise InputError(
+            f"The column {double} stands twice in the header of {file}: nothing tells which is meant. Rename "
+            "one of them there, or name other columns by the --…-column flags and --keep."
         )
 
 
@@ -401,6 +441,14 @@ def _format_of(spark: SparkSession, place: str, paths: Sequence[str]) -> tuple[F
         f"Neither an ending nor the first line in {place} tells its format (there is "
         f"{', '.join(path.rsplit('/', 1)[-1] for path in paths[:3])}). Say it by --format."
     )
+
+
+def _table_id(spark: SparkSession, name: str) -> str:
+    """The id that Delta gave a table when it was made, or made anew by CREATE OR REPLACE."""
+    from prune_lib.delta import identifier
+
+    (row,) = spark.sql(f"DESCRIBE DETAIL {identifier(spark, name)}").select("id").collect()
+    return str(row["id"])
 
 
 def _is_table(spark: SparkSession, place: str) -> bool:

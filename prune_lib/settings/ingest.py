@@ -84,7 +84,8 @@ class IngestSettings(JobSettings):
     list_delimiter: str | None = Field(
         default=None,
         min_length=1,
-        description="A row of CSV is a session, and this stands between its items (and times): ' ' or '|'.",
+        description="A row of CSV, or of a table with texts, is a session, and this stands between its items "
+        "(and times): ' ' or '|'.",
     )
 
     session_column: SessionColumn = None

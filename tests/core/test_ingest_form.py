@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from prune_lib.errors import InputError, PruneError, SettingsError
 from prune_lib.ingest.counts import Counts
-from prune_lib.ingest.form import ROLES, Form, form_names, guessed, load_form
+from prune_lib.ingest.fields import more_fields, unclosed
+from prune_lib.ingest.form import (
+    ROLES,
+    Form,
+    form_names,
+    guessed,
+    list_columns,
+    load_form,
+    nested_columns,
+)
 from prune_lib.ingest.rules import RULES, severities
 from prune_lib.settings.ingest import IngestSettings
 
@@ -38,6 +49,45 @@ def test_sessions_of_users_where_the_user_asks_for_them() -> None:
     columns = ["session", "user", "item", "ts"]
     assert guessed(columns, NOBODY, "csv").session == "session"
     assert guessed(columns, {**NOBODY, "user": "user"}, "csv").session is None
+
+
+def test_what_a_json_object_holds_that_is_no_value() -> None:
+    first = {"item": {"id": 5}, "items": [{"id": 5, "qty": 1}], "all": [[1], 2], "few": [], "session": "[{"}
+    assert list_columns(first) == {"few"}
+    assert list(nested_columns(first)) == ["items", "all", "item"]
+    # What can be done without is left out, unless it was asked for.
+    columns, nested = ["session", "user", "item", "ts", "event"], {"user", "event", "item"}
+    found = guessed(columns, NOBODY, "jsonl", nested=nested)
+    assert (found.user, found.kind, found.item) == (None, None, "item")
+    assert guessed(columns, {**NOBODY, "kind": "event"}, "jsonl", nested=nested).kind == "event"
+    assert guessed(columns[1:], NOBODY, "jsonl", nested=nested).user == "user"
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t", "|", " ", "]", "^", "-", "\\"])
+def test_quotes_and_fields_of_a_line(mark: str) -> None:
+    def line(text: str) -> str:
+        return text.replace("@", mark)
+
+    for text in ('a@1@"abc', 'a@1@"abc@d', 'a@"', '"', '"a""', 'a@"b""', '"a@b"@"c""d'):
+        assert re.search(unclosed(mark), line(text)), text
+    for text in (
+        "",
+        "a@b",
+        'a@5"',
+        'a@"b"',
+        '"a@"',
+        'a@"x"y"z@w"',
+        'a@""',
+        'a@""b',
+        '"a"b@"c"d',
+        'a@"b@""c"',
+    ):
+        assert not re.search(unclosed(mark), line(text)), text
+    assert re.search(more_fields(mark, 3), line('a@"@@@@"@5"@')) is not None
+    assert re.search(more_fields(mark, 3), line('a@"@@""@@"@5"')) is None
+    # Neither goes deep.
+    assert re.search(unclosed(mark), line('"@"@' * 100_000 + '"'))
+    assert re.search(more_fields(mark, 20_480), line("@" * 20_480))
 
 
 @pytest.mark.parametrize(

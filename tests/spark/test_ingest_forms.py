@@ -17,7 +17,7 @@ from prune_lib.ingest.clicks import judged
 from prune_lib.ingest.form import load_form
 from prune_lib.ingest.reading import read_clicks
 from prune_lib.ingest.rules import Limits, severities
-from prune_lib.ingest.source import Asked, Source, find_place, find_source
+from prune_lib.ingest.source import Asked, Place, Source, find_place, find_source
 from tests.spark.ingesting import ingest
 
 Clicks = list[tuple[str | None, str | None, float | None]]
@@ -197,6 +197,90 @@ def test_rows_that_are_sessions(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("session_id;items;times\na;5|6;1700000000|1700000001\nb;7;\n")
     taken, bad = clicks(spark, found(spark, tmp_path / "log.csv", list_delimiter="|"))
     assert taken == [("a", "5", at[0]), ("a", "6", at[1])] and set(bad) == {"bad_time"}
+
+
+def test_sessions_with_one_time_and_lists_in_texts_of_a_table(spark: SparkSession, tmp_path: Path) -> None:
+    lines = [
+        '{"session_id": "a", "items": [1, 2], "timestamp": 1700000000}',
+        '{"session_id": "b", "items": [3, 4], "timestamp": [1700000000.5, "2023-11-14 22:13:21"]}',
+        '{"session_id": "c", "items": [5], "timestamp": null}',
+    ]
+    (tmp_path / "log.jsonl").write_text("\n".join(lines))
+    taken, bad = clicks(spark, found(spark, tmp_path / "log.jsonl"))
+    at = 1.7e9
+    assert taken == [("a", "1", at), ("a", "2", at), ("b", "3", at + 0.5), ("b", "4", at + 1)]
+    assert bad == {"bad_time": [lines[2]]}
+    rows = [("a", "5 6", "1700000000"), ("b", "7 8", "2023-11-14 22:13:20"), ("c", "9 9", f"1700000000 {at}")]
+    (tmp_path / "log.csv").write_text("\n".join(map(";".join, [("sid", "items", "ts"), *rows])))
+    frame = spark.createDataFrame(rows, "sid string, items string, ts string")
+    frame.coalesce(1).write.parquet(str(tmp_path / "log"))
+    expected = [(name, item, at) for name, items, _ in rows for item in items.split()]
+    for place in ("log.csv", "log"):
+        taken, bad = clicks(spark, found(spark, tmp_path / place, list_delimiter=" "))
+        assert taken == expected and not bad
+
+
+def test_objects_where_values_are_wanted(spark: SparkSession, tmp_path: Path) -> None:
+    for items, said in (([{"id": 5}], "a list of objects"), ({"id": 5}, "an object")):
+        (tmp_path / "log.jsonl").write_text(json.dumps({"session": "a", "items": items, "ts": 1}))
+        with pytest.raises(InputError, match=f"The column items of .*log.jsonl is {said}.* by a --…-column"):
+            found(spark, tmp_path / "log.jsonl")
+    for kind, said in (("array<struct<id: int>>", "an ARRAY of STRUCT"), ("map<string, int>", "a MAP")):
+        frame = spark.createDataFrame([], f"session string, items {kind}, ts int")
+        with pytest.raises(InputError, match=f"The column items of log is {said}, and no value"):
+            find_source(spark, Place("log", "parquet", ""), frame, Asked())
+
+
+def test_what_stands_behind_a_json_object_is_not_lost(spark: SparkSession, tmp_path: Path) -> None:
+    good = [
+        '{"session": 1, "item": 5, "ts": 1.7e9} ',
+        '{"session": 1, "item": "}{", "ts": 1.7000000005E9}',
+        '{"session": 1, "item": 6, "ts": 1700000000.123456, "more": {"price": NaN}}',
+    ]
+    behind = ['{"session": 1, "item": 7, "ts": 1700000000}', " garbage", ",", "]", ', {"a": {}}', "}"]
+    lines = [*good, *(good[0] + text for text in behind), *(good[2] + text for text in behind)]
+    (tmp_path / "log.jsonl").write_text("\n".join(lines))
+    taken, bad = clicks(spark, found(spark, tmp_path / "log.jsonl"))
+    assert taken == [("1", "5", 1.7e9), ("1", "}{", 1700000000.5), ("1", "6", 1700000000.123456)]
+    assert bad == {"unreadable": lines[3:]}
+    # A line of several clicks is one line.
+    line = '{"session": 0, "events": [{"aid": 5, "ts": 1}, {"aid": 6, "ts": 2}]}'
+    (tmp_path / "log.jsonl").write_text(f"{line}\n{line} {line}")
+    taken, bad = clicks(spark, found(spark, tmp_path / "log.jsonl"))
+    assert len(taken) == 2 and bad == {"unreadable": [f"{line} {line}"]}
+
+
+def test_lines_that_sparks_reader_of_csv_takes_or_stops_at(spark: SparkSession, tmp_path: Path) -> None:
+    wide = "a,1,1700000000" + ",x" * 20_480
+    long = "a," + "1" * 30_000 + ",1700000000,"
+    lines = ['a,1,1700000000,"abc', 'a,5" tv,1700000000,5" tv', wide, f'{long}"{"," * 30_000}"', f'{long}"']
+    (tmp_path / "log.csv").write_text("\n".join(["session_id,item_id,ts,comment", *lines]))
+    taken, bad = clicks(spark, found(spark, tmp_path / "log.csv"))
+    assert taken == [("a", '5" tv', 1.7e9)]
+    assert bad == {"ragged": [lines[0], wide, lines[4]], "long_id": [lines[3]]}
+
+
+def test_headers_of_files_that_hold_nothing_that_are_others_and_that_name_a_column_twice(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    for name, text in (("0", "\ufeff"), ("1", "sid,item,ts,x,x\na,1,1700000000,3,4\n"), ("2", "\n \n")):
+        (logs / f"{name}.csv").write_text(text)
+    source = found(spark, logs)
+    assert clicks(spark, source)[0] == [("a", "1", 1.7e9)] and source.rows() == 1
+    with pytest.raises(InputError, match=r"column x stands twice in the header of file:/.*/logs/1\.csv"):
+        found(spark, logs, keep=("all",))
+    (logs / "3.csv").write_text("sid,thing,ts\nb,2,1700000000\n")
+    with pytest.raises(
+        InputError, match=r"no column item in file:/.*/logs/3\.csv; the columns are sid, thing"
+    ):
+        found(spark, logs)
+    for name in ("0.csv", "1.csv", "2.csv", "3.csv"):
+        (logs / name).rename(logs / name.replace("csv", "jsonl"))
+    (logs / "1.jsonl").write_text('{"session": 1, "item": 2, "ts": 1700000000}')
+    (logs / "3.jsonl").unlink()
+    assert clicks(spark, found(spark, logs))[0] == [("1", "2", 1.7e9)]
 
 
 def test_diginetica_comes_in_with_its_counts(spark: SparkSession, shared_data: Path, tmp_path: Path) -> None:

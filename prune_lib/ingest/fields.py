@@ -1,0 +1,38 @@
+"""Fields of a line of CSV as patterns: they see what Spark's reader takes without a word, or stops at.
+
+Every repetition in them is possessive: nothing is tried twice, and none goes deep on a long line.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["more_fields", "unclosed"]
+
+
+def unclosed(delimiter: str) -> str:
+    """The pattern of a line whose last field opens a quote and does not close it.
+
+    >>> [bool(re.search(unclosed(","), x)) for x in ('a,"b', 'a,"b""', 'a,5" screen', 'a,"b", "c', '"a,"')]
+    [True, True, False, False, False]
+    """
+    return f'^(?:{_field(delimiter)}{re.escape(delimiter)})*+{_QUOTED}"'
+
+
+def more_fields(delimiter: str, than: int) -> str:
+    """The pattern of a line that has more fields than a number.
+
+    >>> [bool(re.search(more_fields(",", 2), x)) for x in ('a,b', 'a,b,', '"a,,",b', '5",b,c"')]
+    [False, True, False, True]
+    """
+    return f"^(?:{_field(delimiter)}{re.escape(delimiter)}){{{than}}}+"
+
+
+#: Texts between quotes, a doubled quote within being the end of one and the beginning of the next.
+_QUOTED = '(?:"[^"]*+")*+'
+
+
+def _field(delimiter: str) -> str:
+    """A field, with what stands behind its quotes; a quote within a text is a letter."""
+    mark = re.escape(delimiter)
+    return f'{_QUOTED}(?:[^"{mark}][^{mark}]*+)?+'
