@@ -184,7 +184,7 @@ def write_together(
     Args:
         spark: the session.
         tables: what is written, in this order; asked for one by one, so that one may be made of those before.
-            The first is the one that runs side by side contend for.
+            The first is the one that runs side by side contend for: the same of all that write these tables.
         note: user metadata of the commits, no other run's.
         seen: versions of all of them as they were when the run began.
         last: the table that a run writes last: what is not of a run that did is of one that was cut off.

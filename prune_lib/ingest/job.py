@@ -428,11 +428,11 @@ class _Job:
         def added(name: str, frame: DataFrame) -> Written:
             return Written(targets[name], frame, COMMENTS[name], append=append, whole=True)
 
-        tables: list[Written] = []
+        # First, as every run writes it: runs side by side contend for one table, whatever each has found.
+        tables = [added("ingests", spark.createDataFrame([tuple(run.values())], RUN_SCHEMA))]
         if counts.quarantined or self.seen[targets["quarantine"]] is None:
             aside = as_quarantine(self._aside(rows, old, done, list(counts.quarantined)), self.run_id)
             tables.append(added("quarantine", aside))
-        tables.append(added("ingests", spark.createDataFrame([tuple(run.values())], RUN_SCHEMA)))
         if test is not None:
             tables.append(Written(targets["test"], test, COMMENTS["test"]))
         if not self.night:

@@ -40,7 +40,8 @@ __all__ = [
 ]
 
 INPUTS_SCHEMA = (
-    "path string, bytes bigint, modified timestamp, version bigint, read_at timestamp, ingest_run string"
+    "path string, bytes bigint, modified timestamp, version bigint, read_at timestamp, ingest_run string, "
+    "table_id string"
 )
 #: Settings by which sessions are made.
 _MAKING = (
@@ -62,7 +63,7 @@ class New:
     Attributes:
         place: with those files only; the whole of it on the first night.
         known: whether something of it was read before.
-        since: version of a table up to which it was read; None where it has none.
+        since: version of a table up to which it was read; None where it has none, or was not read.
         changed: files that were read before and are other ones now.
         nothing: whether there is nothing new.
     """
@@ -87,11 +88,13 @@ def since(spark: SparkSession, place: Place, inputs: str) -> New:
     read = read_table(spark, inputs)
     if place.files is None:
         rows = read.where(F.col("path") == place.name)
-        last = rows.agg(F.max("version"), F.count(F.lit(1))).first()
-        assert last is not None  # an aggregate without keys has one row
-        version = None if last[0] is None else int(last[0])
-        nothing = version is not None and version == place.version
-        return New(place, last[1] > 0, version, nothing=nothing)
+        # What was written before there were ids is of the table that is there, as far as anybody can tell.
+        table = F.col("table_id") if "table_id" in read.columns else F.lit(None).cast("string")
+        last = rows.orderBy(F.desc("read_at")).select("version", table.alias("table_id")).first()
+        if last is None or (last["table_id"] or place.table_id) != place.table_id:
+            return New(place)
+        version = last["version"]
+        return New(place, True, version, nothing=version is not None and version == place.version)
     latest = F.max_by(F.struct("bytes", "modified"), "read_at").alias("was")
     before = {row["path"]: row["was"] for row in read.groupBy("path").agg(latest).collect()}
     new, changed = [], []
@@ -155,9 +158,9 @@ def inputs_of(spark: SparkSession, place: Place, run_id: str, read_at: datetime)
     """Rows of what a run read, in `INPUTS_SCHEMA`."""
     rows: list[tuple[Any, ...]]
     if place.files is None:
-        rows = [(place.name, None, None, place.version, read_at, run_id)]
+        rows = [(place.name, None, None, place.version, read_at, run_id, place.table_id)]
     else:
-        rows = [(f.path, f.bytes, f.modified, None, read_at, run_id) for f in place.files]
+        rows = [(f.path, f.bytes, f.modified, None, read_at, run_id, None) for f in place.files]
     return spark.createDataFrame(rows, INPUTS_SCHEMA)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+from dataclasses import replace
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from pyspark.sql import SparkSession
 from prune_lib.delta import table_version
 from prune_lib.errors import UserError
 from prune_lib.ingest.job import Ingested
+from prune_lib.ingest.nights import New, inputs_of, since
+from prune_lib.ingest.source import find_place
 from tests.spark import ingesting
 
 START = 1_700_000_000
@@ -153,6 +157,11 @@ def test_a_table_that_grows(spark: SparkSession, tmp_path: Path, feed: bool) -> 
     add(("a", 1, START), ("b", 1, START))
     ingest(spark, Path(log), tmp_path / "out")
     assert "Nothing is new" in ingest(spark, Path(log), tmp_path / "out").text
+    inputs = f"{tmp_path / 'out'}_inputs"
+    if feed:
+        # As nights before there were ids have left it.
+        before = spark.read.format("delta").load(inputs).drop("table_id")
+        before.write.format("delta").mode("overwrite").option("overwriteSchema", True).save(inputs)
     # Far too late for the watermark, but not for the feed.
     add(("a", 2, START + 60), ("b", 0, START - 30 * 3600))
     spark.sql(f"OPTIMIZE delta.`{log}`")
@@ -161,6 +170,10 @@ def test_a_table_that_grows(spark: SparkSession, tmp_path: Path, feed: bool) -> 
     if feed:
         assert found == {"a": ["1", "2"], "b": ["0", "1"]}
         assert (run["rows_read"], run["rows_clean"]) == (2, 2)
+        ids = [
+            row["table_id"] for row in spark.read.format("delta").load(inputs).orderBy("read_at").collect()
+        ]
+        assert ids[0] is None and ids[1] is not None
     else:
         assert found == {"a": ["1", "2"], "b": ["1"]}
         assert (run["rows_read"], run["rows_clean"], run["rows_dropped"]) == (3, 1, 2)
@@ -168,6 +181,24 @@ def test_a_table_that_grows(spark: SparkSession, tmp_path: Path, feed: bool) -> 
         ingest(spark, Path(log), tmp_path / "out", late_hours=31)
         found = {name: items for name, (items, _) in sessions(spark, tmp_path / "out").items()}
         assert found == {"a": ["1", "2"], "b": ["0", "1", "5"]}
+
+
+def test_a_table_that_was_dropped_and_made_anew_is_not_known(spark: SparkSession, tmp_path: Path) -> None:
+    log, inputs = str(tmp_path / "log"), str(tmp_path / "inputs")
+    ids = []
+    for item in range(2):
+        spark.sql(f"CREATE OR REPLACE TABLE delta.`{log}` USING delta AS SELECT {item} AS item")
+        place = find_place(spark, log, "auto", None)
+        ids.append(place.table_id)
+    assert place.version == 1 and None not in ids and ids[0] != ids[1]
+    read = inputs_of(spark, place, "r1", datetime(2026, 11, 1, tzinfo=timezone.utc))
+    read.write.format("delta").save(inputs)
+    assert since(spark, place, inputs) == New(place, True, 1, nothing=True)
+    other = replace(place, table_id=ids[0])
+    assert since(spark, other, inputs) == New(other)
+    # Nights before there were ids.
+    read.drop("table_id").write.format("delta").mode("overwrite").option("overwriteSchema", True).save(inputs)
+    assert since(spark, other, inputs) == New(other, True, 1, nothing=True)
 
 
 def test_a_bots_new_clicks_do_not_take_its_session_away(spark: SparkSession, tmp_path: Path) -> None:
@@ -198,8 +229,10 @@ def test_a_run_that_is_cut_off_is_done_again(
     from prune_lib import commits
 
     commit = commits._commit
+    begun: list[str] = []
 
     def killed(spark: SparkSession, table: commits.Written, former: Any, note: str) -> None:
+        begun.append(table.target)
         if table.target.endswith("_inputs"):
             # As after kill -9: nobody brings the tables back.
             monkeypatch.setattr(commits, "_undo", lambda *_: None)
@@ -210,6 +243,8 @@ def test_a_run_that_is_cut_off_is_done_again(
     with pytest.raises(RuntimeError, match="killed"):
         ingest(spark, logs, tmp_path / "out")
     monkeypatch.undo()
+    # The one that runs side by side contend for is the same, bad rows or none.
+    assert begun[:2] == [f"{tmp_path}/out_ingests", f"{tmp_path}/out_quarantine"]
     run = ingest(spark, logs, tmp_path / "out").run
     assert run["by_rule"] == {"duplicate": 2, "no_item": 1} and run["rows_clean"] == 0
     found = {name: items for name, (items, _) in sessions(spark, tmp_path / "out").items()}
