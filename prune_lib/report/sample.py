@@ -65,7 +65,7 @@ def examples(tables: Tables, facts: Facts, each: int) -> pd.DataFrame:
     # What many sessions share is what a reason looks like at its plainest; a session of one click tells
     # nothing.
     first = Window.partitionBy("reason").orderBy(F.least("interactions", F.lit(3)).desc(), by_hash)
-    covers = [_text("covered_by"), *(["covered_by_length"] if facts.samples else [])]
+    covers = [_text("covered_by"), *([F.col("covered_by_length")] if facts.samples else [])]
     chosen = decisions.select(*_described(facts), *covers, F.row_number().over(first).alias("place"))
     found: pd.DataFrame = chosen.filter(F.col("place") <= each).orderBy("reason", "place").toPandas()
     known = clicks_of(tables, facts, decisions, [*found["session_id"], *found["covered_by"].dropna()])
@@ -138,11 +138,11 @@ def _text(column: str) -> Column:
     return F.col(column).cast("string").alias(column)
 
 
-def _described(facts: Facts) -> list[Column | str]:
+def _described(facts: Facts) -> list[Column]:
     """Columns of the decisions that say what a session, or a sample, is and what became of it."""
-    length = ["length"] if facts.samples else []
     told = ["kept", "rank", "reason", "difficulty", "disagreement", "interactions"]
-    return [_text("session_id"), *length, *told]
+    names = ["length", *told] if facts.samples else told
+    return [_text("session_id"), *(F.col(name) for name in names)]
 
 
 def _hash(facts: Facts) -> Column:
