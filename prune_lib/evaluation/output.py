@@ -29,6 +29,7 @@ from prune_lib.evaluation.results import KEYS, metric_rows, summarise
 from prune_lib.evaluation.schemas import COMMENTS, EVALUATION, SUMMARY
 from prune_lib.evaluation.settings import EvaluateSettings
 from prune_lib.experts.settings import WHERE
+from prune_lib.locations import is_location, named
 from prune_lib.settings.job import SAYING
 from prune_lib.tables import read_table
 from prune_lib.tracking import tracked_run
@@ -160,7 +161,8 @@ def check_places(spark: SparkSession, settings: EvaluateSettings) -> None:
 def place_of(settings: EvaluateSettings, kind: str) -> str:
     """Name or location of one of the evaluation's tables."""
     suffix = "" if kind == "values" else f"_{kind}"
-    output = settings.resolved_output.rstrip("/")
+    output = settings.resolved_output
+    output = named(output) if is_location(output) else output
     return output[:-1] + suffix + "`" if output.endswith("`") else output + suffix
 
 

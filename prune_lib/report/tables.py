@@ -100,7 +100,7 @@ def curve(decisions: DataFrame, items: DataFrame, objective: float) -> pd.DataFr
     Returns:
         A row a budget, the smallest first: rank (the largest kept), sessions, interactions, items, one
         column a band of BANDS (its items), objective (share of the largest; NaN where a baseline knows
-        none), difficulty (mean rank; NaN where there is none). Cumulative and exact at each rank. Cost: two
+        none), difficulty (mean rank; NaN where none has one). Cumulative and exact at each rank. Cost: two
         aggregates of the kept decisions and a join of the items with them.
     """
     kept = decisions.filter("kept")
@@ -114,6 +114,7 @@ def curve(decisions: DataFrame, items: DataFrame, objective: float) -> pd.DataFr
             F.sum(_cost(decisions)).alias("interactions"),
             F.sum("gain").alias("gain"),
             F.sum("difficulty").alias("difficulty"),
+            F.count("difficulty").alias("scored"),
         )
         .toPandas()
     )
@@ -132,8 +133,8 @@ def curve(decisions: DataFrame, items: DataFrame, objective: float) -> pd.DataFr
     out["items"] = out[list(BANDS)].sum(axis=1)
     total = float(out["gain"].iloc[-1])
     out["objective"] = out["gain"] / total * objective if total > 0 else np.nan
-    scored = float(out["difficulty"].iloc[-1]) > 0
-    out["difficulty"] = out["difficulty"] / out["sessions"].clip(lower=1) if scored else np.nan
+    # Of those that have one: a session of one click, and all of a baseline, have none.
+    out["difficulty"] = (out["difficulty"] / out["scored"]).where(out["scored"] > 0)
     out["rank"] = (np.arange(1, _BUDGETS + 1) * n) // _BUDGETS
     counts = ["rank", "sessions", "interactions", "items", *BANDS]
     out[counts] = out[counts].astype("int64")

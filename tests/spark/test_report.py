@@ -20,7 +20,7 @@ from prune_lib.report.job import report, write_report
 from prune_lib.report.neighbours import example_session, look_around
 from prune_lib.report.sample import drawn, examples
 from prune_lib.report.sections.sessions import examples_of
-from prune_lib.report.tables import gather
+from prune_lib.report.tables import curve, gather
 from prune_lib.settings.report import ReportSettings
 from tests.spark.sessions import random_sessions
 
@@ -98,6 +98,17 @@ def test_the_curve_is_what_every_smaller_budget_keeps(
         )
         assert row["difficulty"] == pytest.approx(first["difficulty"].mean())
     assert 0 < facts.run["objective"] < 1
+
+
+def test_sessions_without_a_difficulty_are_not_in_its_mean(spark: SparkSession) -> None:
+    rows = [(k, True, k, 2, 1.0, q) for k, q in enumerate([0.2, None, 0.6], 1)]
+    kept = spark.createDataFrame(
+        rows, "session_id long, kept boolean, rank int, interactions int, gain double, difficulty double"
+    )
+    items = spark.createDataFrame([(1, "cold")], "first_kept_session long, band string")
+    assert curve(kept, items, 1.0)["difficulty"].tolist() == pytest.approx([0.2, 0.2, 0.4])
+    of_none = kept.withColumn("difficulty", F.lit(None).cast("double"))
+    assert curve(of_none, items, 1.0)["difficulty"].isna().all()
 
 
 def test_reasons_losses_and_shares_are_those_of_the_decisions(facts: Facts, decisions: pd.DataFrame) -> None:

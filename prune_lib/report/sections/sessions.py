@@ -33,7 +33,7 @@ def examples_of(facts: Facts, rows: pd.DataFrame) -> Section:
             Column("difficulty", "Percentile rank, from 0 to 1, higher = harder"),
             *(
                 [
-                    Column("stands for it", "The kept one that shares most of its patterns", numeric=False),
+                    Column("stands for it", "A kept one that shares much of it", numeric=False),
                     Column("its clicks", "Items in order of time", numeric=False),
                 ]
                 if covered
@@ -79,7 +79,10 @@ def around(found: Neighbourhood) -> Section:
         f"{clicks(found.clicks)}.{left}",
     ]
     if stands:
-        lead.append(f"Session {stands} stands for it: of all kept ones it shares most of its patterns.")
+        lead.append(
+            f"Session {stands} stands for it: of the kept ones that come first for its patterns it shares "
+            "most."
+        )
     figure = Figure(
         "neighbours",
         "The session, its items, and who keeps them",
