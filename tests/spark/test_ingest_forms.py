@@ -11,9 +11,11 @@ from typing import Any
 import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from prune_lib.errors import InputError
 from prune_lib.ingest.clicks import judged
+from prune_lib.ingest.fields import more_fields, unclosed
 from prune_lib.ingest.form import load_form
 from prune_lib.ingest.reading import read_clicks
 from prune_lib.ingest.rules import Limits, severities
@@ -329,3 +331,20 @@ def test_a_format_that_no_ending_tells(spark: SparkSession, tmp_path: Path) -> N
     ):
         source = found(spark, str(tmp_path / name).replace("[", "\\["))
         assert what in source.reason and clicks(spark, source)[0] == [("1", "2", 1.7e9)]
+
+
+def test_fields_of_a_line_are_seen_through_quotes(spark: SparkSession) -> None:
+    """The patterns are Java's, and are asked of Spark."""
+    open_quotes = {'a,"b': True, 'a,"b""': True, 'a,5" screen': False, 'a,"b", "c': False, '"a,"': False}
+    more_than_two = {"a,b": False, "a,b,": True, '"a,,",b': False, '5",b,c"': True}
+    texts = spark.createDataFrame([(text,) for text in {**open_quotes, **more_than_two}], "text string")
+    found = {
+        row["text"]: (row["open"], row["more"])
+        for row in texts.select(
+            "text",
+            F.col("text").rlike(unclosed(",")).alias("open"),
+            F.col("text").rlike(more_fields(",", 2)).alias("more"),
+        ).collect()
+    }
+    assert {text: found[text][0] for text in open_quotes} == open_quotes
+    assert {text: found[text][1] for text in more_than_two} == more_than_two
