@@ -12,7 +12,7 @@ __all__ = ["more_fields", "unclosed"]
 
 
 def unclosed(delimiter: str) -> str:
-    """The pattern of a line whose last field opens a quote and does not close it: `a,"b`, not `a,5" screen`."""
+    """The pattern of a line whose last field opens a quote that it does not close (`a,"b`, not `a,5" tv`)."""
     return f'^(?:{_field(delimiter)}{re.escape(delimiter)})*+{_QUOTED}"'
 
 
