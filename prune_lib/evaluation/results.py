@@ -115,7 +115,8 @@ def summarise(
     masks = band_masks(cases, item_sessions)
     compared = trainings[trainings["regime"] != "tuning"].drop_duplicates([*KEYS, "seed"])
     groups: _Groups = {
-        key: tuple(group.sort_values("seed")["cell"]) for key, group in compared.groupby(KEYS, sort=False)
+        key: dict(sorted(zip(group["seed"], group["cell"], strict=True)))
+        for key, group in compared.groupby(KEYS, sort=False)
     }
     known = dict(tuple(former.groupby("cells"))) if former is not None and len(former) else {}
     out: list[pd.DataFrame] = []
@@ -123,13 +124,13 @@ def summarise(
         # Of one target and kind of samples at a time: sums by session of all trainings are gigabytes.
         sums = _Sums(store, cases, masks)
         for key in of_target:
-            beside = _beside(groups, key)
-            name = _digest(key, groups[key], beside)
+            mine, beside = tuple(groups[key].values()), _beside(groups, key)
+            name = _digest(key, mine, beside)
             out.append(
                 known[name].drop(columns=list(common), errors="ignore").assign(**common)
                 if name in known
                 else pd.DataFrame(
-                    [{**common, **line, "cells": name} for line in _lines(key, groups[key], beside, sums)]
+                    [{**common, **line, "cells": name} for line in _lines(key, mine, beside, sums)]
                 )
             )
     frame: pd.DataFrame = pd.concat(out, ignore_index=True) if out else pd.DataFrame()
@@ -137,7 +138,8 @@ def summarise(
 
 
 _Cells = tuple[str, ...]
-_Groups = dict[tuple[Any, ...], _Cells]
+#: Cells by seed, in order.
+_Groups = dict[tuple[Any, ...], dict[int, str]]
 
 
 def _by_target(groups: _Groups) -> list[list[tuple[Any, ...]]]:
@@ -150,12 +152,16 @@ def _by_target(groups: _Groups) -> list[list[tuple[Any, ...]]]:
 
 
 def _beside(groups: _Groups, key: tuple[Any, ...]) -> dict[str, _Cells]:
-    """The cells that a row is compared with, by the columns that say so; of nothing with itself."""
+    """The cells that a row is compared with, by the columns that say so; of nothing with itself.
+
+    Those of the row's own seeds: where it has fewer than the other, the rest would only be noise.
+    """
     named = dict(zip(KEYS, key, strict=True))
 
     def of(method: str, ratio: float) -> _Cells:
         other = {**named, "method": method, "variant": "", "ratio": ratio}
-        return groups.get(tuple(other[name] for name in KEYS), ())
+        there = groups.get(tuple(other[name] for name in KEYS), {})
+        return tuple(cell for seed, cell in there.items() if seed in groups[key]) or tuple(there.values())
 
     found: dict[str, _Cells] = {}
     if named["method"] not in ("random", "all"):

@@ -109,6 +109,12 @@ def test_an_ablation_is_held_against_the_method_as_it_is(cases: Cases, tmp_path:
     assert less["over_ours"] == pytest.approx(less["mean"] - found.loc["", "mean"])
     assert less["over_ours_low"] < less["over_ours"] < less["over_ours_high"] < 0
     assert np.isnan(found.loc["", "over_ours"])
+    # Of one seed only: it is beside that seed of the method, of random and of all the data.
+    one = summarise(trainings(rows[:2] + rows[2:3]), store, cases, POPULARITY, {})
+    alone = one.query("band == 'all' and metric == 'recall@20'").set_index("variant").loc["kappa=0"]
+    first = summarise(trainings(rows[:2]), store, cases, POPULARITY, {})
+    same = first.query("band == 'all' and metric == 'recall@20'").set_index("variant").loc["kappa=0"]
+    assert alone["over_ours"] == same["over_ours"] != less["over_ours"]
 
 
 def test_what_is_chosen_on_validation_has_no_summary(cases: Cases, tmp_path: Path) -> None:
@@ -131,10 +137,13 @@ def test_what_is_known_is_not_computed_again_and_what_changed_is(cases: Cases, t
     again = summarise(trainings(rows), store, cases, POPULARITY, common, planted)
     assert (again["mean"] == -1.0).all()
     pd.testing.assert_frame_equal(again.assign(mean=0.0), former.assign(mean=0.0), check_like=True)
-    # Another seed of random: random itself and ours, which is held against it, are computed anew.
+    # Another seed of random: ours has none that it could be held against; another training: it has.
     store.put(CellResult("more", rng.integers(1, 22, cases.n_cases).astype(np.uint8), NUMBERS))
     rows.append(row("random", 0.1, 1, "more"))
     found = summarise(trainings(rows), store, cases, POPULARITY, common, planted).groupby("method")
     assert (found.get_group("all")["mean"] == -1.0).all()
-    assert (found.get_group("graph")["mean"] >= 0.0).all()
+    assert (found.get_group("graph")["mean"] == -1.0).all()
     assert (found.get_group("random")["seeds"] == 2).all()
+    rows[2] = row("random", 0.1, 0, "more")
+    found = summarise(trainings(rows[:3]), store, cases, POPULARITY, common, planted).groupby("method")
+    assert (found.get_group("graph")["mean"] >= 0.0).all()

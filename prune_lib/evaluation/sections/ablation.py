@@ -36,8 +36,8 @@ def ablations(part: Part) -> str:
         return ""
     intro = (
         f"On the {part.split} split. Recall@20 in percent, in brackets the difference to the method as it "
-        "is, in points, with * where its 95 % interval over test sessions excludes 0; the last columns are "
-        "mean differences over the others. " + _noise(part)
+        "is, of the same seeds, in points, with * where its 95 % interval over test sessions excludes 0; the "
+        "last columns are mean differences over the others. " + _noise(part)
     )
     return join([intro.strip(), *blocks])
 
@@ -85,20 +85,34 @@ def _row(part: Part, regime: str, method: str, variant: str, cells: _Cells) -> l
     row = [variant]
     for ratio, target in cells:
         value = part.mean(method, ratio, regime, target, variant=variant)
-        gap = value - part.mean("graph", ratio, regime, target)
+        gap = _gap(part, method, (ratio, target), regime, variant)
         text = percent(value)
         if not reference and not math.isnan(gap):
             text += f" ({points(gap)}{_mark(part, method, (ratio, target), regime, variant)})"
         row.append(text)
     for metric, band, _ in _MEANS:
-        gaps = [
-            part.mean(method, r, regime, t, metric, band=band, variant=variant)
-            - part.mean("graph", r, regime, t, metric, band=band)
-            for r, t in cells
-        ]
+        gaps = [_gap(part, method, cell, regime, variant, metric, band) for cell in cells]
         known = [gap for gap in gaps if not math.isnan(gap)]
         row.append(BLANK if reference or not known else points(sum(known) / len(known)))
     return row
+
+
+def _gap(
+    part: Part,
+    method: str,
+    cell: tuple[float, str],
+    regime: str,
+    variant: str,
+    metric: str = RECALL,
+    band: str = "all",
+) -> float:
+    """The difference to the method as it is: of the seeds that both have, where that is known."""
+    ratio, target = cell
+    ours = part.mean("graph", ratio, regime, target, metric, band=band)
+    found = part.get(method, ratio, regime, target, metric, band=band, variant=variant)
+    if found and not math.isnan(found.over_ours.mean) and not math.isnan(ours):
+        return found.over_ours.mean
+    return part.mean(method, ratio, regime, target, metric, band=band, variant=variant) - ours
 
 
 def _mark(part: Part, method: str, cell: tuple[float, str], regime: str, variant: str) -> str:
