@@ -37,6 +37,8 @@ _FEWEST = 10
 #: Items by which a cluster is named.
 _NAMED_BY = 3
 _SEED = 0
+#: How far twins are apart: next to nothing, where states are of length 1.
+_TWINS = 1e-4
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,16 @@ def session_states(
     return out
 
 
+def _apart(states: Floats) -> npt.NDArray[np.float64]:
+    """States, and a coordinate by chance that tells twins apart.
+
+    Sessions of the same clicks are equally far from all others. Which of them are neighbours would go by how
+    many threads look for them, and the picture with it.
+    """
+    chance = np.random.default_rng(_SEED).normal(scale=_TWINS, size=(len(states), 1))
+    return np.hstack([states.astype(np.float64), chance])
+
+
 def lay_out(states: Floats, sessions: Sequence[Sequence[Any]]) -> DataMap | None:
     """Lay sessions out and group them; None where they are too few for a picture, or all alike.
 
@@ -123,7 +135,8 @@ def lay_out(states: Floats, sessions: Sequence[Sequence[Any]]) -> DataMap | None
         # Exact, and without UMAP's own search for neighbours: numba needs most of a minute to compile that
         # one, in every process anew.
         near = min(15, len(states) - 1)
-        distance, neighbour = NearestNeighbors(n_neighbors=near, algorithm="brute").fit(states).kneighbors()
+        apart = _apart(states)
+        distance, neighbour = NearestNeighbors(n_neighbors=near, algorithm="brute").fit(apart).kneighbors()
         own = np.arange(len(states))[:, None]
         layout = UMAP(
             n_neighbors=near,

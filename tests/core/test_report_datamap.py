@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from prune_lib.report.datamap import clusters_of, lay_out
 
@@ -39,6 +40,16 @@ def test_who_is_near_in_the_map_is_of_one_kind_and_it_is_the_same_again(
     apart = ((place[:, None] - place[None]) ** 2).sum(axis=2)
     np.fill_diagonal(apart, np.inf)
     assert (kinds[apart.argmin(axis=1)] == kinds)[5:].mean() > 0.97
+
+
+def test_the_map_is_the_same_whatever_the_threads(states: np.ndarray, kinds: np.ndarray) -> None:
+    """Twins are equally far from all others: threads must not decide which of them are neighbours."""
+    sessions = [[f"item{kind}"] for kind in kinds]
+    maps = []
+    for threads in (1, 2, 3):
+        with threadpool_limits(threads):
+            maps.append(lay_out(states, sessions))
+    assert all(made is not None and (made.x == maps[0].x).all() for made in maps)
 
 
 def test_groups_go_by_size_and_are_named_by_what_sets_them_apart() -> None:
