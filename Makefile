@@ -55,6 +55,10 @@ results: setup ## Regenerate docs/results.md from the data sets in DATA: hours; 
 	  --targets gru4rec,item-knn,session-knn,markov --seeds 1
 	$(EVALUATE) $(YOOCHOOSE) --ratios 0.1,0.3 --samples positions,prefixes,last --regimes steps \
 	  --targets gru4rec --ablations unit --seeds 1
+	$(EVALUATE) $(YOOCHOOSE) --split validation --ablations demand,kappa=0 --ratios 0.05,0.1,0.2,0.3,0.5 \
+	  --regimes tuned --targets gru4rec,sasrec,item-knn,session-knn
+	$(EVALUATE) $(DIGINETICA) --split validation --ablations demand,kappa=0 --ratios 0.1,0.3 \
+	  --regimes tuned --targets gru4rec,sasrec,item-knn,session-knn --seeds 1
 	$(EVALUATE) $(DIGINETICA) --ratios 0.1,0.3 --regimes steps --seeds 1
 
 # Files in the order given, those that take minutes first: xdist would begin with those of many tests.
