@@ -188,7 +188,9 @@ def merged(former: pd.DataFrame | None, new: pd.DataFrame, identity: list[str]) 
         return new
     kept = _without_others(former, new, ["data_set", "split"], "data_hash")
     if "training" in new.columns:
-        kept = _without_others(kept.assign(**_untold(kept, "training")), new, _COMPARED, "training")
+        # A table of a former version does not tell, so that nothing of it is known to be trained alike.
+        told = kept if "training" in kept.columns else kept.assign(training=None)
+        kept = _without_others(told, new, _COMPARED, "training")
     if "recipe" in kept.columns and "recipe" in new.columns:
         kept = _without_others(kept, new, ["data_set", "split", *KEYS], "recipe")
     replaced = kept.merge(new[identity].drop_duplicates(), on=identity, how="left", indicator=True)
@@ -204,11 +206,6 @@ def _without_others(former: pd.DataFrame, new: pd.DataFrame, key: list[str], mar
     stale = known.notna().to_numpy() & (former[mark].to_numpy() != known.to_numpy())
     kept: pd.DataFrame = former[~stale]
     return kept
-
-
-def _untold(frame: pd.DataFrame, column: str) -> dict[str, None]:
-    """A column that tables of a former version lack."""
-    return {} if column in frame.columns else {column: None}
 
 
 def _warn_of_former(run: Evaluation, former: pd.DataFrame | None, values: pd.DataFrame) -> None:

@@ -208,7 +208,7 @@ def settings_hash(settings: PruneSettings) -> str:
     """SHA-256 of the canonical JSON of the settings that decide the result.
 
     Where things lie and how the job is run (output, workspace, config, device, checkpoints, reuse_scores,
-    dry_run, verbose, quiet, json) is left out. 64 hexadecimal digits.
+    dry_run, verbose, quiet, json), and where experts are trained, is left out. 64 hexadecimal digits.
     """
     decide = settings.model_dump(mode="json", exclude=_NOT_HASHED)
     # Every engine gives the same scores, every number of processes the same experts. Their defaults stay, and
