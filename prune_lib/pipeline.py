@@ -140,11 +140,8 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
             table, begins = since(table, settings.since)
             _LOG.info("only sessions whose last click is at %s UTC or later", f"{begins:%Y-%m-%d %H:%M:%S}")
         raw = settled_sessions(table)
-        stats = check_sessions(table, raw)
+        stats = check_sessions(table, raw, stages.warn)
         stage.rows = stats.n_sessions
-        guessed = stats.guessed(table)
-        if guessed:
-            stages.warn(guessed)
         check_order(settings, raw)
         budget = budget_of(settings, stats)
     with stages.stage("encode") as stage:

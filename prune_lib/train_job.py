@@ -112,11 +112,7 @@ def train(settings: ExpertsSettings, spark: SparkSession | None = None) -> Train
             if settings.since:
                 table, begins = since(table, settings.since)
             raw = settled_sessions(table)
-            stats = check_sessions(table, raw)
-            stage.rows = stats.n_sessions
-            guessed = stats.guessed(table)
-            if guessed:
-                stages.warn(guessed)
+            stage.rows = check_sessions(table, raw, stages.warn).n_sessions
         with stages.stage("encode") as stage:
             encoded = encode(raw, seed=0)
             stage.rows = encoded.n_interactions

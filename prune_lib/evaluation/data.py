@@ -64,9 +64,7 @@ def make_split(
             left.
     """
     raw = settled_sessions(table)
-    guessed = check_sessions(table, raw).guessed(table)
-    if guessed:
-        warn(guessed)
+    check_sessions(table, raw, warn)
     if test is None:
         raw, test = _hold_out(raw, share, table)
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,12 +67,15 @@ class _Fault:
     mend: str
 
 
-def check_sessions(table: InputTable, sessions: DataFrame) -> SessionStats:
+def check_sessions(
+    table: InputTable, sessions: DataFrame, warn: Callable[[str], None] | None = None
+) -> SessionStats:
     """See that every row can be pruned, and count.
 
     Args:
         table: the input.
         sessions: what `settled_sessions` or `to_sessions` made of it; `tied` is counted where it is there.
+        warn: is told where the order of most clicks is a guess.
 
     Returns:
         Numbers of sessions, interactions and items. Cost: a pass over the input and one over the sessions,
@@ -98,6 +101,9 @@ def check_sessions(table: InputTable, sessions: DataFrame) -> SessionStats:
     if found:
         problems = found[0] if len(found) == 1 else _numbered(found)
         raise InputError(f"The table {table.location} cannot be pruned as it is: {problems}")
+    guessed = stats.guessed(table)
+    if guessed and warn is not None:
+        warn(guessed)
     return stats
 
 

@@ -530,8 +530,9 @@ def test_clicks_that_tie_are_told_where_they_are_most(spark: SparkSession) -> No
     rows = [("a", 3, T0, 1), ("a", 1, T0, 2), ("a", 1, T0, 3), ("b", 2, T0, 1), ("b", 1, T0, 2)]
     schema = "session_id string, item_id int, ts timestamp, place int"
     table = _open(spark, rows, schema)
-    stats = check_sessions(table, settled_sessions(table))
-    assert stats == SessionStats(2, 5, 3, tied=2)
+    told: list[str] = []
+    stats = check_sessions(table, settled_sessions(table), told.append)
+    assert stats == SessionStats(2, 5, 3, tied=2) and told == [stats.guessed(table)]
     assert str(stats.guessed(table)).startswith("67 % of neighbouring clicks have the same ts and different")
     assert SessionStats(2, 6, 3, tied=2).guessed(table) is None
     ordered = _open(spark, rows, schema, order="place")
