@@ -12,6 +12,7 @@ that go with its sessions, between propagation and sampling; floors, suspects an
     credit                keeping an item counts in part for its neighbours
     influence             sessions first whose gradient agrees with that of the newest tenth
     against-influence     the other way round: it goes with loss
+    decision-gate         sessions first that help the newest tenth by the experts' scores and a gate for it
     held-lengths          keys corrected so that lengths come nearer to those of all sessions
     held-repeats          the same of the share of immediate repeats
 """
@@ -31,7 +32,9 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from prune_lib.difficulty import percentile_rank, score_digits, score_sessions
+from prune_lib.evaluation.decision_gate import gated_by_decision
 from prune_lib.evaluation.foresight import Clicks, forecast, influence, neighbours
+from prune_lib.experts.settings import EXPERTS
 from prune_lib.graph import SessionGraph, build_graph
 from prune_lib.samples import sample_id, samples_of, windows
 from prune_lib.sampling.keys import lists_of, received_by_pattern
@@ -340,22 +343,55 @@ def _credit(materials: Materials, graph: SessionGraph, x: DataFrame) -> tuple[Se
     return _with_edges(graph, edges, graph.unit), x
 
 
+def _found_influence(materials: Materials) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """By session: its influence on the newest, NaN where it has no target; and whether it is one of them."""
+    age = materials.rows["age"].to_numpy(np.float64)
+    newest = np.nan_to_num(age, nan=0.0) <= _NEWEST
+    if "influence" not in materials.found:
+        materials.found["influence"] = influence(
+            materials.clicks, materials.mixtures, newest, max_length=materials.bundle.max_length
+        )
+    return materials.found["influence"], newest
+
+
+def _ranked(value: Floats) -> Floats:
+    """Percentile ranks in (0, 1), 0.5 where there is no value."""
+    order = pd.Series(value).rank(method="average")
+    result: Floats = ((order - 0.5) / order.count()).fillna(0.5).to_numpy()
+    return result
+
+
+def _own(materials: Materials, x: DataFrame, q: Floats) -> DataFrame:
+    """Difficulty by session, spread: sid, x."""
+    frame = pd.DataFrame({"sid": materials.rows["sid"], "x": q})
+    return materials.spread(settle(x.sparkSession.createDataFrame(frame, "sid bigint, x double")))
+
+
 def _influence(sign: float) -> Form:
     def form(materials: Materials, graph: SessionGraph, x: DataFrame) -> tuple[SessionGraph, DataFrame]:
-        age = materials.rows["age"].to_numpy(np.float64)
-        newest = np.nan_to_num(age, nan=0.0) <= _NEWEST
-        if "influence" not in materials.found:
-            materials.found["influence"] = influence(
-                materials.clicks, materials.mixtures, newest, max_length=materials.bundle.max_length
-            )
-        value = sign * materials.found["influence"]
-        order = pd.Series(value).rank(method="average")
-        q = ((order - 0.5) / order.count()).fillna(0.5)
-        frame = pd.DataFrame({"sid": materials.rows["sid"], "x": q})
-        own = settle(x.sparkSession.createDataFrame(frame, "sid bigint, x double"))
-        return graph, materials.spread(own)
+        return graph, _own(materials, x, _ranked(sign * _found_influence(materials)[0]))
 
     return form
+
+
+def _decision_gate(materials: Materials, graph: SessionGraph, x: DataFrame) -> tuple[SessionGraph, DataFrame]:
+    scored = score_sessions(materials.encoded, materials.bundle)
+    found = scored.scores.select("sid", *[f"difficulty_{e}" for e in EXPERTS]).toPandas()
+    scored.unpersist()
+    losses = found.set_index("sid").reindex(materials.rows["sid"]).to_numpy(np.float64)
+    value, newest = _found_influence(materials)
+    # The newest have a part in what is to be reached: nothing is learned from how they help it.
+    helps = np.where(newest | np.isnan(value), np.nan, _ranked(value) - 0.5)
+    clicks, rows = materials.clicks, materials.rows
+    popularity = np.log(np.maximum(materials.encoded.item_sessions, 1))[clicks.items]
+    mean = np.add.reduceat(popularity, clicks.starts) / clicks.lengths
+    age = np.nan_to_num(rows["age"].to_numpy(np.float64), nan=0.5)
+    inputs = np.stack([mean, np.log(clicks.lengths), age], axis=1)
+    spread = inputs.std(axis=0)
+    inputs = (inputs - inputs.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    ranks = np.stack([_ranked(loss) for loss in losses.T], axis=1) - 0.5
+    expected, _ = gated_by_decision(ranks, inputs, helps, clicks.fold)
+    return graph, _own(materials, x, _ranked(-expected))
 
 
 def _held(trait: Callable[[], Column]) -> Form:
@@ -403,6 +439,7 @@ FORMS: dict[str, Form] = {
     "credit": _credit,
     "influence": _influence(-1.0),
     "against-influence": _influence(1.0),
+    "decision-gate": _decision_gate,
     "held-lengths": _held(_length),
     "held-repeats": _held(_repeats),
 }

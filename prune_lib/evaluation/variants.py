@@ -99,6 +99,7 @@ ABLATIONS: dict[str, Variant] = {
     "credit": Variant("forms", form="credit"),
     "influence": Variant("forms", form="influence"),
     "against-influence": Variant("forms", form="against-influence"),
+    "decision-gate": Variant("forms", form="decision-gate"),
     "held-lengths": Variant("forms", form="held-lengths"),
     "held-repeats": Variant("forms", form="held-repeats"),
     "weighted": Variant("forms", weighted=True),

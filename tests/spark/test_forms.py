@@ -154,6 +154,17 @@ def test_influence_is_a_rank_and_its_opposite(made):
     assert len(toward) == 120 and toward.between(0, 1).all() and toward.nunique() > 60
 
 
+def test_a_gate_for_the_decision_ranks_all_sessions_by_what_their_scores_say(made):
+    """Ranks of all 120; sessions of one click, which have no score, are in the middle by every expert."""
+    materials, graph, x, sessions = made
+    out, spread = formed("decision-gate", materials, graph, x)
+    assert out is graph
+    found = spread.toPandas().set_index("sid")["x"].sort_index()
+    assert len(found) == 120 and found.between(0, 1).all() and found.nunique() > 60
+    one = [sid for sid, items in enumerate(sessions) if len(items) == 1]
+    assert found[one].nunique() <= 1, "no expert says anything of them"
+
+
 def test_what_is_kept_too_rarely_becomes_easier(made):
     """Only sessions of three clicks and less were kept: longer ones come earlier in the order."""
     materials, graph, x, sessions = made
