@@ -12,7 +12,7 @@ from prune_lib.gain_parts import PatternNames, kept_parts, parts_type
 from prune_lib.graph import SessionGraph
 from prune_lib.popularity import Bands
 from prune_lib.sampling.gains import GAIN_UNIT
-from prune_lib.sampling.select import FLOOR, Selection
+from prune_lib.sampling.select import Selection
 from prune_lib.sessions.encoding import Encoded
 from prune_lib.settle import settle
 from prune_lib.weights import session_weights
@@ -74,7 +74,9 @@ def decide(
     still = offers(graph, selection.objective, names)
     # A baseline's sessions were not chosen for a gain.
     at_choice = (
-        ranked.select("sid", F.lit(None).cast(parts).alias("gain_parts"))
+        ranked.select(
+            "sid", F.lit(None).cast("bigint").alias("added"), F.lit(None).cast(parts).alias("gain_parts")
+        )
         if method
         else kept_parts(graph, ranked, selection.objective, names)
     )
@@ -93,8 +95,8 @@ def decide(
         .join(at_choice, "sid", "left")
         .withColumn("twin_kept", F.col("group_rank").isNotNull())
     )
-    # The floors' objective counts items and the baselines have none: their gain is not the coverage gain.
-    at_decision = F.when((F.col("phase") != FLOOR) & F.lit(not method), F.col("gain") / GAIN_UNIT)
+    # A floor's picks add to coverage, too; what a baseline's do, nobody asked.
+    at_decision = F.lit(None) if method else F.coalesce("added", F.lit(0)) / GAIN_UNIT
     kept_as = F.lit("METHOD") if method else kept_reason()
     pruned_as = pruned_reason()
     sessions = settle(
@@ -107,9 +109,8 @@ def decide(
             F.round(F.when(kept, at_decision).otherwise(F.col("gain_left") / GAIN_UNIT), _DECIMALS).alias(
                 "gain"
             ),
-            # As the gain: no parts where a floor or another rule chose the session.
             F.when(~kept, F.col("parts_left"))
-            .when(at_decision.isNotNull(), F.coalesce("gain_parts", F.array().cast(parts)))
+            .when(F.lit(not method), F.coalesce("gain_parts", F.array().cast(parts)))
             .alias("gain_parts"),
             F.when(~kept, F.coalesce("group_rank", "cover_rank")).alias("cover_rank"),
             F.col("twin").alias("group"),

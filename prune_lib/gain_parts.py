@@ -18,14 +18,11 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from prune_lib.graph import SessionGraph
-from prune_lib.sampling.gains import FULL, GAIN_UNIT, Ints, Objective, contributions
+from prune_lib.sampling.gains import FULL, GAIN_UNIT, Ints, Objective, contributions, sum_by_row
 from prune_lib.sampling.keys import lists_of
-from prune_lib.sampling.select import REST
 
 __all__ = ["PatternNames", "kept_parts", "largest_first", "parts_type"]
 
-# Steps of the selection in one number: 2^32 rounds a phase.
-_ROUNDS = 2**32
 _ARROW = {
     "string": pa.string(),
     "tinyint": pa.int8(),
@@ -105,26 +102,25 @@ def largest_first(pattern: npt.NDArray[np.int32], gain: Ints, lengths: Ints) -> 
 
 
 def kept_parts(graph: SessionGraph, ranked: DataFrame, objective: Objective, names: Any) -> DataFrame:
-    """What each kept session gained at its decision, by pattern.
+    """What each kept session added to those of smaller ranks, by pattern.
 
     Args:
         graph: the graph.
-        ranked: sid, phase, round of the kept sessions: a selection's.
+        ranked: sid, rank of the kept sessions.
         objective: the coverage objective, in whatever state.
         names: a broadcast PatternNames.
 
     Returns:
-        sid BIGINT, gain_parts ARRAY<STRUCT<item, next_item, gain DOUBLE>>; the gains sum to the gain that
-        the selection has for the session, where it was chosen for it (not for a floor).
-        Cost: two shuffles of the kept sessions' edges.
+        sid BIGINT, added BIGINT (units of 1/GAIN_UNIT), gain_parts ARRAY<STRUCT<item, next_item, gain
+        DOUBLE>>, which sum to it; no row where a session has no pattern. Of a session that coverage chose,
+        what was added is the gain that it was chosen for; a floor, or what is put in line when coverage ends,
+        goes by something else, and adds all the same. Cost: two shuffles of the kept sessions' edges.
     """
-    # What is left at the end is put in line at once, distinct sessions and copies alike.
-    step = F.least(F.col("phase"), F.lit(REST)).cast("bigint") * _ROUNDS + F.col("round")
-    before = Window.partitionBy("pattern").orderBy("step").rangeBetween(Window.unboundedPreceding, -1)
+    before = Window.partitionBy("pattern").orderBy("rank").rowsBetween(Window.unboundedPreceding, -1)
     edges = (
-        graph.adjacency.join(ranked.select("sid", step.alias("step")), "sid")
-        .select("sid", "step", F.explode(F.arrays_zip("patterns", "messages")).alias("e"))
-        .select("sid", "step", F.col("e.patterns").alias("pattern"), F.col("e.messages").alias("message"))
+        graph.adjacency.join(ranked.select("sid", "rank"), "sid")
+        .select("sid", "rank", F.explode(F.arrays_zip("patterns", "messages")).alias("e"))
+        .select("sid", "rank", F.col("e.patterns").alias("pattern"), F.col("e.messages").alias("message"))
         .withColumn(
             "evidence",
             F.coalesce(F.sum(F.col("message").cast("bigint")).over(before), F.lit(0).cast("bigint")),
@@ -149,6 +145,9 @@ def kept_parts(graph: SessionGraph, ranked: DataFrame, objective: Objective, nam
             places = np.arange(pattern.size, dtype=np.int32)
             gain = contributions(offer(pattern, evidence), saturation, places, message)
             parts = names.value.named(pattern, gain, lengths)
-            yield pa.RecordBatch.from_arrays([batch.column("sid"), parts], names=["sid", "gain_parts"])
+            added = pa.array(sum_by_row(gain, lengths))
+            yield pa.RecordBatch.from_arrays(
+                [batch.column("sid"), added, parts], names=["sid", "added", "gain_parts"]
+            )
 
-    return lists.mapInArrow(run, f"sid bigint, gain_parts {parts_type(names.value.kind)}")
+    return lists.mapInArrow(run, f"sid bigint, added bigint, gain_parts {parts_type(names.value.kind)}")

@@ -211,17 +211,24 @@ def item_page(facts: ItemFacts) -> str:
 
 
 def key_of(facts: SessionFacts) -> float | None:
-    """The key by which a session was chosen: exp(-kappa x propagated) x gain / cost; None where unknown.
+    """The key by which a session was chosen: exp(-kappa x propagated) x gain / cost; None where it was not.
 
-    A pruned session's is the one that it had at the end.
+    A floor chose by something else, and what is left when coverage ends comes in line by the keys of that
+    moment, not by what it added. A pruned session's is the one that it had at the end.
     """
     of, settings = facts.decision, facts.settings
-    if of["gain"] is None:
+    if of["gain"] is None or of["reason"] == "FLOOR" or (of["kept"] and of["rank"] > _chosen(facts.run)):
         return None
     x = 0.5 if of["propagated"] is None else float(of["propagated"])
     by_clicks = settings["budget"] == "interactions" and settings.get("unit") != "prefix"
     cost = of["interactions"] if by_clicks else 1
     return math.exp(-settings["sampling"]["kappa"] * x) * float(of["gain"]) / cost
+
+
+def _chosen(run: Mapping[str, Any]) -> float:
+    """The last rank that the sampler's rounds gave; what has a larger one was put in line behind them."""
+    rounds = run.get("rounds")
+    return math.inf if rounds is None else sum(r["picked"] for r in rounds)
 
 
 def _gain(facts: SessionFacts, lines: int) -> Iterator[str]:
@@ -230,7 +237,7 @@ def _gain(facts: SessionFacts, lines: int) -> Iterator[str]:
     gain, parts = of["gain"], of.get("gain_parts")
     if gain is None:
         how = "for a floor" if of["reason"] == "FLOOR" else "by the rule of a baseline"
-        yield _line("gain", f"none: it was chosen {how}, not for what it adds")
+        yield _line("gain", f"not known: it was chosen {how}, not for what it adds")
         return
     what = "added when it was chosen" if of["kept"] else "could still add at the end"
     yield _line("gain", f"{gain:.3g} {what}" + (", made of" if parts else ""))

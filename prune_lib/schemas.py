@@ -161,7 +161,7 @@ DECISIONS = (
         "gain",
         "double",
         "Kept: what it added to the objective when chosen; pruned: what it could still add. All transitions "
-        "together weigh 1 in it, all target items `lambda_items`; NULL where something else chose it",
+        "together weigh 1 in it, all target items `lambda_items`; NULL where a baseline's rule chose it",
     ),
     OutColumn(
         "gain_parts",

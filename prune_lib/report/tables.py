@@ -99,9 +99,10 @@ def curve(decisions: DataFrame, items: DataFrame, objective: float) -> pd.DataFr
 
     Returns:
         A row a budget, the smallest first: rank (the largest kept), sessions, interactions, items, one
-        column a band of BANDS (its items), objective (share of the largest; NaN where a baseline knows
-        none), difficulty (mean rank; NaN where none has one). Cumulative and exact at each rank. Cost: two
-        aggregates of the kept decisions and a join of the items with them.
+        column a band of BANDS (its items), objective (share of the largest; NaN where a session has no gain:
+        a baseline's, or a floor's by an older version), difficulty (mean rank; NaN where none has one).
+        Cumulative and exact at each rank. Cost: two aggregates of the kept decisions and a join of the items
+        with them.
     """
     kept = decisions.filter("kept")
     n = kept.count()
@@ -113,6 +114,7 @@ def curve(decisions: DataFrame, items: DataFrame, objective: float) -> pd.DataFr
             F.count(F.lit(1)).alias("sessions"),
             F.sum(_cost(decisions)).alias("interactions"),
             F.sum("gain").alias("gain"),
+            F.count("gain").alias("known"),
             F.sum("difficulty").alias("difficulty"),
             F.count("difficulty").alias("scored"),
         )
@@ -131,8 +133,8 @@ def curve(decisions: DataFrame, items: DataFrame, objective: float) -> pd.DataFr
         own = by_band[band] if band in by_band else pd.Series(dtype=float)
         out[band] = own.reindex(range(_BUDGETS)).fillna(0.0).cumsum()
     out["items"] = out[list(BANDS)].sum(axis=1)
-    total = float(out["gain"].iloc[-1])
-    out["objective"] = out["gain"] / total * objective if total > 0 else np.nan
+    total, known = float(out["gain"].iloc[-1]), int(out["known"].iloc[-1]) == n
+    out["objective"] = out["gain"] / total * objective if total > 0 and known else np.nan
     # Of those that have one: a session of one click, and all of a baseline, have none.
     out["difficulty"] = (out["difficulty"] / out["scored"]).where(out["scored"] > 0)
     out["rank"] = (np.arange(1, _BUDGETS + 1) * n) // _BUDGETS

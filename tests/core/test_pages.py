@@ -95,8 +95,11 @@ def test_the_page_of_a_bot_says_from_where_on_sessions_look_like_one() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"reason": "FLOOR", "gain": None, "gain_parts": None}, "none: it was chosen for a floor"),
-        ({"reason": "METHOD", "gain": None, "gain_parts": None}, "none: it was chosen by the rule of a base"),
+        ({"reason": "FLOOR", "gain": None, "gain_parts": None}, "not known: it was chosen for a floor"),
+        (
+            {"reason": "METHOD", "gain": None, "gain_parts": None},
+            "not known: it was chosen by the rule of a base",
+        ),
         ({"difficulty": None, "propagated": None}, "difficulty    none"),
         ({"gain_parts": None}, "which an older version wrote"),
         ({"gain": 0.0, "gain_parts": []}, "gain          0 added when it was chosen\n"),
@@ -111,6 +114,17 @@ def test_the_key_is_of_sessions_where_the_budget_counts_them() -> None:
     facts = SessionFacts(KEPT, RUN, None, None, {**SETTINGS, "budget": "sessions"})
     assert key_of(facts) == pytest.approx(math.exp(-0.5 * 0.58) * 4e-4)
     assert key_of(SessionFacts({**KEPT, "gain": None}, RUN, None, None, SETTINGS)) is None
+
+
+def test_what_was_not_chosen_by_its_key_has_none() -> None:
+    """A floor's session goes by the floor, and one behind the sampler's rounds was put in line."""
+    assert "  key  " not in page(["a", "b"], reason="FLOOR") and "  gain  " in page(
+        ["a", "b"], reason="FLOOR"
+    )
+    rounds = [{"phase": "floor", "picked": 10}, {"phase": "redundant", "picked": -2}]
+    for picked, there in ((3, False), (4, True)):  # its rank is 12
+        run = {"rounds": [*rounds, {"phase": "coverage", "picked": picked}]}
+        assert ("  key  " in page(["a", "b"], run=run)) is there
 
 
 def test_a_long_gain_is_cut_and_its_rest_is_summed() -> None:

@@ -111,6 +111,16 @@ def test_sessions_without_a_difficulty_are_not_in_its_mean(spark: SparkSession) 
     assert curve(of_none, items, 1.0)["difficulty"].isna().all()
 
 
+def test_a_floor_of_an_older_version_has_no_known_objective(spark: SparkSession) -> None:
+    rows = [(k, True, k, 2, gain, 0.5) for k, gain in enumerate([None, 1.0, 1.0], 1)]
+    kept = spark.createDataFrame(
+        rows, "session_id long, kept boolean, rank int, interactions int, gain double, difficulty double"
+    )
+    items = spark.createDataFrame([(1, "cold")], "first_kept_session long, band string")
+    assert curve(kept, items, 0.9)["objective"].isna().all()
+    assert curve(kept.fillna(2.0), items, 0.9)["objective"].tolist() == pytest.approx([0.45, 0.675, 0.9])
+
+
 def test_reasons_losses_and_shares_are_those_of_the_decisions(facts: Facts, decisions: pd.DataFrame) -> None:
     by_reason = facts.reasons.set_index("reason")
     assert by_reason["sessions"].to_dict() == decisions["reason"].value_counts().to_dict()
