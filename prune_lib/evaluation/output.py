@@ -30,6 +30,7 @@ from prune_lib.evaluation.schemas import COMMENTS, EVALUATION, SUMMARY
 from prune_lib.evaluation.settings import EvaluateSettings
 from prune_lib.experts.settings import WHERE
 from prune_lib.locations import is_location, named
+from prune_lib.schemas import OutColumn
 from prune_lib.settings.job import SAYING
 from prune_lib.tables import read_table
 from prune_lib.tracking import tracked_run
@@ -129,7 +130,8 @@ def write_results(
         folder,
         prices=Prices(settings.watts, settings.price_per_kwh, settings.price_per_hour),
     )
-    _track(settings, summary, how, document, seconds)
+    asked = new[["data_set", "split", *KEYS]].drop_duplicates()
+    _track(settings, summary.merge(asked), how, document, seconds)
     found = {
         "tables": {kind: place_of(settings, kind) for kind in EVALUATION},
         "document": str(document),
@@ -336,15 +338,23 @@ def _replace(spark: SparkSession, frame: pd.DataFrame, kind: str, place: str) ->
     replace_table(spark, typed.coalesce(1).select(*named), place, COMMENTS[kind])
 
 
+def _moment(value: Any) -> datetime:
+    """A time with its zone: what comes from a table has none, for it is UTC; Spark takes that for local."""
+    moment = pd.Timestamp(value)
+    moment = moment.tz_localize(timezone.utc) if moment.tzinfo is None else moment
+    told: datetime = moment.to_pydatetime()
+    return told
+
+
 _NATIVE: Mapping[str, Callable[[Any], Any]] = {
     "string": str,
     "bigint": int,
     "double": float,
-    "timestamp": lambda value: pd.Timestamp(value).to_pydatetime(),
+    "timestamp": _moment,
 }
 
 
-def _native(rows: pd.DataFrame, columns: Sequence[Any]) -> list[tuple[Any, ...]]:
+def _native(rows: pd.DataFrame, columns: Sequence[OutColumn]) -> list[tuple[Any, ...]]:
     """Rows in Python's own types: Spark takes no numpy numbers."""
     return [
         tuple(
@@ -362,18 +372,23 @@ def _track(
     document: Path,
     seconds: float,
 ) -> None:
-    """One MLflow run for each method, variant, ratio and regime: metrics by target; the document with all."""
+    """One MLflow run for each method, variant, ratio and regime: metrics by target; the document with all.
+
+    Of what this command asked for: the commands before have runs of their own.
+    """
     name = f"evaluate {settings.data_set}"
-    common = {"data_set": settings.data_set, "split": settings.split, "seeds": settings.seeds}
+    common = {"data_set": settings.data_set, "split": settings.split}
     groups = summary.groupby(["method", "variant", "ratio", "regime", "samples"], sort=False)
     for key, group in groups:
         named = dict(zip(("method", "variant", "ratio", "regime", "samples"), key, strict=True))
         title = " ".join(str(v) for v in key if v != "")
-        with tracked_run(settings.workspace, name, title, {**common, **named}) as tracker:
+        params = {**common, **named, "seeds": _from_to(group["seeds"])}
+        with tracked_run(settings.workspace, name, title, params) as tracker:
             lines = zip(group["target"], group["band"], group["metric"], group["mean"], strict=True)
             tracker.metrics({f"{t}/{_metric_name(band, m)}": float(mean) for t, band, m, mean in lines})
     chosen = {target: asdict(choice) for target, choice in how.items()}
-    with tracked_run(settings.workspace, name, "results", {**common, "chosen": chosen}) as tracker:
+    params = {**common, "seeds": settings.seeds, "chosen": chosen}
+    with tracked_run(settings.workspace, name, "results", params) as tracker:
         tracker.metrics({"seconds": seconds})
         tracker.artifact(document)
         for figure in sorted(document.parent.glob("*.svg")):
@@ -385,16 +400,22 @@ def _metric_name(band: str, metric: str) -> str:
     return name if band == "all" else f"{band}_{name}"
 
 
+def _from_to(seeds: pd.Series) -> str:
+    """Numbers of seeds: rows of commands before may have more of them, or fewer.
+
+    >>> _from_to(pd.Series([3, 3])), _from_to(pd.Series([3, 1, 2]))
+    ('3', '1 to 3')
+    """
+    low, high = int(seeds.min()), int(seeds.max())
+    return str(low) if low == high else f"{low} to {high}"
+
+
 def _in_words(settings: EvaluateSettings, summary: pd.DataFrame, document: Path) -> str:
     """Recall@20 of every method beside random and all the data, and where to look further."""
     found = summary[
         (summary["metric"] == "recall@20") & (summary["band"] == "all") & (summary["variant"] == "")
     ]
-    lines = [
-        f"Evaluated {settings.data_set} ({settings.split}): Recall@20 in percent, mean of {settings.seeds} "
-        f"seed{'s' if settings.seeds > 1 else ''}",
-        "",
-    ]
+    lines = [f"Evaluated {settings.data_set} ({settings.split}): Recall@20 in percent", ""]
     for (regime, samples), part in found.groupby(["regime", "samples"], sort=False):
         wide = part.assign(
             column=[
@@ -404,7 +425,9 @@ def _in_words(settings: EvaluateSettings, summary: pd.DataFrame, document: Path)
         )
         order = wide.sort_values(["ratio", "method"], ascending=[False, True])["column"].unique()
         table = wide.pivot_table(index="target", columns="column", values="mean", sort=False)[list(order)]
-        lines += [f"regime {regime}, samples {samples}", (100 * table).round(1).to_string(), ""]
+        seeds = _from_to(part["seeds"])
+        what = f"regime {regime}, samples {samples}, mean of {seeds} seed{'' if seeds == '1' else 's'}"
+        lines += [what, (100 * table).round(1).to_string(), ""]
     lines += [
         f"tables: {place_of(settings, 'values')}, with _summary and _runs",
         f"report: {document}",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from prune_lib.errors import InputError
-from prune_lib.locations import companion, normalised
+from prune_lib.locations import companion, normalised, table_in_workspace
 from prune_lib.report.facts import Facts, Measured
 from prune_lib.sessions.opening import load_table
 
@@ -43,7 +45,7 @@ def measured(spark: SparkSession, facts: Facts, evaluation: str) -> Measured | N
         for row in runs.select(
             "data_set", "split", "data_hash", "run_id", "settings", "finished_at"
         ).collect()
-        if normalised(str(json.loads(row["settings"]).get("input") or "")) == wanted
+        if _input_of(json.loads(row["settings"])) == wanted
     ]
     if not here:
         return None
@@ -68,3 +70,16 @@ def measured(spark: SparkSession, facts: Facts, evaluation: str) -> Measured | N
     rows = found[found["regime"] == regimes[0]].drop(columns="regime")
     ordered = rows.sort_values(["target", "method", "ratio"]).reset_index(drop=True)
     return Measured(ordered, str(row["data_set"]), str(row["split"]), regimes[0], str(row["run_id"]))
+
+
+def _input_of(settings: Mapping[str, Any]) -> str | None:
+    """What an evaluation of these settings read; where none was given, what its workspace has.
+
+    >>> _input_of({"input": None, "workspace": "/w"}), _input_of({"input": None})
+    ('/w/sessions', None)
+    """
+    if settings.get("input"):
+        return normalised(str(settings["input"]))
+    if settings.get("workspace"):
+        return normalised(table_in_workspace(str(settings["workspace"]), "sessions"))
+    return None

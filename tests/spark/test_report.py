@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,12 @@ from prune_lib.pipeline import run_prune
 from prune_lib.report.facts import BANDS, Facts
 from prune_lib.report.job import report, write_report
 from prune_lib.report.neighbours import example_session, look_around
+from prune_lib.report.results import measured
 from prune_lib.report.sample import drawn, examples
 from prune_lib.report.sections.sessions import examples_of
 from prune_lib.report.tables import curve, gather
 from prune_lib.settings.report import ReportSettings
+from tests.core.reports import made_facts
 from tests.spark.sessions import random_sessions
 
 HOSTILE = "x`;'\"\n</script>🙂"
@@ -200,6 +204,46 @@ def test_a_page_with_everything(spark: SparkSession, workspace: Path) -> None:
     )
     assert again.path is not None and again.path.read_text(encoding="utf-8") == text, "the same every time"
     assert str(page.path) in str(page)
+
+
+@pytest.mark.parametrize(
+    ("settings", "input", "found"),
+    [
+        ({"input": None, "workspace": "WS"}, "WS/sessions", True),
+        ({"input": "WS/clicks", "workspace": "WS"}, "WS/clicks/", True),
+        ({"input": None, "workspace": "WS"}, "WS/clicks", False),
+        # Nothing is known of its input: that is no folder that one works in.
+        ({"input": None}, ".", False),
+    ],
+)
+def test_an_evaluation_is_found_by_its_input(
+    spark: SparkSession, tmp_path: Path, settings: dict[str, Any], input: str, found: bool
+) -> None:
+    own = {"data_set": "shop", "data_hash": "d"}
+    told = json.dumps(settings).replace("WS", str(tmp_path))
+    runs = [
+        {**own, "split": split, "run_id": split[:1], "settings": told, "finished_at": datetime(2026, 1, day)}
+        for split, day in (("test", 1), ("validation", 2))
+    ]
+    key = {**own, "variant": "", "samples": "positions", "band": "all", "target": "markov"}
+    numbers = {"low": 0.1, "mean": 0.2, "high": 0.3, "seeds": 2}
+    summary = [
+        {**key, **numbers, "split": split, "regime": regime, "metric": metric, "method": m, "ratio": r}
+        for split in ("test", "validation")
+        for regime in ("steps", "epochs")
+        for metric in ("recall@20", "mrr@20")
+        for m, r in (("random", 0.1), ("all", 1.0), ("graph", 0.1))
+    ]
+    for name, rows in (("runs", runs), ("summary", summary)):
+        frame = spark.createDataFrame(pd.DataFrame(rows))
+        frame.write.format("delta").save(str(tmp_path / f"evaluation_{name}"))
+    facts = made_facts(run={"input": input.replace("WS", str(tmp_path))})
+    there = measured(spark, facts, str(tmp_path / "evaluation"))
+    assert (there is not None) == found
+    if there is not None:
+        assert (there.data_set, there.split, there.regime, there.run_id) == ("shop", "test", "steps", "t")
+        assert list(there.rows["method"]) == ["all", "graph", "random"]
+    assert measured(spark, facts, str(tmp_path / "nowhere")) is None
 
 
 def test_the_page_is_logged_with_its_run(spark: SparkSession, workspace: Path) -> None:
