@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +43,11 @@ _PATIENCE = {
 }
 # For the first question, which tells whether there is a server at all.
 _AT_FIRST = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+# A server that did not answer is not asked again for so long: each question costs its patience, and an
+# evaluation asks a hundred times.
+_ASKED_AGAIN_SECONDS = 600
+# When the server of a tracking URI last did not answer, and what MLflow said of it.
+_silent: dict[str, tuple[float, str]] = {}
 # MLflow refuses longer values of parameters, and more than 100 of them in one request.
 _LONGEST_VALUE = 6000
 _BATCH = 100
@@ -108,6 +114,9 @@ def add_artifact(workspace: str, experiment: str, run_name: str, path: Path) -> 
     except ImportError:
         return []
     _quieten()
+    silence = _silence()
+    if silence:
+        return [f"MLflow did not take {path.name}: {silence}"]
     try:
         client = MlflowClient(tracking_uri=_store(workspace)[0])
         with _first_question():
@@ -230,8 +239,6 @@ class Tracker:
         """Log numbers, at a step where one is given; None is left out."""
 
         def log(client: Any) -> None:
-            import time
-
             from mlflow.entities import Metric
 
             now = int(time.time() * 1000)
@@ -312,6 +319,11 @@ def _start(workspace: str, experiment: str, run_name: str) -> Tracker:
     except ImportError:
         _LOG.info("MLflow is not installed: the run is not tracked")
         return Tracker()
+    silence = _silence()
+    if silence:
+        tracker = Tracker()
+        tracker._warn(f"MLflow does not track this run: {silence}")
+        return tracker
     try:
         store, artifacts = _store(workspace)
         client = MlflowClient(tracking_uri=store)
@@ -331,20 +343,42 @@ def _quieten() -> None:
     """The store's migrations tell a line each, and so does each attempt to reach a server."""
     for name in ("mlflow", "alembic", "sqlalchemy", "urllib3.connectionpool"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    # MLflow asks git for a commit that says nothing about the data, and warns where git is absent.
-    for name, value in {**_PATIENCE, "GIT_PYTHON_REFRESH": "quiet"}.items():
+    ours = {
+        **_PATIENCE,
+        # MLflow asks git for a commit that says nothing about the data, and warns where git is absent.
+        "GIT_PYTHON_REFRESH": "quiet",
+        # Of a server it prints the run's address at its end, where --json has its one object.
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    }
+    for name, value in ours.items():
         os.environ.setdefault(name, value)
 
 
 @contextmanager
 def _first_question() -> Iterator[None]:
-    """Within it MLflow waits less, unless the user has said how long."""
+    """Within it MLflow waits less, unless the user has said how long; a server's silence is remembered."""
     ours = {name: value for name, value in _AT_FIRST.items() if os.environ.get(name) == _PATIENCE[name]}
     os.environ.update(ours)
     try:
         yield
+    except Exception as problem:
+        if _UNREACHABLE in str(problem):
+            _silent[_server()] = time.monotonic(), _first_line(problem)
+        raise
     finally:
         os.environ.update({name: _PATIENCE[name] for name in ours})
+
+
+def _server() -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI", "")
+
+
+def _silence() -> str | None:
+    """What was said of a server that did not answer a short while ago; None: it may be asked."""
+    since, text = _silent.get(_server(), (0.0, ""))
+    if not text or time.monotonic() - since > _ASKED_AGAIN_SECONDS:
+        return None
+    return f"{text} (it was not asked again)"
 
 
 def _create(client: Any, experiment: str, artifacts: str | None) -> str:

@@ -6,7 +6,9 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -170,3 +172,70 @@ def test_a_server_that_goes_away_is_asked_no_more() -> None:
     for _ in range(3):
         tracker.metrics({"coverage": 0.5})
     assert gone.calls == 1 and len(tracker.warnings) == 1
+
+
+def test_a_server_that_did_not_answer_is_not_asked_by_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An evaluation has a hundred runs, and each question costs twenty seconds."""
+    client_of = pytest.importorskip("mlflow.tracking").MlflowClient
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    asked: list[str] = []
+
+    def ask(_: object, name: str) -> None:
+        asked.append(name)
+        raise RuntimeError("API request to http://127.0.0.1:9/api failed with exception: no route")
+
+    monkeypatch.setattr(client_of, "get_experiment_by_name", ask)
+    monkeypatch.setattr(tracking, "_silent", {})
+    for name in ("r1", "r2"):
+        with tracked_run(str(tmp_path), "prune", name, {}) as tracker:
+            pass
+        assert "does not track" in tracker.warnings[0] and "no route" in tracker.warnings[0]
+    assert "not asked again" in add_artifact(str(tmp_path), "prune", "r1", tmp_path / "report.html")[0]
+    assert asked == ["prune"]
+    monkeypatch.setattr(tracking, "_ASKED_AGAIN_SECONDS", -1)
+    with tracked_run(str(tmp_path), "prune", "r3", {}):
+        pass
+    assert len(asked) == 2, "after a while it is"
+
+
+class _Answers(BaseHTTPRequestHandler):
+    """As much of MLflow's server as a run without parameters asks."""
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self._answer()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _answer(self) -> None:
+        run = {"run_id": "abc", "run_name": "r1", "experiment_id": "1", "status": "FINISHED"}
+        said = {
+            "experiment": {"experiment_id": "1", "name": "prune", "lifecycle_stage": "active"},
+            "run": {"info": run, "data": {}},
+            "run_info": run,
+        }
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(json.dumps(said).encode())
+
+
+def test_of_a_server_nothing_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """MLflow prints the run's address on stdout, where --json has one object."""
+    pytest.importorskip("mlflow.tracking")
+    monkeypatch.delenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", raising=False)
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
+        with tracked_run(str(tmp_path), "prune", "r1", {}) as tracker:
+            assert tracker.run_id == "abc"
+        server.shutdown()
+    assert not tracker.warnings and capfd.readouterr().out == ""
