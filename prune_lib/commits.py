@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -196,7 +197,8 @@ def write_together(
         Exception: whatever Spark raises; the tables are then as they were.
     """
     formers = {
-        target: _Former(target, version, _is_folder(spark, target)) for target, version in seen.items()
+        target: _Former(target, version, _entries(spark, target) if version is None else None)
+        for target, version in seen.items()
     }
     histories = {target: _history(spark, target, version or 0) for target, version in seen.items()}
     for former in formers.values():
@@ -233,21 +235,26 @@ class _Former:
     Attributes:
         target: a name or a location.
         version: its newest when the run began; None where there was no table.
-        folder: whether there was a folder, perhaps an empty one.
+        entries: where there was no table: the names of what was in its folder; None: nor was there a folder.
         whole: the version to go back to, where that is not the newest.
     """
 
     target: str
     version: int | None
-    folder: bool
+    entries: frozenset[str] | None
     whole: int | None = None
 
 
-def _is_folder(spark: SparkSession, target: str) -> bool:
+def _entries(spark: SparkSession, target: str) -> frozenset[str] | None:
     if not is_location(target):
-        return False
+        return None
     fs, path = hadoop_path(spark, target)
-    return bool(fs.exists(path))
+    return frozenset(_by_name(fs, path)) if fs.exists(path) else None
+
+
+def _by_name(fs: Any, path: Any) -> dict[str, Any]:
+    """What is in a folder, Hadoop's paths by their names."""
+    return {str(status.getPath().getName()): status.getPath() for status in fs.listStatus(path)}
 
 
 def _see_alone(
@@ -353,11 +360,8 @@ def _undo(spark: SparkSession, former: _Former, note: str) -> None:
         elif former.version is not None or theirs:
             return
         elif is_location(former.target):
-            fs, path = hadoop_path(spark, former.target)
-            fs.delete(path, True)
-            if former.folder:
-                fs.mkdirs(path)
-        else:
+            _clear(spark, former, committed=bool(ours))
+        elif ours:
             spark.sql(f"DROP TABLE IF EXISTS {former.target}")
     except Exception as problem:
         _LOG.error(
@@ -366,6 +370,43 @@ def _undo(spark: SparkSession, former: _Former, note: str) -> None:
             "its absence" if back is None else f"version {back}",
             problem,
         )
+
+
+_LOG_FOLDER = "_delta_log"
+# How Spark calls the files that it writes, and Hadoop's checksums of them.
+_DATA = re.compile(r"\.?part-\d{5}-")
+
+
+def _clear(spark: SparkSession, former: _Former, committed: bool) -> None:
+    """Take out of a folder that held no table what a run has written there, and nothing else.
+
+    What was there when the run began stays, and so does what somebody has put there since.
+    """
+    fs, path = hadoop_path(spark, former.target)
+    if not fs.exists(path):
+        return
+    before = former.entries or frozenset()
+    there = _by_name(fs, path)
+    for name, entry in there.items():
+        # Column mapping puts files into folders of their own.
+        files = [entry.getName()] if fs.getFileStatus(entry).isFile() else _files_below(fs, entry)
+        if name not in before and name != _LOG_FOLDER and all(map(_DATA.match, files)):
+            fs.delete(entry, True)
+    log = there.get(_LOG_FOLDER)
+    if log is not None and (committed or not any(_files_below(fs, log))):
+        fs.delete(log, True)
+        if _LOG_FOLDER in before:  # it tells that a run which was killed has left what is beside it
+            fs.mkdirs(log)
+    if former.entries is None and not _by_name(fs, path):
+        fs.delete(path, False)
+
+
+def _files_below(fs: Any, folder: Any) -> list[str]:
+    """Names of the files in a folder, however deep."""
+    names, walk = [], fs.listFiles(folder, True)
+    while walk.hasNext():
+        names.append(str(walk.next().getPath().getName()))
+    return names
 
 
 #: Operations that change no row: going back before them takes no row away.

@@ -214,3 +214,33 @@ def test_what_a_killed_run_added_counts_for_nothing(
     assert list(runs_by_version(place.spark, place.last).values()) == ["r2", "r1"]
     of_log = list(runs_by_version(place.spark, place.log).values())
     assert of_log[0] == "r2" and of_log[-3:] == ["r1", "killed", "r1"], "the failure put r1's rows back"
+
+
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_failing_first_run_leaves_what_is_not_its_own(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    """A folder without a table: what is in it, and what somebody puts there meanwhile, stays."""
+    log = tmp_path / "log"
+    (log / "_delta_log").mkdir(parents=True)  # of a run that was killed
+    (log / "part-00000-left.parquet").write_text("half a file")
+    (log / "thesis.tex").write_text("precious")
+    last = tmp_path / "last"
+
+    def someone_comes() -> None:
+        last.mkdir(exist_ok=True)
+        (last / "letter.txt").write_text("dear")
+        fail()
+
+    if committed:
+        around(monkeypatch, place.last, after=someone_comes)
+    else:
+        around(monkeypatch, place.log, before=someone_comes)
+    with pytest.raises(Injected):
+        place.write("r1")
+    left = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()}
+    assert left == {"log/part-00000-left.parquet", "log/thesis.tex", "last/letter.txt"}
+    assert not list((log / "_delta_log").iterdir())
+    place.write("r2")
+    assert place.runs() == (["r2"], ["r2"])
+    assert (log / "thesis.tex").read_text() == "precious"
