@@ -1,8 +1,8 @@
 """Baselines: simple rules of choice, through the same tables as the graph method.
 
 Every rule is a total order of the sessions; a budget takes its longest prefix that fits, so that
-the kept set of a smaller ratio is a prefix of a larger one's. Difficulty is the percentile rank q,
-higher = harder.
+the kept set of a smaller ratio is a prefix of a larger one's, but for dual, whose order depends on
+the ratio. Difficulty is the percentile rank q, higher = harder.
 
     random      by hash
     hardest     hardest first: EL2N and its kind (Paul et al., NeurIPS 2021)

@@ -387,8 +387,8 @@ def _track(
             lines = zip(group["target"], group["band"], group["metric"], group["mean"], strict=True)
             tracker.metrics({f"{t}/{_metric_name(band, m)}": float(mean) for t, band, m, mean in lines})
     chosen = {target: asdict(choice) for target, choice in how.items()}
-    params = {**common, "seeds": settings.seeds, "chosen": chosen}
-    with tracked_run(settings.workspace, name, "results", params) as tracker:
+    asked: dict[str, Any] = {**common, "seeds": settings.seeds, "chosen": chosen}
+    with tracked_run(settings.workspace, name, "results", asked) as tracker:
         tracker.metrics({"seconds": seconds})
         tracker.artifact(document)
         for figure in sorted(document.parent.glob("*.svg")):

@@ -8,11 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-__all__ = ["BANDS", "MIXTURE", "Entry", "Facts", "Measured", "Neighbourhood", "Sample"]
+__all__ = ["BANDS", "MIXTURE", "TWENTIETHS", "Entry", "Facts", "Measured", "Neighbourhood", "Sample"]
 
 BANDS = ("cold", "mid", "popular")
 #: What the mixture's loss is called beside the experts'.
 MIXTURE = "mixture"
+#: Parts of equal width that the difficulty's ranks are shown in.
+TWENTIETHS = 20
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from prune_lib.errors import InputError
 from prune_lib.experts.settings import EXPERTS
 from prune_lib.lookup import Tables
-from prune_lib.report.facts import BANDS, MIXTURE, Facts
+from prune_lib.report.facts import BANDS, MIXTURE, TWENTIETHS, Facts
 
 __all__ = ["curve", "gather", "losses", "shares"]
 
@@ -19,7 +19,6 @@ _BUDGETS = 200
 _LOSS_BINS = 50
 #: A loss beyond it is that of a target with less than a billionth of the probability: it joins the last bin.
 _HIGHEST_LOSS = 20.0
-_TWENTIETHS = 20
 #: Sessions of so many clicks or more are one group.
 _LONG = 20
 
@@ -179,7 +178,7 @@ def shares(decisions: DataFrame) -> pd.DataFrame:
     Returns:
         twentieth (0: the easiest sessions), sessions, kept, disagreement (mean, nats). Cost: an aggregate.
     """
-    part = F.least(F.floor(F.col("difficulty") * _TWENTIETHS), F.lit(_TWENTIETHS - 1)).cast("int")
+    part = F.least(F.floor(F.col("difficulty") * TWENTIETHS), F.lit(TWENTIETHS - 1)).cast("int")
     found: pd.DataFrame = (
         decisions.filter(F.col("difficulty").isNotNull())
         .groupBy(part.alias("twentieth"))

@@ -1,10 +1,13 @@
 """Colours of the report by role, in the light and in the dark.
 
 Experts and clusters have the hues of Okabe and Ito (2008), which colour-blind readers tell apart; what was
-kept is blue and what was there before grey, wherever they occur.
+kept is blue and what was there before grey, wherever they occur. Whatever is drawn has a contrast of 3 to 1
+with the paper, as WCAG asks of graphics; on white some of the hues are darker for it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 __all__ = ["THEMES"]
 
@@ -13,7 +16,7 @@ _LIGHT = {
     "@ink": "#1c2430",
     "@muted": "#5a6675",
     "@line": "#e3e7ec",
-    "@all": "#9aa5b4",
+    "@all": "#8593a6",
     "@kept": "#1f5fd0",
     "@pruned": "#c2703d",
     "@accent": "#d1490b",
@@ -26,10 +29,10 @@ _LIGHT = {
     "@floor": "#8a63d2",
     "@method": "#1f5fd0",
     "@duplicate": "#b0793a",
-    "@covered": "#c9b79c",
+    "@covered": "#a48d63",
     "@bot": "#a3324a",
-    "@noise": "#d98c5f",
-    "@budget": "#8d99a8",
+    "@noise": "#dd6f45",
+    "@budget": "#748296",
     "@ramp": "viridis",
 }
 _DARK = {
@@ -56,8 +59,14 @@ _DARK = {
     "@noise": "#f0ab82",
     "@budget": "#76849a",
 }
-_HUES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c6bb1", "#999933")
-_CLUSTERS = {f"@cluster{number}": hue for number, hue in enumerate(_HUES)}
+# Two blues and two oranges: where the lighter one has to be darker on white, the darker one is, too.
+_ON_WHITE = ("#005b99", "#c58500", "#009e73", "#cc79a7", "#2f97d2", "#b34700", "#8c6bb1", "#999933")
+_ON_DARK = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c6bb1", "#999933")
+
+
+def _clusters(hues: Sequence[str]) -> dict[str, str]:
+    return {f"@cluster{number}": hue for number, hue in enumerate(hues)}
+
 
 #: Colours by theme and role.
-THEMES = {"light": {**_LIGHT, **_CLUSTERS}, "dark": {**_DARK, **_CLUSTERS}}
+THEMES = {"light": {**_LIGHT, **_clusters(_ON_WHITE)}, "dark": {**_DARK, **_clusters(_ON_DARK)}}

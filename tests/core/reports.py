@@ -61,7 +61,7 @@ def made_facts(**changes: Any) -> Facts:
             "warnings": [f"strange: {HOSTILE}"],
             "versions": {"spark": "3.5"},
         },
-        "settings": {"score": "nll"},
+        "settings": {"score": "nll", "floor": 0, "suspects": {"bots": "last", "noise": "last"}},
         "samples": False,
         "reasons": pd.DataFrame(
             {

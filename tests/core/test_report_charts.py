@@ -11,8 +11,9 @@ import pytest
 import vl_convert
 
 from prune_lib.report.charts.budget import CHOSEN, coverage
-from prune_lib.report.charts.flow import flow
-from prune_lib.report.charts.items import popularity_groups
+from prune_lib.report.charts.experts import kept_by_difficulty
+from prune_lib.report.charts.flow import REASON_COLOURS, flow
+from prune_lib.report.charts.items import long_tail, popularity_groups
 from prune_lib.report.charts.parts import Spec
 from prune_lib.report.page import MapPoints
 from prune_lib.report.themes import THEMES
@@ -57,6 +58,58 @@ def test_the_map_compiles_in_every_colouring() -> None:
 
 def test_themes_have_the_same_roles() -> None:
     assert THEMES["light"].keys() == THEMES["dark"].keys()
+
+
+def light(colour: str) -> float:
+    """WCAG's relative luminance."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_whatever_is_drawn_can_be_told_from_the_paper(theme: str) -> None:
+    """WCAG 2: 3 to 1 for graphics, 4.5 to 1 for words; lines of the grid are decoration."""
+    paper = light(THEMES[theme]["@paper"]) + 0.05
+    low = {}
+    for role, colour in THEMES[theme].items():
+        if role in ("@paper", "@line", "@ramp"):
+            continue
+        own = light(colour) + 0.05
+        if max(own, paper) / min(own, paper) < (4.5 if role in ("@ink", "@muted") else 3.0):
+            low[role] = colour
+    assert not low
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_reasons_and_clusters_have_colours_of_their_own(theme: str) -> None:
+    # What a baseline chose is never in one picture with a new pattern, and both are blue.
+    reasons = [role for reason, role in REASON_COLOURS.items() if reason != "METHOD"]
+    for own in (reasons, [role for role in THEMES[theme] if role.startswith("@cluster")]):
+        assert len({THEMES[theme][role] for role in own}) == len(own)
+
+
+def test_a_short_range_of_difficulties_is_drawn_in_twentieths() -> None:
+    shares = pd.DataFrame({"twentieth": [0, 3], "sessions": 10, "kept": [1, 2], "disagreement": 0.5})
+    (rows,) = rows_of(kept_by_difficulty(shares, "sessions"))
+    assert [(row["low"], row["high"]) for row in rows] == [(0.0, 0.05), (0.15, 0.2)]
+
+
+@pytest.mark.parametrize(
+    ("bands", "lines"),
+    [
+        (["popular", "mid", "cold", "cold"], {"mid ▸": 1.5, "cold ▸": 2.5}),
+        (["popular", "cold"], {"cold ▸": 1.5}),
+        (["mid", "cold"], {"cold ▸": 1.5}),
+        (["popular"], {}),
+        (["cold", "cold"], {}),
+    ],
+)
+def test_bands_begin_where_their_items_do(bands: list[str], lines: dict[str, float]) -> None:
+    items = pd.DataFrame({"band": bands, "sessions_before": range(len(bands), 0, -1), "sessions_after": 1})
+    spec = long_tail(items, "sessions")
+    assert {row["label"]: row["rank"] for rows in rows_of(spec) for row in rows if "label" in row} == lines
+    assert vl_convert.vegalite_to_vega(coloured(spec, "light"))["marks"]
 
 
 def test_data_that_look_like_a_role_stay_data() -> None:

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from prune_lib.report.facts import Facts
 from prune_lib.report.sections.experts import difficulty
 from prune_lib.report.sections.kept import budgets, what_was_kept
-from tests.core.reports import HOSTILE, KEPT, made_facts, made_page, made_points
+from tests.core.reports import HOSTILE, KEPT, made_facts, made_page, made_points, made_sections
 
 
 class Parsed(HTMLParser):
@@ -127,6 +128,31 @@ def test_the_first_words_say_what_was_kept() -> None:
     values = {number.label: number.value for number in section.numbers}
     assert values["sessions kept"] == "120" and values["duplicates removed"] == "29"
     assert all(len(number.definition) > 10 for number in section.numbers)
+
+
+def captions(facts: Facts) -> str:
+    return " ".join(figure.caption for section in made_sections(facts) for figure in section.figures)
+
+
+def test_what_charts_tell_of_our_method_is_told_of_it_alone() -> None:
+    facts = made_facts()
+    told = ("what looks like noise comes last", "Cold items come late", "very long ones are rarely worth")
+    assert all(words in captions(facts) for words in told)
+    others = [{**facts.run, "method": method} for method in ("random", "recent")]
+    alike = {**facts.settings, "suspects": {"bots": "last", "noise": "alike"}}
+    for other in (*(made_facts(run=run) for run in others), made_facts(settings=alike)):
+        assert not any(words in captions(other) for words in told)
+    floored = captions(made_facts(settings={**facts.settings, "floor": 1}))
+    assert told[0] in floored and told[1] not in floored
+    of_samples = captions(made_facts(samples=True))
+    assert told[1] in of_samples and told[2] not in of_samples, "a sample costs as much as any other"
+
+
+@pytest.mark.parametrize(("method", "nests"), [("graph", True), ("hardest", True), ("dual", False)])
+def test_ranks_nest_but_where_the_order_goes_by_the_ratio(method: str, nests: bool) -> None:
+    (lead,) = budgets(made_facts(run={**made_facts().run, "method": method})).lead
+    assert ("The ranks nest" in lead) == nests and ("would keep others" in lead) == (not nests)
+    assert "This run ends at 10.0 % of the interactions" in lead
 
 
 def test_smaller_budgets_are_those_of_the_curve() -> None:

@@ -18,7 +18,7 @@ from prune_lib.report.charts.parts import (
     lines,
     specification,
 )
-from prune_lib.report.facts import MIXTURE
+from prune_lib.report.facts import MIXTURE, TWENTIETHS
 
 __all__ = ["by_popularity", "kept_by_difficulty", "loss_densities", "loss_kept"]
 
@@ -87,11 +87,10 @@ def kept_by_difficulty(shares: pd.DataFrame, unit: str) -> Spec:
         shares: see `tables.shares`.
         unit: what sessions are called.
     """
-    parts = max(int(shares["twentieth"].max()) + 1, 1)
     data = shares.assign(
         share=(shares["kept"] / shares["sessions"]).round(5),
-        low=shares["twentieth"] / parts,
-        high=(shares["twentieth"] + 1) / parts,
+        low=shares["twentieth"] / TWENTIETHS,
+        high=(shares["twentieth"] + 1) / TWENTIETHS,
     )
     bars = (
         alt.Chart(data)

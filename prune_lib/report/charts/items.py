@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from prune_lib.report.charts.parts import PERCENT, Spec, coloured, lines, specification
+from prune_lib.report.facts import BANDS
 
 __all__ = ["kept_by_popularity", "long_tail", "popularity_groups"]
 
@@ -39,10 +40,11 @@ def long_tail(items: pd.DataFrame, unit: str) -> Spec:
         ignore_index=True,
     )
     of_band = items["band"].value_counts()
-    edges = [int(of_band.get("popular", 0)), int(of_band.get("popular", 0) + of_band.get("mid", 0))]
-    bounds = pd.DataFrame(
-        {"rank": [max(e, 1) + 0.5 for e in edges], "label": ["mid ▸", "cold ▸"]},
-    )
+    popular, mid, cold = (int(of_band.get(band, 0)) for band in reversed(BANDS))
+    begins = {"mid": popular if mid else 0, "cold": popular + mid if cold else 0}
+    # Between the last item of a band and the first of the next; the first band has none, nor an empty one.
+    edges = [(before + 0.5, f"{band} ▸") for band, before in begins.items() if before]
+    bounds = pd.DataFrame(edges, columns=["rank", "label"])
     x = alt.X("rank:Q", title="rank of the item by popularity", scale=alt.Scale(type="log", nice=False))
     curve = (
         alt.Chart(both)

@@ -10,7 +10,7 @@ from prune_lib.report.charts.experts import by_popularity, kept_by_difficulty, l
 from prune_lib.report.charts.parts import LABELS
 from prune_lib.report.facts import MIXTURE, Facts
 from prune_lib.report.parts import Column, Figure, Section, Table, count
-from prune_lib.report.sections.words import units
+from prune_lib.report.sections.words import as_designed, units
 
 __all__ = ["difficulty", "map_of"]
 
@@ -30,7 +30,8 @@ def difficulty(facts: Facts, fairness: Mapping[str, Any] | None) -> Section | No
         Figure(
             "kept-by-difficulty",
             "What was kept by difficulty",
-            "Twentieths of all, the easiest on the left. Low on the right: what looks like noise comes last.",
+            "Twentieths of all, the easiest on the left."
+            + (" Low on the right: what looks like noise comes last." if as_designed(facts) else ""),
             kept_by_difficulty(facts.shares, unit),
         ),
         Figure(

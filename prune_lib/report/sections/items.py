@@ -6,7 +6,7 @@ from prune_lib.report.charts.items import kept_by_popularity, long_tail, popular
 from prune_lib.report.charts.run import by_length
 from prune_lib.report.facts import BANDS, Facts
 from prune_lib.report.parts import Column, Figure, Section, Table, count, percent
-from prune_lib.report.sections.words import units
+from prune_lib.report.sections.words import as_designed, units
 
 __all__ = ["items"]
 
@@ -79,7 +79,13 @@ def items(facts: Facts) -> Section:
         Figure(
             "lengths",
             f"How long the {unit} are",
-            "Short ones cost less; very long ones are rarely worth their clicks.",
+            "Shares of all and of the kept."
+            # A sample costs as much as any other.
+            + (
+                " Short ones cost less; very long ones are rarely worth their clicks."
+                if as_designed(facts) and facts.run["budget"] == "interactions" and not facts.samples
+                else ""
+            ),
             by_length(facts.lengths, unit),
         ),
     ]

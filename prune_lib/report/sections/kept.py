@@ -9,10 +9,13 @@ from prune_lib.report.charts.budget import coverage
 from prune_lib.report.charts.flow import flow
 from prune_lib.report.facts import BANDS, Facts
 from prune_lib.report.parts import Column, Figure, Number, Section, Table, count, percent
-from prune_lib.report.sections.words import MEANS, decimal, units
+from prune_lib.report.sections.words import MEANS, as_designed, decimal, units
 from prune_lib.schemas import REASONS
 
 __all__ = ["budgets", "reasons", "what_was_kept"]
+
+# Baselines whose order depends on the ratio; the ranks of all other methods nest.
+_BY_RATIO = ("dual",)
 
 
 def what_was_kept(facts: Facts) -> Section:
@@ -53,8 +56,8 @@ def what_was_kept(facts: Facts) -> Section:
         Number(
             "duplicates removed",
             count(run["duplicates_before"] - run["duplicates_after"]),
-            "Sessions whose sequence of items an earlier session has, and that were not kept; those whose "
-            "sequence is kept elsewhere have the reason DUPLICATE",
+            f"Copies of the input, all {unit} of a sequence of items but one, less those among the kept. "
+            "The reason DUPLICATE is for those whose sequence is kept elsewhere",
             f"of {count(run['duplicates_before'])}",
         ),
         Number(
@@ -117,7 +120,7 @@ def reasons(facts: Facts) -> Section:
 
 
 def budgets(facts: Facts) -> Section:
-    """What a smaller budget would have kept: the ranks nest, so that no other run is needed."""
+    """What a smaller budget would have kept: where the ranks nest, no other run is needed."""
     run, unit, curve = facts.run, units(facts), facts.curve
     covered = {band: int((facts.items["band"] == band).sum()) for band in BANDS}
     numbers = [
@@ -128,13 +131,22 @@ def budgets(facts: Facts) -> Section:
         Number("cold items covered", "", "Items of the band cold that they hold", id="what-if-cold"),
         Number("objective", "", MEANS["objective"], id="what-if-objective"),
     ]
+    # Floors come before everything else, and may be those of cold items.
+    late = as_designed(facts) and not (facts.settings.get("floor") or facts.settings.get("floor_by"))
     chart = coverage(curve, facts.items, int(run["interactions_before"]))
     figure = Figure(
         "coverage",
         "Coverage against the budget",
-        "Cold items come late: what most sessions ask for is covered first. The line follows the slider.",
+        ("Cold items come late: what most sessions ask for is covered first. " if late else "")
+        + "The line follows the slider.",
         chart,
         wide=True,
+    )
+    nested = (
+        "The first k of this run, by rank. A run with a smaller budget would keep others: dual prefers the "
+        "easier ones, the less is kept."
+        if run["method"] in _BY_RATIO
+        else "The ranks nest: the first k of this run are what a run with a smaller budget keeps."
     )
     points = {name: _plain(curve[name]) for name in curve.columns}
     return Section(
@@ -142,9 +154,8 @@ def budgets(facts: Facts) -> Section:
         "What if",
         "What if I kept less?",
         [
-            f"The ranks nest: the first k of this run are what a run with a smaller budget keeps. This run "
-            f"ends at {percent(run['interactions_after'], run['interactions_before'])} of the interactions; "
-            "for more, prune again with a larger --ratio."
+            f"{nested} This run ends at {percent(run['interactions_after'], run['interactions_before'])} of "
+            "the interactions; for more, prune again with a larger --ratio."
         ],
         numbers,
         [figure],

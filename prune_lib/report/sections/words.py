@@ -8,7 +8,7 @@ from typing import Any
 from prune_lib.report.facts import Facts
 from prune_lib.schemas import RUNS
 
-__all__ = ["MEANS", "clicks", "decimal", "units"]
+__all__ = ["MEANS", "as_designed", "clicks", "decimal", "units"]
 
 #: What the columns of the runs table mean.
 MEANS = {column.name: column.comment for column in RUNS}
@@ -18,6 +18,12 @@ _CLICKS_SHOWN = 12
 def units(facts: Facts) -> str:
     """What is counted: sessions, or samples."""
     return "samples" if facts.samples else "sessions"
+
+
+def as_designed(facts: Facts) -> bool:
+    """Whether our method chose, with suspects last: what a chart tells of it is true of no other."""
+    suspects = facts.settings.get("suspects", {})
+    return facts.run["method"] == "graph" and all(suspects.get(k) == "last" for k in ("bots", "noise"))
 
 
 def clicks(items: Sequence[Any] | None) -> str:
