@@ -60,7 +60,7 @@ def decide(
         twins: sid, twin.
         scores: the scores with q, a row a session or fewer.
         propagated: sid, x.
-        suspects: sid, suspect, of those that look like bots or noise.
+        suspects: sid, suspect, last BOOLEAN (whether it was set aside), of what looks like bots or noise.
         method: whether a baseline's rule, not the graph, chose the sessions.
 
     Cost: joins by sid, and two passes over the edges.
@@ -80,6 +80,8 @@ def decide(
         if method
         else kept_parts(graph, ranked, selection.objective, names)
     )
+    # Who was chosen as any other was not pruned for what it looks like; a baseline sets nobody aside.
+    aside = suspects.filter(F.col("last") & F.lit(not method)).select("sid", "suspect")
     closest = closest_kept(graph, ranked)
     kept = F.col("rank").isNotNull()
     base = (
@@ -91,7 +93,7 @@ def decide(
         .join(still, "sid")
         .join(closest, "sid")
         .join(kept_of_group, "twin", "left")
-        .join(suspects.select("sid", "suspect"), "sid", "left")
+        .join(aside, "sid", "left")
         .join(at_choice, "sid", "left")
         .withColumn("twin_kept", F.col("group_rank").isNotNull())
     )

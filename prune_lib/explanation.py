@@ -5,7 +5,7 @@ Kept:    FLOOR            needed by a floor
          NEW_PATTERN      most of what it added was new: patterns that no kept session held
          REPRESENTATIVE   it adds evidence of patterns that others hold too
 Pruned:  DUPLICATE        its sequence of items is kept in another session
-         BOT, NOISE       looks like that, see `suspects`
+         BOT, NOISE       looks like that, see `suspects`, and was set aside for it
          COVERED          the kept sessions already give most of what it has to offer
          BUDGET           next in line: the budget ended before its turn
 """
@@ -49,8 +49,8 @@ def kept_reason() -> Column:
 def pruned_reason() -> Column:
     """Reason of a pruned session.
 
-    Reads: twin_kept BOOLEAN, suspect STRING, gain_left (what it has still to offer) and gain_alone (what it
-    would have offered to an empty selection) BIGINT.
+    Reads: twin_kept BOOLEAN, suspect STRING (where it was set aside), gain_left (what it has still to offer)
+    and gain_alone (what it would have offered to an empty selection) BIGINT.
     """
     return (
         F.when(F.col("twin_kept"), F.lit("DUPLICATE"))

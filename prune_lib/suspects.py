@@ -1,7 +1,8 @@
 """Sessions that look like bots or noise: they are set aside, and kept only where a floor needs them.
 
     BOT    far longer than the other sessions, or with clicks on far fewer items
-    NOISE  among the hardest quarter, and not one of its transitions occurs in another session
+    NOISE  among the hardest quarter, and none of its transitions counts: no other session holds one (or too
+           few do, where `min_support` asks for more)
 
 To an objective that counts patterns a crawler of hundreds of items is excellent cover, and one crawler's
 transitions are taught by the next. *Far* is Tukey's: beyond the third quartile by a multiple of the

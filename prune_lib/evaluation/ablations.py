@@ -43,12 +43,14 @@ from prune_lib.weights import session_weights
 if TYPE_CHECKING:
     from prune_lib.evaluation.job import Evaluation
 
-__all__ = ["run_ablations", "with_gate"]
+__all__ = ["run_ablations", "shuffled", "with_gate"]
 
 _LOG = logging.getLogger(__name__)
 
 # Places between two sessions, for their samples: no session has as many clicks.
 _PLACES = 2**20
+# Digits of a difficulty that is drawn: few sessions of a million draw the same.
+_DRAWN_DIGITS = 6
 
 
 def with_gate(bundle: Bundle, difficulty: str) -> Bundle:
@@ -122,10 +124,7 @@ class _Bench:
     def rank(self, difficulty: str) -> DataFrame:
         """Sid, q of a kind of difficulty; scored once and kept on disk beside the split."""
         if difficulty == "shuffled":
-            drawn = self.encoded.sessions.select(
-                "sid", F.xxhash64(F.lit("shuffled"), "tie").cast("double").alias("difficulty")
-            )
-            return settle(percentile_rank(drawn, "difficulty").select("sid", "q"))
+            return settle(shuffled(self.encoded.sessions))
         if difficulty not in self._ranks:
             source = "mixture" if difficulty == "raw" else difficulty
             column = "raw_difficulty" if difficulty == "raw" else "difficulty"
@@ -209,6 +208,22 @@ class _Bench:
         )
 
 
+def shuffled(sessions: DataFrame) -> DataFrame:
+    """Ranks in (0, 1) that are drawn by hash and say nothing of a session.
+
+    Args:
+        sessions: sid, tie BIGINT.
+
+    Returns:
+        sid, q DOUBLE.
+    """
+    # A share of 1: `percentile_rank` counts in digits after the point, which a whole hash would overflow.
+    steps = 10**_DRAWN_DIGITS
+    share = F.pmod(F.xxhash64(F.lit("shuffled"), "tie"), F.lit(steps)) / steps
+    drawn = sessions.select("sid", share.alias("difficulty"))
+    return percentile_rank(drawn, "difficulty", digits=_DRAWN_DIGITS).select("sid", "q")
+
+
 def _score_of(source: str) -> Score:
     """The score of a variant's difficulty; all but the named ones are log-likelihoods."""
     known: dict[str, Score] = {name: name for name in get_args(Score)}
@@ -246,7 +261,7 @@ def run_ablations(run: Evaluation, split: Split, plan: Plan, how: Mapping[str, C
                     continue
                 try:
                     kept = bench.choose(variant, settings.shares[-1])
-                except SettingsError as error:  # a floor that the budget does not hold
+                except SettingsError as error:  # a floor beyond the budget, a form without what it needs
                     run.stages.warn(f"ablation {name} is left out: {error}")
                     continue
                 for ratio in settings.shares:

@@ -32,6 +32,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from prune_lib.difficulty import percentile_rank, score_digits, score_sessions
+from prune_lib.errors import SettingsError
 from prune_lib.evaluation.decision_gate import gated_by_decision
 from prune_lib.evaluation.foresight import Clicks, forecast, influence, neighbours
 from prune_lib.experts.settings import EXPERTS
@@ -62,6 +63,8 @@ _CORRECTION = 0.5
 _LONG = 10
 # Units of a click's messages beside those of the graph, which are too coarse to be scaled.
 _FINER = 100
+# Ranks enter sums as integers of this unit: a sum of them does not depend on the order of addition.
+_MILLIONTHS = 10**6
 
 
 @dataclass
@@ -105,7 +108,7 @@ class Materials:
     def mixtures(self) -> dict[int, Mixture]:
         """By the fold of the sessions that each reads: the other one's."""
         if self.bundle.n_items != self.encoded.n_items:
-            raise ValueError("a form needs experts of the same items as the sessions")
+            raise SettingsError("it needs experts that were trained on the same items as the sessions have")
         return {fold: self.bundle.mixture(1 - fold) for fold in (0, 1)}
 
     @property
@@ -129,6 +132,9 @@ def formed(
         materials: what it may use.
         graph: the graph.
         x: sid, x: propagated difficulty.
+
+    Raises:
+        SettingsError: the settings or the experts leave the form nothing to work with.
     """
     return FORMS[name](materials, graph, x)
 
@@ -202,10 +208,11 @@ def _rescaled(graph: SessionGraph, weight: Floats) -> SessionGraph:
 
 
 def _click_weights(materials: Materials, graph: SessionGraph, x: DataFrame) -> tuple[SessionGraph, DataFrame]:
+    weighed = F.rint(F.col("q") * _MILLIONTHS).cast("bigint") * F.col("message")
     mean = (
         _of_clicks(materials, graph)
         .groupBy("pattern")
-        .agg((F.sum(F.col("q") * F.col("message")) / F.sum("message")).alias("q"))
+        .agg((F.sum(weighed) / F.sum("message") / _MILLIONTHS).alias("q"))
         .toPandas()
     )
     q = np.full(graph.n_patterns, 0.5)
@@ -399,7 +406,7 @@ def _held(trait: Callable[[], Column]) -> Form:
 
     def form(materials: Materials, graph: SessionGraph, x: DataFrame) -> tuple[SessionGraph, DataFrame]:
         if materials.sampling.kappa == 0:  # the correction goes in by way of the difficulty
-            raise ValueError("a correction of the key needs a kappa")
+            raise SettingsError("it corrects keys by the difficulty, which --sampling-kappa 0 leaves out")
         traits = settle(materials.encoded.sessions.select("sid", "n", trait().alias("trait")))
         kept = traits.join(materials.choose(graph, x).select("sid"), "sid", "left_semi")
         whole, part = (

@@ -103,6 +103,28 @@ def first_twin(sessions: DataFrame) -> DataFrame:
     return sessions.select("sid", by).join(heads, by).select("sid", "twin")
 
 
+def _standing_in(twins: DataFrame, aside: DataFrame) -> DataFrame:
+    """Twins in which nobody who is set aside stands for others who are not.
+
+    A crawler's samples, or noise that others repeat, may be the newest of their sequence. The others would be
+    its copies, and nothing of that sequence would enter the selection before the very end.
+
+    Args:
+        twins: of `first_twin`.
+        aside: sid of those that are set aside, few.
+
+    Returns:
+        The same rows; a group whose representative is set aside has the newest of the others, where there are
+        others. Cost: two joins with those that are set aside.
+    """
+    heads = twins.filter(F.col("sid") == F.col("twin")).join(aside, "sid", "left_semi").select("twin")
+    others = twins.join(heads, "twin", "left_semi").join(aside, "sid", "left_anti")
+    newest = settle(others.groupBy("twin").agg(F.max("sid").alias("head")))
+    if newest.isEmpty():  # the rule: whoever is set aside is alone, or all of a group are
+        return twins
+    return twins.join(newest, "twin", "left").select("sid", F.coalesce("head", "twin").alias("twin"))
+
+
 def select_sessions(
     graph: SessionGraph,
     x: DataFrame,
@@ -132,6 +154,8 @@ def select_sessions(
         SettingsError: the budget does not hold the floors.
     """
     price = F.col("n") if cost == "n" else F.lit(1)
+    if suspects is not None:
+        twins = _standing_in(twins, suspects.filter("last").select("sid"))
     base = (
         graph.adjacency.join(x, "sid", "left")
         .join(twins, "sid")

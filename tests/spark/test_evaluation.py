@@ -13,6 +13,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from prune_lib.errors import InputError, SettingsError
+from prune_lib.evaluation.ablations import shuffled
 from prune_lib.evaluation.data import make_split, read_test
 from prune_lib.evaluation.files import Split, load_sessions
 from prune_lib.evaluation.job import run_evaluation
@@ -213,6 +214,14 @@ def test_prefixes_are_rows_of_their_own(spark: SparkSession, split: Split, tmp_p
         tuple(int(i) for i in s[:t]) for s in load_sessions(subset.folder) for t in range(2, len(s) + 1)
     ]
     assert rows(feed.batches(64)) == sorted(expected)
+
+
+def test_shuffled_difficulties_are_uniform_ranks(spark: SparkSession) -> None:
+    made = spark.range(5000).selectExpr("id AS sid", "xxhash64(0L, id) AS tie")
+    q = shuffled(made).toPandas().set_index("sid")["q"]
+    assert q.nunique() > 4900, "a draw each, and few of them alike"
+    counts, _ = np.histogram(q, bins=10, range=(0, 1))
+    assert (counts > 400).all() and abs(np.corrcoef(q.sort_index(), range(5000))[0, 1]) < 0.05
 
 
 def test_names_that_are_no_ablation_are_refused() -> None:

@@ -179,6 +179,31 @@ def test_every_verdict_is_what_a_replay_says(spark: SparkSession, seed: int) -> 
     assert weight.sum() == pytest.approx(n) and weight.std() > 0
 
 
+@pytest.mark.parametrize(("bots", "method"), [("last", False), ("alike", False), ("last", True)])
+def test_only_who_was_set_aside_was_pruned_for_what_it_looks_like(
+    spark: SparkSession, bots: str, method: bool
+) -> None:
+    made, _ = encoded(spark, [*random_sessions(36, n=80, items=40), list(range(40)) * 2])
+    graph = build_graph(made, SamplingSettings())
+    none = spark.createDataFrame([], "sid bigint, q double")
+    x, twins = none.withColumnRenamed("q", "x"), first_twin(made.sessions)
+    suspects = find_suspects(graph, session_shapes(made), none, SuspectsSettings(bots=bots)).rows
+    selection = select_sessions(
+        graph,
+        x,
+        twins,
+        budget=60,  # the crawler has 80 clicks
+        cost="n",
+        floors=None,
+        cold=made.item_sessions <= 3,
+        settings=SamplingSettings(),
+        suspects=suspects,
+    )
+    sessions = decide(made, graph, selection, twins, none, x, suspects, method=method).sessions
+    of_bot = sessions.filter("sid = 80").collect()[0]
+    assert not of_bot["kept"] and (of_bot["reason"] == "BOT") == (bots == "last" and not method)
+
+
 def test_the_column_says_how_many_holders_are_compared() -> None:
     (column,) = (column for column in DECISIONS if column.name == "covered_by")
     assert f"the {HOLDERS} earliest kept ones of each of its patterns" in column.comment

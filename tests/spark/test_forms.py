@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,9 @@ pytest.importorskip("torch")
 from pyspark.sql import functions as F  # noqa: E402
 
 from prune_lib.difficulty import score_sessions  # noqa: E402
+from prune_lib.errors import SettingsError  # noqa: E402
 from prune_lib.evaluation.foresight import neighbours  # noqa: E402
-from prune_lib.evaluation.forms import FORMS, Materials, formed  # noqa: E402
+from prune_lib.evaluation.forms import FORMS, Materials, _of_clicks, formed  # noqa: E402
 from prune_lib.evaluation.variants import ABLATIONS  # noqa: E402
 from prune_lib.graph import build_graph  # noqa: E402
 from prune_lib.settings import SamplingSettings  # noqa: E402
@@ -89,6 +91,28 @@ def test_weights_by_the_difficulty_of_the_clicks(made, clicks):
         assert {n: of_form[n] for n in names} == pytest.approx(
             {n: expected[n] * scale for n in names}, rel=1e-6
         )
+
+
+def test_weights_do_not_depend_on_the_partitions(made):
+    materials, graph, x, _ = made
+    edges = _of_clicks(materials, graph)
+    seen = set()
+    for n in (1, 2, 5, 7, 11):
+        own = replace(materials, found={"clicks": edges.repartition(n)})
+        seen.add(formed("click-weights", own, graph, x)[0].weight.tobytes())
+    assert len(seen) == 1
+
+
+def test_what_a_form_lacks_is_the_settings_mistake(spark, made):
+    """Ablations leave such a form out and go on."""
+    materials, graph, x, _ = made
+    without = replace(materials, sampling=SamplingSettings(kappa=0))
+    for name in ("held-lengths", "held-repeats"):
+        with pytest.raises(SettingsError, match="--sampling-kappa 0"):
+            formed(name, without, graph, x)
+    other, _ = encoded(spark, [[1, 2], [2, 1]])
+    with pytest.raises(SettingsError, match="trained on the same items"):
+        formed("credit", replace(materials, bundle=random_bundle(other)), graph, x)
 
 
 def test_messages_by_the_difficulty_of_the_clicks(made, clicks):

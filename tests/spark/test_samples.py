@@ -18,6 +18,8 @@ from prune_lib.pages import key_of
 from prune_lib.patterns import session_edges
 from prune_lib.pipeline import run_prune
 from prune_lib.samples import sample_frame, samples_of, windows
+from prune_lib.sampling.floors import item_floors
+from prune_lib.sampling.select import COVERAGE, FLOOR, first_twin, select_sessions
 from prune_lib.schemas import DECISIONS
 from prune_lib.sessions.columns import ColumnNames, with_columns
 from prune_lib.settings import SamplingSettings, SuspectsSettings
@@ -79,6 +81,33 @@ def test_a_bots_samples_are_a_bots_and_no_crowd(spark: SparkSession) -> None:
     assert set(rows["whole"]) == {bot} and len(rows) == 89 and set(rows["suspect"]) == {"BOT"}
     assert (found.bots, found.bot_clicks) == (1, 90)
     assert found.crowd(made.n_sessions, made.n_interactions) is None
+
+
+def test_people_who_begin_as_a_bot_does_are_not_its_copies(spark: SparkSession) -> None:
+    """The newest of all that begin with 0, 1 is a bot's, which is set aside: another stands for them."""
+    made, _ = encoded(spark, [*([0, 1, k] for k in range(2, 42)), list(range(60)) * 2])
+    samples = samples_of(made, 3)
+    graph = build_graph(windows(samples), SamplingSettings(), last_only=True)
+    q = samples.sessions.select("sid", F.lit(0.5).alias("q"))
+    limits = SuspectsSettings(max_clicks=50)
+    found = find_suspects(graph, session_shapes(made), q, limits, samples.sessions)
+    begins = samples.sessions.filter("length = 2").select("sid", "sequence", "whole").toPandas()
+    assert begins["sequence"].map(tuple).nunique() == 1 and len(begins) == 41
+    for floors in (None, item_floors(samples, 1)):
+        selection = select_sessions(
+            graph,
+            q.withColumnRenamed("q", "x"),
+            first_twin(samples.sessions),
+            budget=100,
+            cost="one",
+            floors=floors,
+            cold=made.item_sessions <= 1,
+            settings=SamplingSettings(),
+            suspects=found.rows,
+        )
+        kept = selection.ranked.toPandas().merge(begins, on="sid")
+        early = kept[kept["phase"].isin([FLOOR, COVERAGE])]
+        assert early["whole"].tolist() == [39], "the newest person's, once"
 
 
 # ------------------------------------------------------------------------------------------ whole runs
