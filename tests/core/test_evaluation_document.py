@@ -321,6 +321,31 @@ def test_ablations_in_a_regime_of_their_own_are_shown() -> None:
     assert table_with(ablations(part), "markov")[2]["markov"] == "35.8 (+1.0)"
 
 
+def test_means_of_ablations_are_over_the_cells_that_all_rows_have() -> None:
+    made = Tables()
+    for ratio in (0.1, 0.2, 0.3, 0.5):
+        for target in TARGETS:
+            for method in ("graph", "random"):
+                made.add(method, ratio, target)
+            made.add("graph", ratio, target, variant="kappa=0", shift=0.01 if target == "gru4rec" else 0.05)
+    made.add("graph", 0.1, "gru4rec", variant="kappa=1", shift=0.02)
+    found = {
+        header[0]: (header, rows) for header, *rows in tables(ablations(parts_of(*made.frames()[:2])[0]))
+    }
+    header, rows = found["kept 10 %"]
+    shown = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
+    # There is no kappa=1 but of one target; of the Markov chain random is better than ours.
+    assert [(name, row["mean"]) for name, row in shown.items()] == [
+        ("as it is", "–"),
+        ("random", "−14.0"),
+        ("kappa=0", "+1.0"),
+        ("kappa=1", "+2.0"),
+    ]
+    # What was not measured at a ratio is no row there.
+    assert [row[0] for row in found["kept 30 %"][1]] == ["as it is", "random", "kappa=0"]
+    assert len(found) == 4
+
+
 def test_augmentation_compares_samples_and_units(text: str) -> None:
     rows = {row["kept"]: row for row in table_with(text, "mean of targets", "last: learned")}
     assert list(rows) == [

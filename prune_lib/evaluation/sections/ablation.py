@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from prune_lib.evaluation.sections.part import NOTHING, RECALL, Part
 from prune_lib.evaluation.sections.text import BLANK, join, kept, percent, points, table
 from prune_lib.evaluation.variants import ABLATIONS
@@ -37,7 +39,8 @@ def ablations(part: Part) -> str:
     intro = (
         f"On the {part.split} split. Recall@20 in percent, in brackets the difference to the method as it "
         "is, of the same seeds, in points, with * where its 95 % interval over test sessions excludes 0; the "
-        "last columns are mean differences over the others. " + _noise(part)
+        "last columns are mean differences over those of the others that every row of the table has. "
+        + _noise(part)
     )
     return join([intro.strip(), *blocks])
 
@@ -69,11 +72,14 @@ def _noise(part: Part) -> str:
 
 
 def _table(part: Part, regime: str, variants: Sequence[str], cells: _Cells) -> str:
-    rows = [_row(part, regime, "graph", "", cells), _row(part, regime, "random", "", cells)]
-    rows[0][0], rows[1][0] = "as it is", "random"
-    rows += [_row(part, regime, "graph", variant, cells) for variant in variants]
-    if not any(cell != BLANK for row in rows[2:] for cell in row[1:]):
+    named = {"as it is": ("graph", ""), "random": ("random", ""), **{v: ("graph", v) for v in variants}}
+    shown = {name: (of, _row(part, regime, *of, cells)) for name, of in named.items()}
+    # A variant that was measured on nothing of this table has no row in it.
+    shown = {name: row for name, row in shown.items() if any(cell != BLANK for cell in row[1])}
+    if not set(shown) & set(variants):
         return ""
+    means = _means(part, regime, [of for of, _ in shown.values()], cells)
+    rows = [[name, *row, *mean] for (name, (_, row)), mean in zip(shown.items(), means, strict=True)]
     one_ratio = len({ratio for ratio, _ in cells}) == 1
     first = f"kept {kept(cells[0][0])}" if one_ratio else "variant"
     names = [target if one_ratio else f"{target} {kept(ratio)}" for ratio, target in cells]
@@ -82,7 +88,7 @@ def _table(part: Part, regime: str, variants: Sequence[str], cells: _Cells) -> s
 
 def _row(part: Part, regime: str, method: str, variant: str, cells: _Cells) -> list[str]:
     reference = method == "graph" and not variant
-    row = [variant]
+    row = []
     for ratio, target in cells:
         value = part.mean(method, ratio, regime, target, variant=variant)
         gap = _gap(part, method, (ratio, target), regime, variant)
@@ -90,11 +96,23 @@ def _row(part: Part, regime: str, method: str, variant: str, cells: _Cells) -> l
         if not reference and not math.isnan(gap):
             text += f" ({points(gap)}{_mark(part, method, (ratio, target), regime, variant)})"
         row.append(text)
-    for metric, band, _ in _MEANS:
-        gaps = [_gap(part, method, cell, regime, variant, metric, band) for cell in cells]
-        known = [gap for gap in gaps if not math.isnan(gap)]
-        row.append(BLANK if reference or not known else points(sum(known) / len(known)))
     return row
+
+
+def _means(part: Part, regime: str, rows: Sequence[tuple[str, str]], cells: _Cells) -> list[list[str]]:
+    """By row, its mean differences, over the cells that all rows have: means over others say nothing beside.
+
+    A row that has no difference at all (the method as it is has none) leaves no cell out.
+    """
+    means: list[list[str]] = [[] for _ in rows]
+    for metric, band, _ in _MEANS:
+        gaps = np.array([[_gap(part, m, cell, regime, v, metric, band) for cell in cells] for m, v in rows])
+        gaps[[not variant and method == "graph" for method, variant in rows]] = math.nan
+        some = ~np.isnan(gaps).all(axis=1)
+        common = ~np.isnan(gaps[some]).any(axis=0)
+        for row, own, any_there in zip(means, gaps, some, strict=True):
+            row.append(points(own[common].mean()) if any_there and common.any() else BLANK)
+    return means
 
 
 def _gap(
