@@ -2,8 +2,8 @@
 
 from setuptools import find_packages, setup
 
-# numba compiles the exact sampler's loop, which runs in Spark's Python workers; scikit-learn's trees foresee
-# demand, on the driver.
+# numba compiles the exact sampler's loop; scikit-learn's trees, which learn on the driver, foresee demand.
+# Both are run by Spark's Python workers: executors need them as the driver does.
 SPARK = ["pyspark==3.5.*", "delta-spark==3.3.*", "graphframes-py>=0.12,<0.13", "numba>=0.60", "scikit-learn"]
 # Petastorm calls parts of pyarrow that version 15 removed, numpy 1's names, and pkg_resources.
 EXPERTS = ["torch", "safetensors", "petastorm==0.13.*", "pyarrow<15", "numpy<2", "setuptools<70"]

@@ -11,9 +11,9 @@ With l_t = -log p_mix(item t+1 | items 0..t), a session's difficulty is the mean
 A session of fold K is scored by the experts and the gate of the other fold.
 
 Decisions downstream hang on these numbers, so they are the same bit for bit whatever the
-partitions: the sessions that share a batch are fixed by their content and hash (a block), a block
-is one group of one task, sums over the input are integers (losses in millionths), and what is
-returned is rounded to 1e-4.
+partitions: a loss does not depend on what it is computed beside (experts/scoring.py), so that which
+sessions share a batch says nothing (it goes by hash, and by which of them were scored before), sums
+over the input are integers (losses in millionths), and what is returned is rounded to 1e-4.
 """
 
 from __future__ import annotations
@@ -156,13 +156,14 @@ def score_sessions(
     sessions = encoded.sessions.withColumn("session_id", F.col("session_id").cast("string"))
     store, known = None, None
     if workspace is not None and not by_sample:
+        spark = encoded.sessions.sparkSession
         store = ScoreStore.of(
-            encoded.sessions.sparkSession,
+            spark,
             workspace,
             experts=bundle.version,
             bundle_hash=bundle.hash,
             normaliser=negatives,
-            kind=f"{how.extra}/{how.device}/{how.threads}/{how.batch_size}",
+            kind=f"{how.extra}/{_device_kind(spark, device)}/{how.threads}/{how.batch_size}",
         )
         known = store.known(sessions)
         if known is None:
@@ -240,6 +241,13 @@ def percentile_rank(scores: DataFrame, column: str, *, output: str = "q", digits
     rank = (2 * up_to - F.col("_equal")) / (2 * everything)
     ranked = counted.select("_key", rank.alias(output))
     return keyed.join(ranked, "_key", "left").drop("_key")
+
+
+def _device_kind(spark: SparkSession, device: str) -> str:
+    """What auto, cpu or cuda stands for in the tasks: auto is cuda where Spark gives each of them a GPU."""
+    if device != "auto":
+        return device
+    return "cuda" if float(spark.conf.get("spark.task.resource.gpu.amount", "0") or 0) > 0 else "cpu"
 
 
 def _bundle_index(encoded: Encoded, bundle: Bundle, max_unknown: float) -> npt.NDArray[np.int32]:

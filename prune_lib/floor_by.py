@@ -34,6 +34,8 @@ BAND = "band"
 #: Buckets of the time of a session's last click.
 BUCKETS = ("hour", "day", "week", "month")
 
+# Sessions that no value has.
+_BEYOND = 2**62
 # Values whose counts go through the driver, at most.
 _MANY = 10_000_000
 
@@ -156,9 +158,9 @@ def _floor_by(table: InputTable, values: DataFrame, floor: FloorBy) -> Floors:
     groups = settle(rows.agg(F.array_sort(F.collect_list("group")).alias("groups")))
     return Floors(
         groups,
-        np.minimum(sessions.to_numpy(np.int64), floor.sessions),
+        # No value has as many as a BIGINT can tell, whatever is asked for.
+        np.minimum(sessions.to_numpy(np.int64), min(floor.sessions, _BEYOND)),
         (str(floor),),
-        counted.select("group", F.concat(F.lit(f"{floor.column} "), F.col("value")).alias("value")),
         of_sequences=floor.column == BAND and BAND not in table.df.columns,
     )
 

@@ -88,6 +88,9 @@ class Shape:
         return session_edges(items, lengths, self.n_items, self.max_distance, last_only=self.last_only)
 
 
+# Largest message, which is an INT: so much evidence teaches all that there is to teach thousands of times
+# over, and what one more click adds still fits on top.
+_MOST = 2**30
 # Up to so many edges an insertion sort is the fastest; most sessions have fewer.
 _SHORT = 64
 
@@ -128,7 +131,7 @@ def _edges(
                 last += 1
                 code[last], message[last] = code[edge], message[edge]
             elif code[edge] >= n_items:  # a target item teaches once, however often it comes back
-                message[last] += message[edge]
+                message[last] = min(message[last] + message[edge], _MOST)
         size = last + 1
         lengths[row] = size - first
     return code[:size].copy(), message[:size].copy(), lengths

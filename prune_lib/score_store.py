@@ -1,9 +1,10 @@
 """Scores that are kept: a session that the same experts have scored before is not scored again.
 
 The workspace's Delta table `scores` has a row a session and `basis`. A basis is a hash of what a session's
-losses depend on besides itself: experts, normaliser, score, and the code that computes them. What is in the
-table is what would be computed anew, bit for bit (experts/scoring.py), so that a run does not depend on those
-before it. A session whose items changed is scored again, and its row replaced.
+losses depend on besides itself: experts, normaliser, score, the kind of device (GPU or CPU), and the code
+that computes them. What is in the table is what would be computed anew, bit for bit (experts/scoring.py), so
+that a run does not depend on those before it. Two processors of one kind may still differ in a loss's last
+bits, and are not told apart. A session whose items changed is scored again, and its row replaced.
 
 The table is a cache: it may be deleted at any time, and where it cannot be read or written the run says so
 and goes on.

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prune_lib.evaluation.cases import Cases
+from prune_lib.experts.code import sources
 from prune_lib.experts.feed import Feed
 from prune_lib.wording import allowed
 
@@ -109,11 +110,10 @@ class Subset:
 @cache
 def code_hash() -> str:
     """A hash of all code that pruning runs: after a change nothing that it made is taken for the new."""
-    package = Path(__file__).resolve().parents[1]
     content = hashlib.sha256()
-    for file in sorted(package.rglob("*.py")):
-        if "evaluation" not in file.relative_to(package).parts:
-            content.update(file.read_bytes())
+    for path, file in sources():
+        if "evaluation" not in path:
+            content.update(file)
     return content.hexdigest()[:8]
 
 

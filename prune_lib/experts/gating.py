@@ -53,7 +53,8 @@ def fit_gate(
     gate = mixture.gate
     _train_gate(gate, inputs, log_p, settings.gate_epochs)
     gate.eval().requires_grad_(False)
-    agreement = _agreement(mixture, held or own, popularity) if n_items > NEGATIVES else {}
+    some = held or own  # both may be empty: few sessions, by chance none of them in either
+    agreement = _agreement(mixture, some, popularity) if some and n_items > NEGATIVES else {}
     mixture.forget()  # they hold the weights once more, and where these were trained
     if not len(held_inputs):
         held, held_inputs, held_log_p = own, inputs, log_p

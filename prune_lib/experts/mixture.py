@@ -112,8 +112,8 @@ class Normaliser:
 
 
 def _sum(h: Tensor, table: Tensor, bias: Tensor) -> Tensor:
-    # Scores are bounded by the scale (at most 50), so that exp stays within float32 without a
-    # maximum.
+    # A score is a cosine times the scale (at most 50), and a bias that starts at the log of a share: below 0,
+    # and nothing bounds it, but to leave float32 (e^88) it would have to learn to be 38 above that.
     n, h = len(h), h[_filled(len(h), h.device)]
     total = torch.zeros(len(h), dtype=torch.float64, device=h.device)
     for i in range(0, len(h), BLOCK_POSITIONS):

@@ -107,7 +107,7 @@ def score_block(
         mixture: the experts that did not see them.
         index: the bundle's index of each of the input's items, `n_items` where it does not know it.
         bands: popularity band of the bundle's items [n_items + 1].
-        batch_size: padded positions of a batch.
+        batch_size: padded positions of a batch; BLOCK_POSITIONS at most.
         by_sample: a row a scored click (`SAMPLE_SCHEMA`); else a row a session (`BLOCK_SCHEMA`).
         extra: one of SPREADS or DYNAMICS, where it is asked for.
         carried: columns of the sessions that are passed on behind the others.
@@ -121,7 +121,9 @@ def score_block(
     inside = np.arange(length + (length - 1) % 2) < sizes[:, None]
     items = np.full(inside.shape, mixture.n_items, dtype=np.int64)
     items[inside] = index[np.concatenate(block["items"].to_numpy())]
-    valid, log_p, log_g, extras = _forward(mixture, items, max(1, batch_size // (length - 1)), extra)
+    # A block holds no more: what is beyond would be padding.
+    size = max(1, min(batch_size, BLOCK_POSITIONS) // (length - 1))
+    valid, log_p, log_g, extras = _forward(mixture, items, size, extra)
     # The first window that holds a click scores it.
     scored = valid & (np.arange(2, items.shape[1] + 1) > block["seen"].to_numpy()[:, None])
     log_p, log_g, extras = (x[scored[valid]] for x in (log_p, log_g, extras))

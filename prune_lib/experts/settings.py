@@ -16,7 +16,8 @@ EXACT_LIMIT = 6e9
 NEGATIVES = 8192
 #: Scores of a prediction that need the probabilities of all items, see spread.py.
 SPREADS: tuple[str, ...] = ("el2n", "margin", "entropy")
-#: Settings that say where training runs, not what comes out.
+#: Settings that say where training runs: what comes out is as good. Of them `device` shows in the weights: in
+#: their last bits, and by way of `precision`, whose auto stands for mixed on a GPU.
 WHERE = frozenset({"device", "threads", "processes", "distributor"})
 #: Scores of a prediction over the epochs of the training, see dynamics.py.
 DYNAMICS: tuple[str, ...] = ("forgetting", "variability")

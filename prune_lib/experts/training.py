@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from prune_lib.errors import EnvironmentProblem, InputError
-from prune_lib.experts.bundle import Bundle
+from prune_lib.experts.bundle import FOLDS, Bundle
 from prune_lib.experts.code import code_hash
-from prune_lib.experts.devices import pick_device
+from prune_lib.experts.devices import mixed_precision, pick_device
 from prune_lib.experts.feed import Feed, Reader, write_feed
 from prune_lib.experts.settings import WHERE, TrainSettings
-from prune_lib.experts.workers import FOLDS, Work, results, run_rounds
+from prune_lib.experts.workers import Work, results, run_rounds
 from prune_lib.fingerprint import fingerprint
 from prune_lib.processes import Hold
 
@@ -175,6 +175,9 @@ def _checkpoints(encoded: Encoded, settings: TrainSettings, store: Path) -> Path
     known = ("sid", "session_id", "items", "fold", "slice", "age")
     of_input = fingerprint(encoded.sessions, *(encoded.sessions[name] for name in known))
     what = settings.model_dump(mode="json", exclude=set(WHERE))
+    if settings.distributor == "driver":  # where tasks train, the driver cannot know what they have
+        # A training that a GPU began in mixed precision does not go on without one.
+        what["precision"] = mixed_precision(settings.precision, pick_device(settings.device))
     text = json.dumps([of_input, encoded.n_items, code_hash(), what], sort_keys=True)
     return store / f".training-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 

@@ -29,6 +29,7 @@ import torch
 
 from prune_lib.errors import PruneError
 from prune_lib.experts import checkpoint
+from prune_lib.experts.bundle import FOLDS
 from prune_lib.experts.devices import pick_device, torch_state
 from prune_lib.experts.dynamics import snapshots_to_bytes
 from prune_lib.experts.feed import Feed, Reader
@@ -40,11 +41,9 @@ from prune_lib.experts.progress import PROGRESS, Progress, named
 from prune_lib.experts.settings import EXPERTS, TrainSettings
 from prune_lib.processes import end_with_parent
 
-__all__ = ["FOLDS", "Job", "TrainedFold", "Work", "main", "results", "rounds", "run_job", "run_rounds"]
+__all__ = ["Job", "TrainedFold", "Work", "main", "results", "rounds", "run_job", "run_rounds"]
 
 log = logging.getLogger(__name__)
-
-FOLDS = (0, 1)
 
 
 @dataclass(frozen=True)
@@ -201,11 +200,18 @@ def run_job(work: Work, job: Job, *, rank: int) -> None:
         named({k.removeprefix(LIKELIHOOD): v for k, v in metrics.items() if k.startswith(LIKELIHOOD)}),
     )
     if settings.snapshots:
-        (folder / f"snapshots-{fold}.safetensors").write_bytes(_snapshots(folder, fold, epochs))
+        _write(folder / f"snapshots-{fold}.safetensors", _snapshots(folder, fold, epochs))
     experts, gate = mixture.to_bytes()
-    (folder / f"experts-{fold}.safetensors").write_bytes(experts)
-    (folder / f"gate-{fold}.safetensors").write_bytes(gate)
-    done.write_text(json.dumps(metrics))
+    _write(folder / f"experts-{fold}.safetensors", experts)
+    _write(folder / f"gate-{fold}.safetensors", gate)
+    _write(done, json.dumps(metrics).encode())
+
+
+def _write(file: Path, content: bytes) -> None:
+    """Write a file whole or not at all: a kill in between leaves none that could be taken for it."""
+    made = file.with_suffix(f".{os.getpid()}")
+    made.write_bytes(content)
+    made.replace(file)
 
 
 def _mixture_of(work: Work, fold: int, popularity: npt.NDArray[np.int64]) -> tuple[Mixture, int]:
@@ -316,8 +322,9 @@ def _run_on_spark(work: Work, jobs: Sequence[Job], n: int) -> None:
             _ranked, described, [asdict(job) for job in jobs]
         )
     except Exception as problem:  # of Spark, of torchrun, or of the training, all as they come
+        last = (str(problem).strip().splitlines() or [type(problem).__name__])[-1]
         raise PruneError(
-            f"Training on Spark's tasks failed: {str(problem).strip().splitlines()[-1]} (more stands "
+            f"Training on Spark's tasks failed: {last} (more stands "
             "above, and in the executors' logs). No bundle was written; the next run goes on from the last "
             "whole epoch."
         ) from problem

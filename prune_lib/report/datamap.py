@@ -79,8 +79,9 @@ def session_states(
     index: dict[str, int] = dict(zip(map(str, vocabulary["item"]), map(int, vocabulary["idx"]), strict=True))
     known = [[index[str(i)] for i in clicks if str(i) in index] for clicks in sessions]
     mixture = bundle.mixture(_FOLD)
-    most = bundle.settings.max_length
-    out = np.zeros((len(sessions), len(EXPERTS) * bundle.settings.dim), dtype=np.float32)
+    # Not its settings, of which another version may know more or fewer.
+    most, dim = bundle.max_length, int(bundle.config["dim"])
+    out = np.zeros((len(sessions), len(EXPERTS) * dim), dtype=np.float32)
     weight = np.sqrt(np.nan_to_num(gates, nan=1.0 / len(EXPERTS)))
     # Sessions of like length lie in one batch, which is then hardly padded.
     order = sorted((n for n in range(len(known)) if known[n]), key=lambda n: (len(known[n]), n))

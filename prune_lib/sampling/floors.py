@@ -23,14 +23,12 @@ class Floors:
         rows: sid BIGINT, groups ARRAY<INT>: the groups that a session is in; settled.
         wanted: sessions that are to be kept, by group, 0 for none; shape (G,).
         names: the flags that ask for them.
-        values: group INT, value STRING: what a group holds.
         of_sequences: whether sessions of one sequence of items are always in the same groups.
     """
 
     rows: DataFrame
     wanted: npt.NDArray[np.int64]
     names: tuple[str, ...]
-    values: DataFrame
     of_sequences: bool
 
     @property
@@ -48,24 +46,19 @@ def item_floors(encoded: Encoded, floor: int) -> Floors | None:
     if floor <= 0 or not wanted.any():
         return None
     rows = settle(encoded.sessions.select("sid", F.array_distinct("items").alias("groups")))
-    values = encoded.items.select(
-        F.col("idx").alias("group"), F.concat(F.lit("item "), F.col("item").cast("string")).alias("value")
-    )
-    return Floors(rows, wanted, (f"--floor {floor}",), values, of_sequences=True)
+    return Floors(rows, wanted, (f"--floor {floor}",), of_sequences=True)
 
 
 def joined_floors(parts: list[Floors]) -> Floors | None:
     """Several floors as one: their groups one after the other."""
     if len(parts) <= 1:
         return parts[0] if parts else None
-    first, rows, values = 0, None, None
+    first, rows = 0, None
     for part in parts:
         own = part.rows.select("sid", _shifted("groups", first).alias("groups"))
-        shown = part.values.select((F.col("group") + first).cast("int").alias("group"), "value")
         rows = own if rows is None else rows.unionByName(own)
-        values = shown if values is None else values.unionByName(shown)
         first += part.wanted.size
-    assert rows is not None and values is not None
+    assert rows is not None
     together = settle(
         rows.groupBy("sid").agg(F.array_sort(F.flatten(F.collect_list("groups"))).alias("groups"))
     )
@@ -73,7 +66,6 @@ def joined_floors(parts: list[Floors]) -> Floors | None:
         together,
         np.concatenate([part.wanted for part in parts]),
         tuple(name for part in parts for name in part.names),
-        values,
         of_sequences=all(part.of_sequences for part in parts),
     )
 

@@ -113,5 +113,9 @@ Device = Annotated[
     Field(description="Where the experts run; auto: the GPU where the task has one."),
 ]
 BatchSize = Annotated[
-    int, Field(ge=16, description="Padded positions that go through the experts at a time.")
+    int,
+    Field(
+        ge=16,
+        description="Padded positions that go through the experts at a time; more than 16384 go as so many.",
+    ),
 ]

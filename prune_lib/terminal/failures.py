@@ -31,6 +31,7 @@ _EXTRAS = {
     "delta": "spark",
     "graphframes": "spark",
     "numba": "spark",
+    "sklearn": "spark",
     "torch": "experts",
     "safetensors": "experts",
     "petastorm": "experts",
@@ -39,7 +40,6 @@ _EXTRAS = {
     "vl_convert": "report",
     "jinja2": "report",
     "umap": "report",
-    "sklearn": "report",
 }
 
 # What a failure's text says about a cause that the user can do something about.

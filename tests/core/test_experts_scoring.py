@@ -63,6 +63,23 @@ def test_the_other_scores_neither(mixture, extra):
     assert alone["extra"].tolist() == together["extra"].iloc[7:8].tolist()
 
 
+@pytest.mark.parametrize(("asked", "rows"), [(2048, 256), (16_384, 2048), (10**9, 2048)])
+def test_a_batch_is_no_larger_than_a_block(mixture, monkeypatch, asked, rows):
+    """More would be rows of padding, and as much memory as was asked for."""
+    sizes = []
+
+    def seen(self, items):
+        sizes.append(len(items))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Mixture, "forward", seen)
+    monkeypatch.setattr(np, "pad", lambda items, *_, **__: items.repeat(10, axis=0))
+    block = sessions(9, 5, 300)
+    with pytest.raises(KeyboardInterrupt):
+        score_block(block, mixture, np.arange(N_ITEMS, dtype=np.int32), BANDS, asked, False, None)
+    assert sizes == [rows]
+
+
 def test_what_is_carried_is_that_of_the_session(mixture):
     block = sessions(5, 3, 10).assign(content=np.arange(10) * 7).sample(frac=1, random_state=0)
     index = np.arange(N_ITEMS, dtype=np.int32)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections import defaultdict
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +16,8 @@ torch = pytest.importorskip("torch")
 pa = pytest.importorskip("pyarrow")
 import pyarrow.parquet as pq  # noqa: E402
 
-from prune_lib.errors import EnvironmentProblem  # noqa: E402
-from prune_lib.experts import fitting, gating  # noqa: E402
+from prune_lib.errors import EnvironmentProblem, PruneError  # noqa: E402
+from prune_lib.experts import fitting, gating, training  # noqa: E402
 from prune_lib.experts.checkpoint import expert_file  # noqa: E402
 from prune_lib.experts.devices import pick_device  # noqa: E402
 from prune_lib.experts.dynamics import snapshots_from_bytes  # noqa: E402
@@ -187,6 +191,61 @@ def test_an_empty_fold_stays_at_popularity(tmp_path):
     empty = train_first_fold(tmp_path / "feed", tmp_path, popularity=popularity)
     _, log_p, log_g = empty.mixture(torch.tensor([[0, 1]]))
     assert torch.isfinite(log_p).all() and torch.allclose(log_g, torch.full((1, 3), -np.log(3)))
+
+
+def test_a_gate_without_a_position_is_uniform_in_a_large_vocabulary_too(tmp_path, monkeypatch):
+    """Few sessions: by chance none of them is in the gate's slice or held out."""
+    monkeypatch.setattr(gating, "NEGATIVES", 2)
+    empty = train_first_fold(tmp_path / "feed", tmp_path, popularity=np.array([30, 20, 10], dtype=np.int64))
+    assert empty.metrics["held_out_positions"] == 0
+
+
+def test_a_kill_while_a_result_is_written_leaves_none(trained, folder, tmp_path, monkeypatch):
+    whole = Path.write_bytes
+
+    def half(self, content):
+        whole(self, content[: len(content) // 2])
+        if self.name.startswith("metrics"):
+            raise Killed
+        return whole(self, content)
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    monkeypatch.setattr(Path, "write_text", lambda self, text: half(self, text.encode()))
+    with pytest.raises(Killed):
+        train_first_fold(folder, tmp_path)
+    monkeypatch.undo()
+    assert results(tmp_path) == []
+    again = train_first_fold(folder, tmp_path)
+    assert again.mixture.to_bytes() == trained.mixture.to_bytes() and again.metrics == trained.metrics
+
+
+def test_a_failure_without_words_on_sparks_tasks_is_named(folder, tmp_path, monkeypatch):
+    class Distributor:
+        def __init__(self, **_):
+            pass
+
+        def run(self, *_):
+            raise TimeoutError
+
+    of_spark = SimpleNamespace(TorchDistributor=Distributor)
+    monkeypatch.setitem(sys.modules, "pyspark.ml.torch.distributor", of_spark)
+    work = work_on(folder, tmp_path, SETTINGS.model_copy(update={"distributor": "spark"}))
+    with pytest.raises(PruneError, match=r"Spark's tasks failed: TimeoutError \(more stands"):
+        run_rounds(work, 2)
+
+
+def test_a_training_goes_on_only_in_the_precision_that_it_began_in(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "fingerprint", lambda *_: "an input")
+    encoded, seen = SimpleNamespace(sessions=defaultdict(str), n_items=3), {}
+    for gpu in (False, True):
+        device = torch.device("cuda" if gpu else "cpu")
+        monkeypatch.setattr(training, "pick_device", lambda _, device=device: device)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+        for precision in ("auto", "float32", "mixed"):
+            settings = SETTINGS.model_copy(update={"precision": precision})
+            seen[gpu, precision] = training._checkpoints(encoded, settings, tmp_path)
+    assert seen[False, "auto"] == seen[False, "float32"] == seen[True, "float32"]
+    assert seen[True, "auto"] == seen[True, "mixed"] == seen[False, "mixed"] != seen[True, "float32"]
 
 
 def test_settings_refuse_what_they_do_not_know():

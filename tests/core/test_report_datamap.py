@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
+import pandas as pd
 import pytest
 from threadpoolctl import threadpool_limits
 
-from prune_lib.report.datamap import clusters_of, lay_out
+from prune_lib.experts.settings import EXPERTS, TrainSettings
+from prune_lib.report.datamap import clusters_of, lay_out, session_states
 
 KINDS = 5
 
@@ -50,6 +54,31 @@ def test_the_map_is_the_same_whatever_the_threads(states: np.ndarray, kinds: np.
         with threadpool_limits(threads):
             maps.append(lay_out(states, sessions))
     assert all(made is not None and (made.x == maps[0].x).all() for made in maps)
+
+
+def test_experts_of_another_version_place_sessions_too() -> None:
+    """Their bundle may hold settings that this version does not know."""
+    torch = pytest.importorskip("torch")
+    from prune_lib.experts.bundle import Bundle
+    from prune_lib.experts.mixture import Mixture, standardised_log_popularity
+    from prune_lib.experts.models import Gate, make_expert
+
+    torch.manual_seed(0)
+    popularity = np.array([3, 2, 1], dtype=np.int64)
+    experts = [make_expert(kind, popularity, dim=8, max_length=5, dropout=0.0) for kind in EXPERTS]
+    mixture = Mixture(experts, Gate(), standardised_log_popularity(popularity)).eval()
+    made = Bundle.build(
+        mixtures=[mixture, mixture],
+        settings=TrainSettings(dim=8, max_length=5),
+        vocabulary=pd.DataFrame({"item": ["a", "b", "c"], "idx": range(3), "sessions": popularity}),
+        metrics={},
+        described={},
+    )
+    config = made.config | {"settings": made.config["settings"] | {"of_tomorrow": 1}}
+    other = Bundle({**made.files, "config.json": json.dumps(config).encode()})
+    gates = np.full((2, 3), np.nan)
+    states = session_states(other, [["a", "b"], ["?"]], gates)
+    assert states.shape == (2, 24) and np.linalg.norm(states, axis=1) == pytest.approx([1, 0], abs=1e-5)
 
 
 def test_groups_go_by_size_and_are_named_by_what_sets_them_apart() -> None:

@@ -37,30 +37,35 @@ def opened(spark: SparkSession) -> tuple[InputTable, DataFrame, Encoded]:
     return table, raw, encode(raw, seed=0)
 
 
-def groups(opened: tuple[InputTable, DataFrame, Encoded], column: str, n: int) -> tuple[Floors, dict]:
-    """The floor, and sessions and wanted number by value."""
+def groups(opened: tuple[InputTable, DataFrame, Encoded], column: str, n: int) -> tuple[Floors, list]:
+    """The floor, and sessions and wanted number of the values, in their order."""
     table, raw, made = opened
     (floor,) = floors_by(table, raw, made, Bands(cold_max=1, popular_min=3), [FloorBy(column, n)])
-    rows = floor.rows.withColumn("group", F.explode("groups")).join(floor.values, "group")
-    found = rows.groupBy("value", "group").agg(F.array_sort(F.collect_list("sid")).alias("sids")).collect()
-    return floor, {row["value"]: (row["sids"], int(floor.wanted[row["group"]])) for row in found}
+    rows = floor.rows.withColumn("group", F.explode("groups")).groupBy("group")
+    found = rows.agg(F.array_sort(F.collect_list("sid")).alias("sids")).orderBy("group").collect()
+    return floor, [(row["sids"], int(floor.wanted[row["group"]])) for row in found]
 
 
 @pytest.mark.parametrize(
     ("column", "expected"),
     [
-        ("kind", {"kind a": ([0, 1], 2), "kind b": ([2], 1)}),
-        ("tags", {"tags x": ([0, 1], 2), "tags y": ([0, 3], 2)}),
-        ("price", {"price 1.5": ([0, 1], 2), "price 2.0": ([3], 1)}),
-        ("band", {"band popular": ([0, 1, 2, 3], 2), "band cold": ([1, 3], 2)}),
-        ("week", {"week 2024-01-01 00:00:00": ([0, 1], 2), "week 2024-01-08 00:00:00": ([2, 3], 2)}),
+        ("kind", [([0, 1], 2), ([2], 1)]),  # a, b
+        ("tags", [([0, 1], 2), ([0, 3], 2)]),  # x, y
+        ("price", [([0, 1], 2), ([3], 1)]),  # 1.5, 2.0
+        ("band", [([1, 3], 2), ([0, 1, 2, 3], 2)]),  # cold, popular
+        ("week", [([0, 1], 2), ([2, 3], 2)]),
     ],
 )
-def test_sessions_by_value(opened, column: str, expected: dict) -> None:
+def test_sessions_by_value(opened, column: str, expected: list) -> None:
     """Every value wants two, or all that it has; a null is no value."""
     floor, found = groups(opened, column, 2)
     assert found == expected
     assert floor.of_sequences == (column == "band")
+
+
+def test_a_floor_beyond_all_numbers_asks_for_all_that_there_are(opened) -> None:
+    _, found = groups(opened, "kind", 10**20)
+    assert found == [([0, 1], 2), ([2], 1)]
 
 
 def test_a_column_of_the_input_goes_before_what_we_would_make(spark: SparkSession) -> None:
@@ -70,7 +75,7 @@ def test_a_column_of_the_input_goes_before_what_we_would_make(spark: SparkSessio
     table = InputTable(df, "sessions", "sid", "items", None, None, "here", None, "delta")
     raw = to_sessions(table)
     floor, found = groups((table, raw, encode(raw, seed=0)), "band", 1)
-    assert found == {"band u2": ([0], 1), "band rem": ([1], 1)} and not floor.of_sequences
+    assert found == [([1], 1), ([0], 1)] and not floor.of_sequences
     assert floor.copies_count, "of two sessions with the same items only one is of a value"
 
 
@@ -81,7 +86,7 @@ def test_a_session_of_events_has_the_values_of_all_its_clicks(spark: SparkSessio
     raw = to_sessions(table)
     made = encode(raw, seed=0)
     _, found = groups((table, raw, made), "page", 1)
-    assert found == {"page a": ([0], 1), "page b": ([0, 1], 1)}
+    assert found == [([0], 1), ([0, 1], 1)]
     with pytest.raises(InputError, match="--floor-by day:1: the times of the input are numbers"):
         groups((table, raw, made), "day", 1)
 
@@ -135,6 +140,4 @@ def test_floors_are_joined_one_after_the_other(opened) -> None:
     items_of = {row["sid"]: sorted(set(row["items"])) for row in made.sessions.collect()}
     kinds = {0: [0], 1: [0], 2: [1], 3: []}
     assert rows == {sid: items_of[sid] + [made.n_items + k for k in kinds[sid]] for sid in range(4)}
-    values = {row["group"]: row["value"] for row in both.values.collect()}
-    assert values[made.n_items + 1] == "kind b" and values[0].startswith("item ")
     assert item_floors(made, 9) is None and joined_floors([]) is None

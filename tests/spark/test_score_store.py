@@ -83,6 +83,23 @@ def test_scores_of_others_are_not_taken(spark, encoded, bundle, tmp_path, monkey
         scored.unpersist()
 
 
+def test_what_a_gpu_scored_is_not_mixed_with_what_a_cpu_does(spark, encoded, bundle, tmp_path):
+    """What auto stands for is what Spark gives its tasks."""
+    where = {"workspace": str(tmp_path)}
+    score_sessions(encoded, bundle, device="cpu", **where).unpersist()
+    reused = []
+    for amount in (None, "0", "1"):
+        if amount is not None:
+            spark.conf.set("spark.task.resource.gpu.amount", amount)
+        try:
+            scored = score_sessions(encoded, bundle, device="auto", **where)
+        finally:
+            spark.conf.unset("spark.task.resource.gpu.amount")
+        reused.append(scored.info.reused_sessions)
+        scored.unpersist()
+    assert reused[0] == reused[1] > 0 and reused[2] == 0
+
+
 def test_raw_and_adjusted_losses_share_what_is_kept(encoded, bundle, tmp_path):
     where = {"workspace": str(tmp_path)}
     score_sessions(encoded, bundle, **where).unpersist()
