@@ -123,21 +123,28 @@ def run_job(
             objects = model.job.name if settings.log_json else None
             with logging_to_stderr(lines, verbose=settings.verbose, quiet=settings.quiet, objects=objects):
                 result = job(settings)
-            if as_json:
-                print_json({"job": model.job.name, **_record(result)})
-            elif not settings.quiet:
-                print_text(str(result))
-            return 0
-        except BrokenPipeError:  # the summary was piped into a program that ended, such as `head`
-            sys.stdout = open(os.devnull, "w")  # or Python complains at exit
+            with _reader_may_end():
+                if as_json:
+                    print_json({"job": model.job.name, **_record(result)})
+                elif not settings.quiet:
+                    print_text(str(result))
             return 0
         except (Exception, KeyboardInterrupt) as error:
             failure = failure_of(model.job, error, settings, lines.lines, pressed())
             say(model.job.name, failure)
             if as_json:
-                with contextlib.suppress(BrokenPipeError):
+                with _reader_may_end():
                     print_json({"job": model.job.name, **failure.record()})
             return failure.exit_code
+
+
+@contextlib.contextmanager
+def _reader_may_end() -> Iterator[None]:
+    """What is printed may be piped into a program that ends before, such as `head`."""
+    try:
+        yield
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # or Python complains at exit
 
 
 def _record(result: object) -> dict[str, Any]:

@@ -17,11 +17,17 @@ def check_place(place: Path) -> None:
     Raises:
         OutputError: there is a folder in its place, or its own folder cannot be written to.
     """
-    if place.is_dir():
+    try:
+        folder = place.is_dir()
+        there = next(parent for parent in place.parents if parent.exists())
+    except OSError as error:  # a folder on the way may not be entered
+        raise OutputError(
+            f"The report cannot be written to {place}: {error.strerror or error}. See --path."
+        ) from error
+    if folder:
         raise OutputError(
             f"--path {place} is a folder: name the file of the page, such as {place}/report.html."
         )
-    there = next(parent for parent in place.parents if parent.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise OutputError(
             f"The report cannot be written to {place}: {there} cannot be written to. See --path."
@@ -39,11 +45,16 @@ def write_page(place: Path, text: str) -> None:
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", dir=place.parent, prefix=f".{place.name}-", delete=False
         ) as scratch:
-            scratch.write(text)
-        # A temporary file is its owner's alone; a report is as readable as any other file.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(scratch.name, 0o666 & ~umask)
-        os.replace(scratch.name, place)
+            try:
+                scratch.write(text)
+                scratch.flush()
+                # A temporary file is its owner's alone; a report is as readable as any other file.
+                umask = os.umask(0)
+                os.umask(umask)
+                os.chmod(scratch.name, 0o666 & ~umask)
+                os.replace(scratch.name, place)
+            except BaseException:
+                os.unlink(scratch.name)
+                raise
     except OSError as error:
         raise OutputError(f"The report cannot be written to {place}: {error.strerror or error}.") from error

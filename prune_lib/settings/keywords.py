@@ -16,6 +16,17 @@ from prune_lib.settings.options import Given, Option, did_you_mean, domain, opti
 __all__ = ["as_arguments", "from_keywords"]
 
 
+_LOGGER = "a call prints nothing, and how much the logger `prune_lib` says is set by `logging`"
+# Settings of a job alone, and what a program does instead.
+_OF_JOBS = {
+    "config": "give the file's keys as arguments",
+    "json": "what a call returns has the facts as attributes",
+    "log_json": _LOGGER,
+    "quiet": _LOGGER,
+    "verbose": _LOGGER,
+}
+
+
 @contextmanager
 def as_arguments(model: type[JobSettings]) -> Iterator[None]:
     """Within it, a message's flags become what they are in a call: --session-column, `session_column`.
@@ -57,6 +68,8 @@ def from_keywords(
         if key in groups:
             inside = sorted(o.path[-1] for o in options if o.path[0] == key)
             mistakes.append(f"`{key}` is a group: give a dictionary with some of {', '.join(inside)}.")
+        elif key in _OF_JOBS and value is not None:
+            mistakes.append(f"`{key}` is not for a call: {_OF_JOBS[key]}.")
         elif key not in by_key:
             mistakes.append(f"`{key}` is not a setting.{_meant(key, by_key, suggested)}")
         elif isinstance(value, (list, tuple)):

@@ -130,7 +130,8 @@ def prune_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
     """
     broken = _broken_names(values, origin, ("input", "output"))
     idle = _idle_floors(values, origin) + _idle_budget(values, origin)
-    out = _broken_states(values, origin) + _broken_window(values, origin) + idle + broken
+    folders = [text for key in ("experts", "checkpoints") for text in _no_path(origin(key), values[key])]
+    out = _broken_states(values, origin) + _broken_window(values, origin) + idle + folders + broken
     if broken:
         return out
     target = values["output"] or table_in_workspace(_workspace(values), "pruned")
@@ -273,8 +274,9 @@ def report_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
     """
     out = _broken_names(values, origin, ("output", "evaluation"))
     path = values["path"]
-    if path and path.startswith("~"):
-        out.append(_tilde(origin("path"), path))
+    wrong = _no_path(origin("path"), path)
+    if wrong:
+        out += wrong
     elif path and is_location(path) and local_path(path) is None:
         out.append(
             f"{origin('path')} '{path}' is not a file on this machine, and a report is one: give a path, and "
@@ -292,8 +294,7 @@ def train_rules(values: Mapping[str, Any], origin: _Origin) -> list[str]:
     """
     out = _broken_names(values, origin, ("input",))
     out += _broken_states(values, origin) + _broken_window(values, origin)
-    if values["output"] and values["output"].startswith("~"):
-        out.append(_tilde(origin("output"), values["output"]))
+    out += _no_path(origin("output"), values["output"])
     if values["alias"] and not values["register_as"]:
         out.append(
             f"{origin('alias')} '{values['alias']}' is an alias in MLflow's registry, and nothing is "
@@ -360,8 +361,9 @@ def _broken_names(values: Mapping[str, Any], origin: _Origin, tables: Sequence[s
     out = []
     for key in (*tables, "workspace"):
         name, parts = values[key], (2,) if key == "workspace" else (2, 3)
-        if name and name.startswith("~"):
-            out.append(_tilde(origin(key), name))
+        wrong = _no_path(origin(key), name)
+        if wrong:
+            out += wrong
             continue
         problem = name_problem(name, parts) if name and not is_location(name) else None
         if problem:
@@ -373,11 +375,16 @@ def _broken_names(values: Mapping[str, Any], origin: _Origin, tables: Sequence[s
     return out
 
 
-def _tilde(subject: str, name: str) -> str:
-    return (
+def _no_path(subject: str, name: str | None) -> list[str]:
+    """What no table and no folder can be called."""
+    if name and "\0" in name:
+        return [f"{subject} holds a character NUL, which no name and no path can. Leave it out."]
+    if not name or not name.startswith("~"):
+        return []
+    return [
         f"{subject} '{name}' begins with a ~ that the shell did not replace. Write the folder in "
         f"full, such as {os.path.expanduser(name)}."
-    )
+    ]
 
 
 def _misplaced_report(values: Mapping[str, Any], origin: _Origin, tables: Sequence[str]) -> list[str]:
@@ -385,8 +392,9 @@ def _misplaced_report(values: Mapping[str, Any], origin: _Origin, tables: Sequen
     if not folder:
         return []
     subject = f"{origin('document')} '{folder}'"
-    if folder.startswith("~"):
-        return [_tilde(origin("document"), folder)]
+    wrong = _no_path(origin("document"), folder)
+    if wrong:
+        return wrong
     if is_location(folder) and local_path(folder) is None:
         return [f"{subject} is no folder of this machine. Name one, such as ./report."]
     for table in tables:

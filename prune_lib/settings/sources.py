@@ -11,8 +11,10 @@ import os
 import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -66,18 +68,43 @@ def asks_for_json(
     argv: Sequence[str] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> bool:
-    """Whether flags or environment ask for --json; known also where the settings are wrong otherwise.
+    """Whether --json is asked for; known also where the settings are wrong otherwise.
 
     Args:
         model: the job's settings model.
         argv: arguments without the program's name; None for this process's own.
         environ: environment; None for this process's own.
     """
-    flags = [text for text in (sys.argv[1:] if argv is None else argv) if text in ("--json", "--no-json")]
+    words = list(sys.argv[1:] if argv is None else argv)
+    flags = [text for text in words if text in ("--json", "--no-json")]
     if flags:
         return flags[-1] == "--json"
     variables = os.environ if environ is None else environ
-    return is_true(variables.get(f"{model.job.env_prefix}JSON", ""))
+    prefix = model.job.env_prefix
+    said = variables.get(f"{prefix}JSON", "")
+    return is_true(said or _json_of_file(_file_named(words) or variables.get(f"{prefix}CONFIG", "")))
+
+
+def _file_named(words: Sequence[str]) -> str:
+    """What --config names, as far as that can be told without parsing the rest."""
+    named = ""
+    for word, following in zip(words, [*words[1:], ""], strict=False):
+        flag, given, value = word.partition("=")
+        if flag == "--config":
+            named = value if given else following
+    return named
+
+
+def _json_of_file(path: str) -> object:
+    """The key `json` of a file of settings; nothing where it cannot be read, which is said later."""
+    if not path:
+        return ""
+    try:
+        root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except (OSError, ValueError, yaml.YAMLError):
+        return ""
+    pairs = root.value if isinstance(root, yaml.MappingNode) else []
+    return next((value.value for name, value in pairs if name.value == "json"), "")
 
 
 def read_sources(

@@ -162,6 +162,18 @@ def test_a_failure_in_a_worker_says_what_failed_there(tmp_path, capsys) -> None:
     assert "the run failed in a Python worker: ValueError: no such item." in capsys.readouterr().err
 
 
+def test_a_pipe_that_breaks_inside_the_job_is_a_failure(tmp_path, capsys, monkeypatch) -> None:
+    assert run(raises(BrokenPipeError(32, "Broken pipe")), tmp_path) == 1
+    assert "BrokenPipeError" in capsys.readouterr().err
+
+    def ended(*_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("prune_lib.cli.print_text", ended)
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    assert run(lambda _: "kept", tmp_path) == 0, "`head` has seen enough"
+
+
 def test_every_mistake_of_the_settings_ends_with_2(capsys) -> None:
     for argv in (["--ratio", "0"], ["--ratio", "1.5"], ["--ratio", "abc"], [], ["--ratoi", "1"]):
         with pytest.raises(SystemExit) as caught:

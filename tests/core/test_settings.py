@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from prune_lib.locations import (
 from prune_lib.settings import PruneSettings, SamplingSettings, load_settings, settings_hash
 from prune_lib.settings.document import default_yaml
 from prune_lib.settings.options import options_of
-from prune_lib.settings.sources import of_call
+from prune_lib.settings.sources import asks_for_json, of_call
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -158,6 +159,18 @@ def test_json_is_a_setting_of_every_source(file) -> None:
     assert not load_settings(["--config", path, "--no-json"], {}).as_json
 
 
+def test_json_is_known_also_where_the_settings_are_wrong(file) -> None:
+    asks = partial(asks_for_json, PruneSettings)
+    path = file("json: yes\nratoi: 0.1\nkept: {a: [1]}\n")
+    assert asks(["--config", path], {}) and asks([f"--config={path}"], {})
+    assert asks([], {"PRUNE_CONFIG": path})
+    assert not asks(["--config", path, "--no-json"], {})
+    assert not asks(["--config", path], {"PRUNE_JSON": "false"})
+    for text in ("json: [", "- json", "json: false", ""):
+        assert not asks(["--config", file(text)], {})
+    assert not asks(["--config"], {}) and not asks(["--config", "/nowhere"], {}) and not asks([], {})
+
+
 @pytest.mark.parametrize(
     ("keywords", "said"),
     [
@@ -171,7 +184,16 @@ def test_json_is_a_setting_of_every_source(file) -> None:
         ({"ratio": 0.1, "sampling": {"kappa": "x"}}, "`sampling.kappa` must be a number"),
         ({"ratio": 0.1, "floor_by": ["a"]}, "`floor_by`: 'a' is not text such as category:5."),
         ({"ratio": 0.1, "floor": 1, "method": "ccs"}, "`floor` asks for a floor, and `method` is 'ccs'"),
-        ({"ratio": 0.1, "verbose": True, "quiet": True}, "`verbose` and `quiet` exclude each other"),
+        ({"ratio": 0.1, "verbose": True}, "`verbose` is not for a call: a call prints nothing, and how much"),
+        ({"ratio": 0.1, "quiet": True}, "`quiet` is not for a call"),
+        ({"ratio": 0.1, "log_json": True}, "`log_json` is not for a call"),
+        ({"ratio": 0.1, "json": True}, "`json` is not for a call"),
+        ({"ratio": 0.1, "config": "mine.yaml"}, "`config` is not for a call: give the file's keys as arg"),
+        ({"ratio": 0.1, "checkpoints": "~/ck"}, "`checkpoints` '~/ck' begins with a ~"),
+        ({"ratio": 0.1, "experts": "~/ex"}, "`experts` '~/ex' begins with a ~"),
+        ({"ratio": 0.1, "output": "a\0b"}, "`output` holds a character NUL"),
+        ({"ratio": 0.1, "since": "0001-01-01T00:00:00+01:00"}, "`since` must be a moment"),
+        ({"ratio": 0.1, "timestamp": "0001-01-01T00:00:00+01:00"}, "`timestamp` must be a time"),
     ],
 )
 def test_a_wrong_keyword_of_a_call(keywords: dict[str, object], said: str) -> None:
@@ -183,9 +205,9 @@ def test_a_wrong_keyword_of_a_call(keywords: dict[str, object], said: str) -> No
 def test_keywords_are_settings_and_nothing_else_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRUNE_SEED", "7")
     given = {"ratio": 0.1, "sampling": SamplingSettings(kappa=1), "floor_by": ("a:2", "b:3"), "output": None}
-    settings = of_call(PruneSettings, {**given, "training": {"epochs": 1}, "json": True})
+    settings = of_call(PruneSettings, {**given, "training": {"epochs": 1}, "json": None})
     assert (settings.seed, settings.sampling.kappa, settings.floor_by) == (0, 1.0, ("a:2", "b:3"))
-    assert settings.training.epochs == 1 and settings.output is None and settings.as_json
+    assert settings.training.epochs == 1 and settings.output is None
 
 
 def test_flags_win_over_environment_over_file_over_defaults(file) -> None:
