@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, overload
 
 import pandas as pd
@@ -11,8 +12,9 @@ from pyspark.sql import DataFrame, SparkSession
 
 from prune_lib.checkpoints import checkpoints, loses_executors
 from prune_lib.errors import InputError, SettingsError
+from prune_lib.locations import is_location, table_in_workspace
 from prune_lib.pipeline import run_prune
-from prune_lib.preflight import NamesColumns, columns_of, plan
+from prune_lib.preflight import NamesColumns, check_experts, check_run, columns_of, plan
 from prune_lib.pruned import Pruned
 from prune_lib.session import check_runtime, get_spark, measured_joins, ship_package
 from prune_lib.sessions.columns import InputTable, with_columns
@@ -246,12 +248,24 @@ def _of_frame(
     spark, rows = _in_spark(frame, spark)
     check_runtime(spark)
     table = _opened(rows, settings)
-    if settings.dry_run:
-        return Pruned.of(spark, plan(spark, settings, table))
+    # Before the frame is computed, and written down.
+    with measured_joins(spark):
+        table = replace(table, location=_place(settings.workspace, name))
+        check_run(spark, settings, table)
+        if settings.dry_run:
+            return Pruned.of(spark, plan(spark, settings, table))
+        check_experts(spark, settings, table)
     folder = settings.checkpoint_folder(loses_executors(str(spark.sparkContext.master)))
     with measured_joins(spark), checkpoints(spark, folder), Stages().stage("input"):
         place = write_down(spark, rows, settings.workspace, name)
     return _run(of_call(PruneSettings, {**values, "input": place}), spark)
+
+
+def _place(workspace: str, name: str | None) -> str:
+    """Where `write_down` puts a frame under a name; in words without one, which is that of the content."""
+    if name is None:
+        return "the DataFrame"
+    return table_in_workspace(workspace, f"inputs/{name}" if is_location(workspace) else f"input_{name}")
 
 
 def _in_spark(frame: _Frame, spark: SparkSession | None) -> tuple[SparkSession, DataFrame]:

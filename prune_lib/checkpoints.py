@@ -12,6 +12,7 @@ from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 
 from prune_lib.session import is_local
+from prune_lib.tables import check_writable
 
 __all__ = ["checkpoints", "loses_executors"]
 
@@ -39,11 +40,15 @@ def checkpoints(spark: SparkSession, folder: str | None) -> Iterator[None]:
         folder: which driver and executors share; None leaves settled frames on the executors.
 
     What was written is removed at the end.
+
+    Raises:
+        OutputError: the folder cannot be written.
     """
     context = spark.sparkContext
     if folder is None or context.getCheckpointDir():
         yield
         return
+    check_writable(spark, folder, "The folder of checkpoints", "--checkpoints")
     jvm: Any = spark._jvm
     place = jvm.org.apache.hadoop.fs.Path(folder)
     files = place.getFileSystem(context._jsc.hadoopConfiguration())

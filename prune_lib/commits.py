@@ -14,8 +14,7 @@ import json
 import logging
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from pyspark.sql import DataFrame, SparkSession
 from prune_lib.delta import hadoop_path, identifier, is_delta, quoted, replace_table, table_version
 from prune_lib.errors import OutputError
 from prune_lib.locations import is_location
+from prune_lib.session import configured
 
 if TYPE_CHECKING:
     from pyspark.sql import Row
@@ -143,7 +143,10 @@ def _runs(history: Iterable[_Commit]) -> dict[int, str]:
     run: str | None = None
     for commit in history:
         own = _run_id(commit.note)
-        run = own or run if commit.restored is None else out.get(commit.restored)
+        if commit.operation != "RESTORE":
+            run = own or run
+        else:  # to a version; whose rows those of a moment are, nobody can say
+            run = None if commit.restored is None else out.get(commit.restored)
         if run is not None:
             out[commit.version] = run
     return dict(reversed(out.items()))
@@ -305,7 +308,7 @@ def _merge(spark: SparkSession, table: Written, key: str, note: str) -> None:
     view = f"merged_{uuid.uuid4().hex}"
     frame.createOrReplaceTempView(view)
     try:
-        with _configured(spark, {_EVOLVE: "true", _NOTE: note}):
+        with configured(spark, {_EVOLVE: "true", _NOTE: note}):
             there, new = f"t.{quoted(key)}", f"s.{quoted(mark)}"
             spark.sql(
                 f"MERGE INTO {identifier(spark, table.target)} t USING {view} s ON {there} = s.{quoted(key)} "
@@ -316,24 +319,8 @@ def _merge(spark: SparkSession, table: Written, key: str, note: str) -> None:
         spark.catalog.dropTempView(view)
 
 
-@contextmanager
-def _configured(spark: SparkSession, wanted: Mapping[str, str]) -> Iterator[None]:
-    """The session with other settings for a while."""
-    before = {name: spark.conf.get(name, None) for name in wanted}
-    try:
-        for name, value in wanted.items():
-            spark.conf.set(name, value)
-        yield
-    finally:
-        for name, former in before.items():
-            if former is None:
-                spark.conf.unset(name)
-            else:
-                spark.conf.set(name, former)
-
-
 def _restore(spark: SparkSession, target: str, version: int | None, note: str) -> None:
-    with _configured(spark, {_NOTE: note}):
+    with configured(spark, {_NOTE: note}):
         spark.sql(f"RESTORE TABLE {identifier(spark, target)} TO VERSION AS OF {version}")
 
 

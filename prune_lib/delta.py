@@ -11,7 +11,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import ArrayType, DataType, MapType, StructType
 
 from prune_lib.locations import is_location
-from prune_lib.sessions.opening import has_commit, in_catalog
+from prune_lib.sessions.columns import quoted
+from prune_lib.sessions.opening import hadoop_path, has_commit, in_catalog
 
 __all__ = [
     "PROPERTIES",
@@ -142,20 +143,7 @@ def special(name: str) -> bool:
     return bool(_SPECIAL & set(name))
 
 
-def hadoop_path(spark: SparkSession, location: str) -> tuple[Any, Any]:
-    """Hadoop's file system of a location and its qualified path."""
-    jvm: Any = spark._jvm
-    path = jvm.org.apache.hadoop.fs.Path(location)
-    fs = path.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf())
-    return fs, fs.makeQualified(path)
-
-
 def child(spark: SparkSession, path: Any, name: str) -> Any:
     """A path below another, both Hadoop's."""
     jvm: Any = spark._jvm
     return jvm.org.apache.hadoop.fs.Path(path, name)
-
-
-def quoted(name: str) -> str:
-    """A name as an SQL identifier."""
-    return "`" + name.replace("`", "``") + "`"

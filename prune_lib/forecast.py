@@ -75,9 +75,11 @@ def forecast(
     run = run_before(spark, settings.resolved_output)
     if run is None:
         return ["no run to this output is on record: what it would take is not known"]
-    began = f"{run['started_at']:%Y-%m-%d %H:%M}"
+    began = f"{run['started_at']:%Y-%m-%d %H:%M} UTC"
     lines = [f"replaces run {run['run_id']} of {began}, which stays in the tables' history"]
-    rows = None if table is None or settings.since else _rows(table)
+    # Of a view or a frame they would have to be computed.
+    counted = table is not None and table.format in ("delta", "parquet") and not settings.since
+    rows = _rows(table) if table is not None and counted else None
     trains = wanted and experts is None
     about = seconds_by(run, rows, "sessions" if table is None else table.layout, trains)
     lines.append(

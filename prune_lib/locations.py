@@ -17,6 +17,7 @@ __all__ = [
     "View",
     "companion",
     "has_scheme",
+    "in_full",
     "is_location",
     "is_within",
     "last_part",
@@ -242,6 +243,16 @@ def normalised(table: str) -> str:
         return f"{scheme}:/" + re.sub(r"/+", "/", "/" + rest).rstrip("/")
     parts = [part.strip("`").lower() for part in name_parts(table) or [table]]
     return ".".join(parts[1:] if len(parts) == 3 and parts[0] == "spark_catalog" else parts)
+
+
+def in_full(location: str) -> str:
+    """A location of this machine that means the same wherever a job is started; others as they are.
+
+    >>> in_full("file:/a//b/"), in_full("s3://bucket/t/"), in_full("shop.sessions")
+    ('/a/b', 's3://bucket/t/', 'shop.sessions')
+    """
+    path = local_path(location)
+    return location if path is None else os.path.abspath(path)
 
 
 def is_within(inner: str, outer: str) -> bool:

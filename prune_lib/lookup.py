@@ -13,6 +13,7 @@ from pyspark.sql.types import IntegralType
 
 from prune_lib.errors import InputError
 from prune_lib.locations import Companion, companion
+from prune_lib.moments import with_zone
 from prune_lib.sessions.columns import ColumnNames, InputTable, column_of
 from prune_lib.sessions.opening import load_table, open_input
 from prune_lib.sessions.read_errors import reading_errors
@@ -131,7 +132,7 @@ class Tables:
                 f"The table {companion(self.output, 'runs')} does not know the run {run_id} that wrote the "
                 "decisions: somebody has changed it. Prune again."
             )
-        run: dict[str, Any] = row.asDict(recursive=True)
+        run = with_zone(row.asDict(recursive=True))
         return run, json.loads(run["settings"])
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,16 @@ from prune_lib.errors import BundleError, SettingsError
 from prune_lib.experts.bundle import Bundle, check_vocabulary
 from prune_lib.experts.card import overall
 from prune_lib.experts.settings import DYNAMICS, WHERE
-from prune_lib.locations import is_location
+from prune_lib.locations import in_full, is_location, normalised
 from prune_lib.sessions.encoding import Encoded
+from prune_lib.sessions.opening import in_catalog
 from prune_lib.sessions.reading import InputTable
 from prune_lib.settings import PruneSettings
 from prune_lib.settings.train import ExpertsSettings
 from prune_lib.stages import Stages
 from prune_lib.tracking import RegistryError, download_model, register_model, tracked_run
 
-__all__ = ["ensure_bundle", "find_bundle", "local_folder", "new_folder", "track_training"]
+__all__ = ["ensure_bundle", "find_bundle", "local_folder", "new_folder", "source_of", "track_training"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ def find_bundle(settings: PruneSettings, source: str) -> Bundle | None:
     Raises:
         BundleError: the bundle asked for is missing or damaged, or lacks what the score needs.
         EnvironmentProblem: a registered model was asked for, and MLflow is not installed.
+        SettingsError: they are to lie in what is no folder of this machine.
     """
     if settings.experts is not None:
         named = settings.experts.startswith("models:/")
@@ -45,20 +47,51 @@ def find_bundle(settings: PruneSettings, source: str) -> Bundle | None:
         if settings.score in DYNAMICS:
             bundle.snapshots(0)
         return bundle
-    if not is_location(settings.workspace):
-        return None
     wanted = settings.wanted_training.model_dump(mode="json", exclude=set(WHERE))
-    for folder in sorted(_store(settings.workspace).glob("*/config.json"), reverse=True):
+    for folder in _newest_first(_store(settings.workspace)):
+        # Its few lines before its hundreds of megabytes.
+        if not _serves(folder, source, wanted):
+            continue
         try:
-            bundle = Bundle.load(folder.parent)
+            return Bundle.load(folder)
         except BundleError as error:
             _LOG.warning("left out: %s", error)
-            continue
-        # As plain values: a bundle of another version of this project may know other settings.
-        made = {k: v for k, v in dict(bundle.config.get("settings", {})).items() if k not in WHERE}
-        if dict(bundle.config.get("input", {})).get("source") == source and made == wanted:
-            return bundle
     return None
+
+
+def _newest_first(store: Path) -> list[Path]:
+    """Bundles of a workspace: those that a run has named by its time, then those that somebody named.
+
+    Of the latter the youngest file tells; a name says nothing of its age.
+    """
+    # A dot begins the name of one that is being written.
+    there = [config for config in store.glob("*/config.json") if not config.parent.name.startswith(".")]
+
+    def age(config: Path) -> tuple[str, float, str]:
+        name = config.parent.name
+        return ("", config.stat().st_mtime, name) if _stamped(name) is None else (name, 0.0, name)
+
+    return [config.parent for config in sorted(there, key=age, reverse=True)]
+
+
+def _serves(folder: Path, source: str, wanted: Mapping[str, Any]) -> bool:
+    """Whether a bundle says that it was trained on an input by some settings."""
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
+        # As plain values: a bundle of another version of this project may know other settings.
+        made = {k: v for k, v in dict(config.get("settings", {})).items() if k not in WHERE}
+        of = str(dict(config.get("input", {})).get("source"))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        _LOG.warning("left out: %s is not a bundle of experts: %s", folder, error)
+        return False
+    return made == wanted and (of == source or normalised(of) == normalised(source))
+
+
+def source_of(table: InputTable) -> str:
+    """How a bundle names the input that it was trained on: wherever it is looked for, that one is meant."""
+    name = table.location
+    # A single word can be a table of the catalog's current schema; `open_input` looks there first.
+    return name if "/" not in name and in_catalog(table.df.sparkSession, name) else in_full(name)
 
 
 def ensure_bundle(settings: PruneSettings, table: InputTable, encoded: Encoded, stages: Stages) -> Bundle:
@@ -80,17 +113,12 @@ def ensure_bundle(settings: PruneSettings, table: InputTable, encoded: Encoded, 
         else:
             _LOG.info("experts %s from %s", bundle.version, bundle.path)
             return bundle
-    if not is_location(settings.workspace):
-        raise SettingsError(
-            f"the workspace {settings.workspace} is a schema of the catalog, and trained experts need a "
-            "folder. Give a bundle by --experts, or a folder (such as a volume's path) by --workspace."
-        )
     from prune_lib.experts.training import train_experts
 
     folder = new_folder(settings.workspace)
     with stages.stage("training") as stage:
         _LOG.info("no trained experts for this input: training them into %s", folder)
-        bundle = train_experts(encoded, settings.wanted_training, folder, source=table.location)
+        bundle = train_experts(encoded, settings.wanted_training, folder, source=source_of(table))
         stage.rows = encoded.n_interactions
     track_training(settings, table, bundle, stages)
     return bundle
@@ -105,11 +133,17 @@ def new_folder(workspace: str) -> Path:
     Also where the clock has gone back since the last one: it is by their names that the newest is found.
     """
     store, now = _store(workspace), datetime.now(timezone.utc)
-    for name in (folder.name for folder in store.glob("*")):
-        with suppress(ValueError):  # a name that somebody gave
-            last = datetime.strptime(name, _STAMP).replace(tzinfo=timezone.utc)
-            now = max(now, last + timedelta(microseconds=1))
+    for last in filter(None, (_stamped(folder.name) for folder in store.glob("*"))):
+        now = max(now, last + timedelta(microseconds=1))
     return store / now.strftime(_STAMP)
+
+
+def _stamped(name: str) -> datetime | None:
+    """The time that a bundle's folder is called after; None for a name that somebody gave."""
+    try:
+        return datetime.strptime(name, _STAMP).replace(tzinfo=timezone.utc)
+    except ValueError:
+        return None
 
 
 def track_training(
@@ -184,6 +218,11 @@ def _flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
 
 
 def _store(workspace: str) -> Path:
+    if not is_location(workspace):
+        raise SettingsError(
+            f"the workspace {workspace} is a schema of the catalog, and trained experts need a folder. Give "
+            "a bundle by --experts, or a folder (such as a volume's path) by --workspace."
+        )
     return local_folder(workspace) / "experts"
 
 

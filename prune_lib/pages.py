@@ -13,10 +13,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from prune_lib.lookup import ItemFacts, SamplesFacts, SessionFacts, Versions, item_facts, session_facts
+from prune_lib.locations import COMPANIONS
+from prune_lib.lookup import (
+    ItemFacts,
+    SamplesFacts,
+    SessionFacts,
+    Tables,
+    Versions,
+    item_facts,
+    session_facts,
+)
+from prune_lib.pinned import belonging
 from prune_lib.schemas import REASONS
-from prune_lib.session import get_spark
+from prune_lib.session import get_spark, in_utc
 from prune_lib.settings.explain import ExplainSettings
+from prune_lib.settings.keywords import as_arguments
+from prune_lib.settings.sources import of_call
 from prune_lib.wording import shown
 
 if TYPE_CHECKING:
@@ -90,28 +102,38 @@ def explain(
     Raises:
         UserError: nothing was asked for, or there is no such table, session or item.
     """
-    settings = ExplainSettings(
-        session=None if session is None else str(session),
-        length=length,
-        item=None if item is None else str(item),
-        output=output,
-        workspace=workspace,
-        lines=lines,
-    )
-    return explain_settings(settings, spark)
+    asked = {
+        "session": session,
+        "length": length,
+        "item": item,
+        "output": output,
+        "workspace": workspace,
+        "lines": lines,
+    }
+    with as_arguments(ExplainSettings):
+        return explain_settings(of_call(ExplainSettings, asked), spark)
 
 
 def explain_settings(
     settings: ExplainSettings, spark: SparkSession | None = None, versions: Versions | None = None
 ) -> Explanation:
-    """`explain` by settings, from the tables' newest versions or from those given.
+    """`explain` by settings, from the tables' versions that belong together or from those given.
 
     Cost: a few filters over the run's tables and its input; nothing is computed again.
     """
-    output = settings.resolved_output
-    if settings.dry_run:
-        return Explanation(f"Dry run: the decisions of {output} would be read; nothing was.")
     spark = spark or get_spark("explain")
+    with in_utc(spark):
+        return _explained(settings, spark, versions)
+
+
+def _explained(settings: ExplainSettings, spark: SparkSession, versions: Versions | None) -> Explanation:
+    output = settings.resolved_output
+    versions = belonging(spark, output) if versions is None else versions
+    if settings.dry_run:
+        tables = Tables(spark, output, versions)
+        for kind in COMPANIONS:
+            tables.companion(kind)
+        return Explanation(f"Dry run: the decisions of {output} are there, and would be read; no row was.")
     of_session = (
         session_facts(spark, output, settings.session, settings.length, versions)
         if settings.session

@@ -11,10 +11,11 @@ from prune_lib.commits import runs_by_version
 from prune_lib.delta import table_version
 from prune_lib.errors import InputError
 from prune_lib.lookup import Versions
+from prune_lib.moments import with_zone
 from prune_lib.sessions.opening import load_table
 from prune_lib.summary import tables_of
 
-__all__ = ["pinned", "run_row_of", "versions_of"]
+__all__ = ["belonging", "pinned", "run_row_of", "versions_of"]
 
 # Files of a version that are looked for: those of one version go together.
 _LOOKED_FOR = 3
@@ -50,6 +51,18 @@ def versions_of(spark: SparkSession, output: str, run_id: str | None = None) -> 
         found[kind] = version
     assert run_id is not None  # or it was not found
     return run_id, found
+
+
+def belonging(spark: SparkSession, output: str) -> Versions:
+    """Versions of an output's tables that belong together, by kind: those of the last run that ended.
+
+    After a run that was killed between its commits, and while one writes them, the newest are of two runs.
+    Nothing where the tables' histories do not tell (they were cut off): the newest must do then.
+    """
+    try:
+        return versions_of(spark, output)[1]
+    except InputError:
+        return {}
 
 
 def _runs_by_version(spark: SparkSession, place: str) -> dict[int, str]:
@@ -104,5 +117,4 @@ def run_row_of(spark: SparkSession, runs: DataFrame, run_id: str) -> dict[str, A
     row = runs.filter(F.col("run_id") == run_id).first()
     if row is None:
         raise InputError(f"The runs table does not know the run {run_id}: somebody has changed it.")
-    found: dict[str, Any] = row.asDict(recursive=True)
-    return found
+    return with_zone(row.asDict(recursive=True))

@@ -27,13 +27,13 @@ from prune_lib.graph import SessionGraph, build_graph
 from prune_lib.popularity import Bands, popularity_bands
 from prune_lib.preflight import (
     budget_of,
-    check_device,
+    check_experts,
     check_floor,
-    check_order,
-    check_report,
+    check_run,
     make_demo,
     open_input_of,
     plan,
+    warn_of_input,
 )
 from prune_lib.propagation import propagate
 from prune_lib.run_record import IN_COMMITS, counts_of, run_of, run_row, track
@@ -43,7 +43,7 @@ from prune_lib.sampling.gains import Objective
 from prune_lib.sampling.keys import received_by_pattern
 from prune_lib.sampling.select import COVERAGE, Selection, first_twin, select_sessions
 from prune_lib.schemas import conform
-from prune_lib.session import check_runtime, get_spark, measured_joins
+from prune_lib.session import check_runtime, get_spark, measured_joins, ship_package
 from prune_lib.sessions.encoding import Encoded, encode
 from prune_lib.sessions.read_errors import reading_errors
 from prune_lib.sessions.reading import (
@@ -51,13 +51,13 @@ from prune_lib.sessions.reading import (
     check_sessions,
     settled_sessions,
 )
-from prune_lib.sessions.recent import check_since, since
+from prune_lib.sessions.recent import since
 from prune_lib.settings import PruneSettings
 from prune_lib.settle import settle
 from prune_lib.stages import Stages, described
 from prune_lib.summary import Summary
 from prune_lib.suspects import Suspects, find_suspects, session_shapes
-from prune_lib.tables import check_columns, check_output, pruned_frame, unusual_names, write_tables
+from prune_lib.tables import pruned_frame, unusual_names, write_tables
 from prune_lib.views import view_trouble
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ def run_prune(settings: PruneSettings, spark: SparkSession | None = None) -> Sum
     """
     spark = spark or get_spark("prune")
     check_runtime(spark)
+    ship_package(spark)
     folder = settings.checkpoint_folder(loses_executors(str(spark.sparkContext.master)))
     kept = None if settings.dry_run else folder
     with measured_joins(spark), checkpoints(spark, kept), described("prune"):
@@ -113,19 +114,12 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
     started = datetime.now(timezone.utc)
     stages.run_id = run_id = f"{started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
     found = open_input_of(spark, settings)
-    seen = check_output(spark, settings.resolved_output)
-    if found:
-        check_columns(found.df)
-    check_device(spark, settings)
-    if settings.report:
-        check_report(settings)
-    if found and settings.since:
-        check_since(found)
-    if found:
-        check_floor_columns(found, [parsed(text) for text in settings.floor_by])
+    seen = check_run(spark, settings, found)
     if settings.dry_run:
         return plan(spark, settings, found)
+    check_experts(spark, settings, found)
     table = found or make_demo(spark, settings, stages, settings.seed)
+    warn_of_input(table, stages)
     unusual = unusual_names(table.df)
     if unusual:
         stages.warn(
@@ -142,7 +136,6 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
         raw = settled_sessions(table)
         stats = check_sessions(table, raw, stages.warn)
         stage.rows = stats.n_sessions
-        check_order(settings, raw)
         budget = budget_of(settings, stats)
     with stages.stage("encode") as stage:
         encoded = encode(raw, settings.seed)

@@ -3,36 +3,49 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from prune_lib.baselines import NEEDS_DIFFICULTY, NEEDS_ORDER
+from prune_lib.checkpoints import loses_executors
+from prune_lib.commits import Seen
+from prune_lib.delta import child
 from prune_lib.errors import InputError, SettingsError
+from prune_lib.floor_by import check_columns as check_floor_columns
+from prune_lib.floor_by import parsed
 from prune_lib.forecast import forecast
 from prune_lib.locations import is_location
 from prune_lib.sessions.encoding import Encoded
-from prune_lib.sessions.opening import has_commit, in_catalog
+from prune_lib.sessions.opening import has_commit, in_catalog, reached
 from prune_lib.sessions.reading import ColumnNames, InputTable, SessionStats, open_input
-from prune_lib.sessions.recent import window_line
+from prune_lib.sessions.recent import check_since, window_line
 from prune_lib.settings import PruneSettings
 from prune_lib.settings.train import ExpertsSettings
 from prune_lib.stages import Stages
 from prune_lib.summary import Summary, tables_of
+from prune_lib.tables import check_columns, check_output, check_writable
 from prune_lib.wording import allowed
+
+if TYPE_CHECKING:
+    from prune_lib.experts.bundle import Bundle
 
 __all__ = [
     "NamesColumns",
     "budget_of",
     "check_device",
+    "check_experts",
     "check_floor",
     "check_order",
     "check_report",
+    "check_run",
     "columns_of",
     "make_demo",
     "open_input_of",
     "plan",
+    "warn_of_input",
 ]
 
 _LOG = logging.getLogger(__name__)
@@ -108,11 +121,79 @@ def _exists(spark: SparkSession, name: str) -> bool:
     """Whether anything is at the place of the workspace's sessions, but for a demo that was interrupted."""
     if not is_location(name):
         return in_catalog(spark, name)
-    jvm: Any = spark._jvm
-    path = jvm.org.apache.hadoop.fs.Path(name)
-    fs = path.getFileSystem(spark._jsc.hadoopConfiguration())
-    log = jvm.org.apache.hadoop.fs.Path(path, "_delta_log")
-    return bool(fs.exists(path)) and not (fs.exists(log) and not has_commit(fs, log))
+    fs, path, there = reached(spark, name)
+    log = child(spark, path, "_delta_log")
+    return there and not (fs.exists(log) and not has_commit(fs, log))
+
+
+def check_run(spark: SparkSession, settings: PruneSettings, table: InputTable | None) -> Seen:
+    """Everything that can be refused of a run while it costs nothing, but for its experts (`check_experts`).
+
+    Args:
+        spark: the session.
+        settings: of the run.
+        table: the input; None where it is still to be made.
+
+    Returns:
+        The versions of the output's tables, see `write_tables`.
+
+    Raises:
+        UserError: the run cannot be made.
+    """
+    seen = check_output(spark, settings.resolved_output)
+    if table:
+        check_columns(table.df)
+    check_device(spark, settings)
+    if settings.report:
+        check_report(settings)
+    if table and settings.since:
+        check_since(table)
+    if table:
+        check_order(settings, table)
+        check_floor_columns(table, [parsed(text) for text in settings.floor_by])
+    return seen
+
+
+_CHANGES = (
+    "the input is a view, which has no versions: where what it reads changes during the run, the decisions "
+    "are of the rows as they were at first, and the kept rows are those at the end. Give a table instead, "
+    "such as one that the view was written to"
+)
+
+
+def warn_of_input(table: InputTable, stages: Stages) -> None:
+    """Say of an input what the run cannot see to."""
+    if table.format == "view":
+        stages.warn(_CHANGES)
+
+
+def check_experts(spark: SparkSession, settings: PruneSettings, table: InputTable | None) -> Bundle | None:
+    """The experts that a run would use; that new ones can be kept where there are none.
+
+    Args:
+        spark: the session.
+        settings: of the run.
+        table: the input; None where it is still to be made, or written down.
+
+    Returns:
+        None where they would be trained first, or the method asks none.
+
+    Raises:
+        UserError: the experts asked for are missing or damaged, or new ones would have no place.
+    """
+    if not _asks_experts(settings):
+        return None
+    from prune_lib.model_store import find_bundle, new_folder
+
+    bundle = find_bundle(settings, table.location if table else settings.resolved_input)
+    if bundle is None:
+        place = str(new_folder(settings.workspace).parent)
+        check_writable(spark, place, "The folder of experts", "--workspace")
+    return bundle
+
+
+def _asks_experts(settings: PruneSettings) -> bool:
+    return settings.method == "graph" or settings.method in NEEDS_DIFFICULTY
 
 
 def plan(spark: SparkSession, settings: PruneSettings, table: InputTable | None) -> Summary:
@@ -123,21 +204,21 @@ def plan(spark: SparkSession, settings: PruneSettings, table: InputTable | None)
         if table
         else f"input {settings.resolved_input}: not there yet; the demo data set of "
         f"{_many(settings.demo.sessions)} would be made there (--input names a table of your own)",
+        *([f"warning: {_CHANGES}"] if table and table.format == "view" else []),
         *([window_line(settings.since)] if settings.since else []),
         f"output: {settings.resolved_output}, with _decisions, _items and _runs",
         f"method {settings.method}, {settings.ratio:g} of the {settings.counted}, seed {settings.seed}",
     ]
-    bundle = None
-    scores = settings.method == "graph" or settings.method in NEEDS_DIFFICULTY
+    bundle, scores = check_experts(spark, settings, table), _asks_experts(settings)
     if scores:
-        from prune_lib.model_store import find_bundle
-
-        bundle = find_bundle(settings, table.location if table else settings.resolved_input)
         lines.append(
             f"experts: {bundle.path} (version {bundle.version})"
             if bundle
             else "experts: none for this input yet; they would be trained first"
         )
+    folder = settings.checkpoint_folder(loses_executors(str(spark.sparkContext.master)))
+    if folder is not None:
+        check_writable(spark, folder, "The folder of checkpoints", "--checkpoints")
     ahead = forecast(spark, settings, table, bundle.version if bundle else None, scores)
     found = {
         "forecast": ahead,
@@ -182,9 +263,9 @@ def check_report(settings: PruneSettings) -> None:
     check_place(report_place(settings.resolved_output, settings.workspace))
 
 
-def check_order(settings: PruneSettings, raw: DataFrame) -> None:
+def check_order(settings: PruneSettings, table: InputTable) -> None:
     """Refuse a method that asks which sessions are new where the input does not tell."""
-    if settings.method in NEEDS_ORDER and "ordering" not in raw.columns:
+    if settings.method in NEEDS_ORDER and table.time_column is None and table.order_column is None:
         raise InputError(
             f"--method {settings.method} needs to know which sessions are new, and the input has neither "
             "times nor an order. Name a column by --time-column or --order-column."
@@ -210,13 +291,21 @@ def budget_of(settings: PruneSettings, stats: SessionStats) -> int:
 
 
 def check_floor(settings: PruneSettings, encoded: Encoded, budget: int) -> None:
-    """A floor that cannot fit is refused before anything runs: a click serves one item."""
-    if settings.budget != "interactions":
-        return
-    wanted = int((encoded.item_sessions >= settings.floor).sum()) * settings.floor
-    if wanted > budget:
+    """A floor that cannot fit is refused before anything is scored.
+
+    A click serves one item, a session those that it holds: what the items want, by the most that one can
+    serve, is the least that any selection costs.
+
+    Cost: a pass over the sessions where they are what the budget counts, and it may be too small.
+    """
+    items = int((encoded.item_sessions >= settings.floor).sum())
+    least, total = items * settings.floor, encoded.n_interactions
+    if least > budget and settings.counted == "sessions":
+        held = encoded.sessions.agg(F.max(F.size(F.array_distinct("items")))).first()
+        least, total = -(-least // int((held or [1])[0] or 1)), encoded.n_sessions
+    if least > budget:
         raise SettingsError(
-            f"--floor {settings.floor} does not fit --ratio {settings.ratio:g}: it needs at least {wanted:,} "
+            f"--floor {settings.floor} does not fit --ratio {settings.ratio:g}: it needs at least {least:,} "
             f"{settings.counted}, and the budget is {budget:,}. Raise --ratio to "
-            f"{np.ceil(1000 * wanted / encoded.n_interactions) / 1000:g} or more, or lower --floor."
+            f"{np.ceil(1000 * least / total) / 1000:g} or more, or lower --floor."
         )

@@ -20,7 +20,15 @@ from pyspark.sql import SparkSession
 
 from prune_lib.errors import EnvironmentProblem
 
-__all__ = ["check_runtime", "get_spark", "is_local", "measured_joins", "ship_package"]
+__all__ = [
+    "check_runtime",
+    "configured",
+    "get_spark",
+    "in_utc",
+    "is_local",
+    "measured_joins",
+    "ship_package",
+]
 
 DELTA_SQL = "io.delta.sql.DeltaSparkSessionExtension"
 _SETTINGS = {
@@ -141,6 +149,7 @@ _LOG_PARTITIONS = "spark.databricks.delta.snapshotPartitions"
 _BROADCAST = "spark.sql.autoBroadcastJoinThreshold"
 _MEASURED_BROADCAST = "spark.sql.adaptive.autoBroadcastJoinThreshold"
 _ADAPTIVE = "spark.sql.adaptive.enabled"
+_ZONE = "spark.sql.session.timeZone"
 
 
 @contextmanager
@@ -152,22 +161,39 @@ def measured_joins(spark: SparkSession) -> Iterator[None]:
     in. By such a guess it sent all edges of a graph through the driver. Adaptive execution decides by the
     bytes of a shuffle that is done, up to the same threshold. It is turned on, also because without it a
     settled frame remembers how its rows were partitioned, by columns that it may no longer have; Spark's
-    analysis of a join of such a frame with what it was made from ends in "conflicting references". The
-    session's settings come back at the end.
+    analysis of a join of such a frame with what it was made from ends in "conflicting references". Every
+    job works within it, and so in UTC (`in_utc`). The session's settings come back at the end.
     """
-    before = {key: spark.conf.get(key, None) for key in (_BROADCAST, _MEASURED_BROADCAST, _ADAPTIVE)}
-    if before[_MEASURED_BROADCAST] is None:
-        spark.conf.set(_MEASURED_BROADCAST, before[_BROADCAST] or "10MB")
-    spark.conf.set(_BROADCAST, "-1")
-    spark.conf.set(_ADAPTIVE, "true")
+    measured = spark.conf.get(_MEASURED_BROADCAST, None) or spark.conf.get(_BROADCAST, None) or "10MB"
+    wanted = {_MEASURED_BROADCAST: measured, _BROADCAST: "-1", _ADAPTIVE: "true"}
+    with in_utc(spark), configured(spark, wanted):
+        yield
+
+
+@contextmanager
+def in_utc(spark: SparkSession) -> Iterator[None]:
+    """Within it, times without a zone, days and times as text are those of UTC, whatever the session's zone.
+
+    A session that was there before us has a zone of its own: the same input would have other days in it.
+    """
+    with configured(spark, {_ZONE: _SETTINGS[_ZONE]}):
+        yield
+
+
+@contextmanager
+def configured(spark: SparkSession, wanted: Mapping[str, str]) -> Iterator[None]:
+    """The session with other settings for a while."""
+    before = {name: spark.conf.get(name, None) for name in wanted}
     try:
+        for name, value in wanted.items():
+            spark.conf.set(name, value)
         yield
     finally:
-        for key, value in before.items():
-            if value is None:
-                spark.conf.unset(key)
+        for name, former in before.items():
+            if former is None:
+                spark.conf.unset(name)
             else:
-                spark.conf.set(key, value)
+                spark.conf.set(name, former)
 
 
 _shipped: set[str] = set()

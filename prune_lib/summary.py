@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from prune_lib.launcher import launcher
 from prune_lib.locations import COMPANIONS, companion, sql_name
+from prune_lib.moments import with_zone
 from prune_lib.schemas import GONE, KEPT_REASONS, PRUNED_REASONS
 from prune_lib.stages import Stages
 from prune_lib.wording import allowed, bar, percent, shown
@@ -146,8 +148,8 @@ class Summary:
 
 
 def described(run: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's row with names for what is in it: settings as a mapping, stages and rounds as mappings."""
-    out = dict(run)
+    """A run's row with names for what is in it: settings, stages and rounds as mappings; times in UTC."""
+    out = with_zone(run)
     if isinstance(run.get("settings"), str):
         out["settings"] = json.loads(run["settings"])
     for key in ("stages", "rounds"):
@@ -294,7 +296,7 @@ def _next(output: str, run: Mapping[str, Any]) -> Iterator[str]:
     yield f"  FROM {sql_name(companion(output, 'decisions'))}"
     yield f"  GROUP BY reason, kept ORDER BY kept DESC, {units} DESC;"
     yield from ("", "Why one session was kept or not, or what became of an item (--item ID):", "")
-    yield f"  spark-submit jobs/explain.py --output {shlex.quote(output)} --session ID"
+    yield f"  {launcher()} jobs/explain.py --output {shlex.quote(output)} --session ID"
 
 
 def _line(head: str, text: str) -> str:

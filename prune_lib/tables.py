@@ -32,6 +32,7 @@ __all__ = [
     "check_columns",
     "check_output",
     "check_target",
+    "check_writable",
     "pruned_frame",
     "read_table",
     "unusual_names",
@@ -336,7 +337,7 @@ def _check_location(spark: SparkSession, target: str, mark: str, writer: str, wh
                 f"The folder {target} is not empty and no Delta table: a run would write {what} over it. "
                 "Give another --output, or empty the folder."
             )
-    _check_writable(spark, target)
+    check_writable(spark, target)
 
 
 def _check_name(spark: SparkSession, target: str, mark: str, writer: str, what: str) -> None:
@@ -378,36 +379,60 @@ def _check_ours(spark: SparkSession, target: str, mark: str, writer: str, what: 
         )
 
 
-def _check_writable(spark: SparkSession, target: str) -> None:
-    """Whether the nearest existing folder above the target may be written."""
+def check_writable(
+    spark: SparkSession, target: str, what: str = "The output", flag: str = "--output"
+) -> None:
+    """See that the nearest existing folder at or above a place may be written.
+
+    Args:
+        spark: the session.
+        target: a location.
+        what: how the message calls it.
+        flag: by which another can be given, for the message.
+
+    Raises:
+        OutputError: it may not, or is no place that this Spark comes to.
+    """
+    try:
+        problem = _unwritable(spark, target)
+    # An unknown scheme or host, a store that refuses or does not answer.
+    except (Py4JJavaError, PySparkException) as refusal:
+        raise OutputError(
+            f"{what} {target} is no place that this Spark can write: {first_line(refusal)}. "
+            f"{connector_hint(spark, target)}"
+        ) from refusal
+    if problem:
+        raise OutputError(
+            f"{what} {target} cannot be written: {problem}. Give another {flag}, or change the folder's "
+            "permissions."
+        )
+
+
+def _unwritable(spark: SparkSession, target: str) -> str:
+    """Why a place cannot be written; empty where it can, or the write itself must tell."""
     fs, path = hadoop_path(spark, target)
     while not fs.exists(path):
         path = path.getParent()
-        if path is None:  # an object store without folders: the write itself will tell
-            return
+        if path is None:  # an object store without folders
+            return ""
     jvm: Any = spark._jvm
-    problem = ""
     if not fs.getFileStatus(path).isDirectory():
-        problem = f"{path.toString()} is a file"
-    elif fs.getUri().getScheme() == "file":
+        return f"{path.toString()} is a file"
+    if fs.getUri().getScheme() == "file":
         # Permission bits do not tell of read-only mounts, nor of the superuser: try it.
         folder = path.toUri().getPath()
         try:
             with tempfile.TemporaryDirectory(prefix=".prune-", dir=folder):
                 pass
         except OSError as refusal:
-            problem = f"the folder {folder} may not be written by this user ({refusal.strerror})"
-    else:
-        try:
-            fs.access(path, jvm.org.apache.hadoop.fs.permission.FsAction.WRITE)
-        except Exception as refusal:  # py4j wraps the Java exception
-            if "AccessControlException" in str(refusal):
-                problem = f"the folder {path.toString()} may not be written by this user"
-    if problem:
-        raise OutputError(
-            f"The output {target} cannot be written: {problem}. Give another --output, or change "
-            "the folder's permissions."
-        )
+            return f"the folder {folder} may not be written by this user ({refusal.strerror})"
+        return ""
+    try:
+        fs.access(path, jvm.org.apache.hadoop.fs.permission.FsAction.WRITE)
+    except Exception as refusal:  # py4j wraps the Java exception
+        if "AccessControlException" in str(refusal):
+            return f"the folder {path.toString()} may not be written by this user"
+    return ""
 
 
 def _target(output: str, table: Table) -> str:

@@ -5,23 +5,28 @@ read -> encode -> train -> keep -> (register)
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prune_lib.errors import InputError, SettingsError
+from prune_lib.errors import InputError, OutputError, SettingsError
+from prune_lib.experts.bundle import strangers
 from prune_lib.experts.card import overall
 from prune_lib.experts.settings import EXPERTS
+from prune_lib.launcher import launcher
 from prune_lib.locations import is_location
-from prune_lib.model_store import local_folder, new_folder, track_training
-from prune_lib.preflight import make_demo, open_input_of
-from prune_lib.session import check_runtime, get_spark, measured_joins
+from prune_lib.model_store import local_folder, new_folder, source_of, track_training
+from prune_lib.preflight import make_demo, open_input_of, warn_of_input
+from prune_lib.session import check_runtime, get_spark, measured_joins, ship_package
+from prune_lib.sessions.columns import EXAMPLES
 from prune_lib.sessions.encoding import encode
 from prune_lib.sessions.reading import check_sessions, settled_sessions
 from prune_lib.sessions.recent import check_since, since, window_line
 from prune_lib.settings.train import ExpertsSettings
 from prune_lib.stages import Stages, described
+from prune_lib.tables import check_writable
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -85,12 +90,19 @@ def train(settings: ExpertsSettings, spark: SparkSession | None = None) -> Train
         UserError: the settings, the input or the output cannot be used as they are; nothing was written.
         RegistryError: the bundle was written, and MLflow's registry did not take it.
     """
-    from prune_lib.experts.training import train_experts
-
     spark = spark or get_spark("train")
     check_runtime(spark)
+    ship_package(spark)
+    with measured_joins(spark), described("train"):
+        return _train(settings, spark)
+
+
+def _train(settings: ExpertsSettings, spark: SparkSession) -> Trained:
+    from prune_lib.experts.training import train_experts
+
     found = open_input_of(spark, settings)
     folder = _folder(settings)
+    check_writable(spark, str(folder), "The folder", "--output" if settings.output else "--workspace")
     _check_device(spark, settings)
     if found and settings.since:
         check_since(found)
@@ -107,18 +119,18 @@ def train(settings: ExpertsSettings, spark: SparkSession | None = None) -> Train
     stages = Stages()
     table = found or make_demo(spark, settings, stages, seed=0)
     begins: datetime | None = None
-    with measured_joins(spark), described("train"):
-        with stages.stage("read") as stage:
-            if settings.since:
-                table, begins = since(table, settings.since)
-            raw = settled_sessions(table)
-            stage.rows = check_sessions(table, raw, stages.warn).n_sessions
-        with stages.stage("encode") as stage:
-            encoded = encode(raw, seed=0)
-            stage.rows = encoded.n_interactions
-        with stages.stage("training") as stage:
-            bundle = train_experts(encoded, settings.training, folder, source=table.location)
-            stage.rows = encoded.n_interactions
+    warn_of_input(table, stages)
+    with stages.stage("read") as stage:
+        if settings.since:
+            table, begins = since(table, settings.since)
+        raw = settled_sessions(table)
+        stage.rows = check_sessions(table, raw, stages.warn).n_sessions
+    with stages.stage("encode") as stage:
+        encoded = encode(raw, seed=0)
+        stage.rows = encoded.n_interactions
+    with stages.stage("training") as stage:
+        bundle = train_experts(encoded, settings.training, folder, source=source_of(table))
+        stage.rows = encoded.n_interactions
     registered = track_training(settings, table, bundle, stages, settings.register_as, settings.alias)
     text = "\n".join(_lines(settings, bundle, registered, stages, begins))
     return Trained(text, bundle, registered, begins, stages.warnings)
@@ -147,10 +159,18 @@ def _folder(settings: ExpertsSettings) -> Path:
             )
         if folder.is_file():
             raise InputError(f"--output {settings.output} is a file, and a bundle of experts is a folder.")
-        if folder.exists() and not (folder / "hash").is_file() and any(folder.iterdir()):
+        try:
+            others = strangers(folder)
+        except OSError as refusal:
+            raise OutputError(
+                f"--output {settings.output} cannot be looked into: {refusal.strerror}. Give another folder, "
+                "or change its permissions."
+            ) from refusal
+        if others:
+            # The whole folder is replaced.
             raise InputError(
-                f"The folder {folder} is not empty and holds no bundle of experts. Give another --output, or "
-                "empty the folder."
+                f"The folder {folder} is not empty and holds no bundle of experts alone, but "
+                f"{', '.join(others[:EXAMPLES])}. Give another --output, or empty the folder."
             )
         return folder
     if not is_location(settings.workspace):
@@ -193,6 +213,5 @@ def _lines(
     yield ""
     yield "Use it:"
     yield ""
-    yield f"  spark-submit jobs/prune.py --ratio 0.1 --input {about['source']} --experts " + (
-        registered or str(bundle.path)
-    )
+    source, experts = shlex.quote(about["source"]), shlex.quote(registered or str(bundle.path))
+    yield f"  {launcher()} jobs/prune.py --ratio 0.1 --input {source} --experts {experts}"

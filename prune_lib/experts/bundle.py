@@ -17,9 +17,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import shutil
-import tempfile
+import time
+import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from prune_lib.experts.mixture import Mixture
 
-__all__ = ["Bundle", "check_vocabulary"]
+__all__ = ["Bundle", "check_vocabulary", "strangers"]
 
 #: The format of the folder; raised when an older reader could misread it.
 FORMAT = 2
@@ -47,6 +48,12 @@ _WEIGHTS = tuple(f"{kind}-fold{fold}.safetensors" for fold in FOLDS for kind in 
 FILES = ("config.json", "metrics.json", "vocabulary.parquet", *_WEIGHTS)
 #: Files that come behind them where there are any.
 OPTIONAL = tuple(f"snapshots-fold{fold}.safetensors" for fold in FOLDS)
+#: Everything that a bundle's folder holds.
+OWN = (*FILES, *OPTIONAL, "hash", "README.md")
+# A bundle that is being written, beside its place; what a process that was killed has left of one is removed
+# by a later one, when none can still be at work on it.
+_SCRATCH = ".prune-bundle-"
+_STALE_SECONDS = 3 * 86_400
 
 
 @dataclass(frozen=True)
@@ -114,22 +121,25 @@ class Bundle:
         """Write the bundle to a folder, whole or not at all; a bundle that is there is replaced."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        _sweep(target.parent)
+        made = target.parent / f"{_SCRATCH}{uuid.uuid4().hex}"
+        former = target.parent / f".prune-former-{target.name}-{uuid.uuid4().hex}"
+        made.mkdir()
         try:
             for name in self._names:
                 (made / name).write_bytes(self.files[name])
             (made / "hash").write_text(self.hash + "\n")
             (made / "README.md").write_text(card_of(self), encoding="utf-8")
-            made.chmod(0o755)
             if target.exists():
-                old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-                target.rename(old / "bundle")
-                made.rename(target)
-                shutil.rmtree(old)
-            else:
-                made.rename(target)
+                target.rename(former)
+            made.rename(target)
+        except BaseException:
+            if former.exists() and not target.exists():
+                former.rename(target)
+            raise
         finally:
-            shutil.rmtree(made, ignore_errors=True)
+            _remove(made)
+            _remove(former)
         return Bundle(self.files, target)
 
     @classmethod
@@ -249,6 +259,32 @@ class Bundle:
                 "so (jobs/train.py --training-snapshots), or leave --experts out."
             )
         return content
+
+
+def strangers(folder: Path) -> list[str]:
+    """What is in a folder that a bundle may not replace; nothing where it is absent, empty or a bundle.
+
+    Raises:
+        OSError: it cannot be looked into.
+    """
+    there = sorted(entry.name for entry in folder.iterdir()) if folder.exists() else []
+    return there if "config.json" not in there else [name for name in there if name not in OWN]
+
+
+def _remove(folder: Path) -> None:
+    """Remove a bundle; what somebody has put beside its files stays."""
+    for name in OWN:
+        with suppress(OSError):
+            (folder / name).unlink()
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _sweep(parent: Path) -> None:
+    for folder in parent.glob(f"{_SCRATCH}*"):
+        with suppress(OSError):  # another does the same
+            if time.time() - folder.stat().st_mtime > _STALE_SECONDS:
+                _remove(folder)
 
 
 def check_vocabulary(

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import ValidationError
 
 import prune_lib
-from prune_lib.errors import UserError
+from prune_lib.errors import InputError, UserError
 from prune_lib.experts.settings import EXPERTS
+from prune_lib.launcher import launcher
 from prune_lib.locations import companion, sql_name
 from prune_lib.lookup import Tables, Versions
+from prune_lib.pinned import belonging
 from prune_lib.report.facts import Facts, Neighbourhood, Sample
 from prune_lib.report.neighbours import example_session, look_around
 from prune_lib.report.page import MAP_LIMIT, MapPoints, render
@@ -24,9 +27,11 @@ from prune_lib.report.results import measured
 from prune_lib.report.sample import drawn, examples
 from prune_lib.report.sections import experts, items, kept, run, sessions
 from prune_lib.report.tables import gather
-from prune_lib.session import get_spark
+from prune_lib.session import get_spark, in_utc
 from prune_lib.settings import PruneSettings
+from prune_lib.settings.keywords import as_arguments
 from prune_lib.settings.report import MAP_POINTS, ReportSettings
+from prune_lib.settings.sources import of_call
 from prune_lib.stages import Stages
 from prune_lib.tracking import add_artifact
 
@@ -93,8 +98,8 @@ def write_report(
         workspace: where experts, MLflow's store and an evaluation are looked for.
         session: id of the session whose neighbourhood is drawn; by default a covered one.
         map_points: points of the map, at most; 0 for none.
-        versions: Delta versions of the tables, by kind (pruned, decisions, items, runs); the newest where
-            absent.
+        versions: Delta versions of the tables, by kind (pruned, decisions, items, runs); those of the last
+            run that ended where absent.
 
     Returns:
         Where it lies, and what it lacks.
@@ -102,14 +107,15 @@ def write_report(
     Raises:
         UserError: there is no such table or session, or the file cannot be written.
     """
-    settings = ReportSettings(
-        output=output,
-        path=None if path is None else os.fspath(path),
-        workspace=workspace,
-        session=None if session is None else str(session),
-        map_points=map_points,
-    )
-    return report(settings, spark, versions)
+    asked = {
+        "output": output,
+        "path": None if path is None else os.fspath(path),
+        "workspace": workspace,
+        "session": session,
+        "map_points": map_points,
+    }
+    with as_arguments(ReportSettings):
+        return report(of_call(ReportSettings, asked), spark, versions)
 
 
 def report(
@@ -123,10 +129,15 @@ def report(
     place = settings.resolved_path.absolute()
     check_place(place)
     spark = spark or get_spark("report")
-    tables = Tables(spark, settings.resolved_output, versions or {})
+    with in_utc(spark):
+        return _report(settings, spark, place, versions)
+
+
+def _report(settings: ReportSettings, spark: SparkSession, place: Path, versions: Versions | None) -> Report:
+    output = settings.resolved_output
+    tables = Tables(spark, output, belonging(spark, output) if versions is None else versions)
     if settings.dry_run:
-        found = gather(tables)
-        run_id = found.run["run_id"]
+        run_id = _run_id(tables)
         text = f"Dry run: the report of run {run_id} of {tables.output} would be written to {place}."
         return Report(None, run_id, 0, (), text)
     stages = Stages()
@@ -135,7 +146,8 @@ def report(
     parts, points = _contents(tables, settings, facts, stages)
     text = render(
         f"What was kept of {facts.run['input']}",
-        f"Run {facts.run['run_id']}, {facts.run['started_at']:%d %B %Y, %H:%M}, written to {tables.output}",
+        f"Run {facts.run['run_id']}, {facts.run['started_at']:%d %B %Y, %H:%M} UTC, "
+        f"written to {tables.output}",
         parts,
         points,
         prune_lib.__version__,
@@ -143,6 +155,15 @@ def report(
     write_page(place, text)
     stages.warnings += add_artifact(settings.workspace, "prune", facts.run["run_id"], place)
     return _told(settings, facts, place, text, len(points.x) if points else 0, stages)
+
+
+def _run_id(tables: Tables) -> str:
+    """The run whose tables these are; a look at each of them, no aggregate."""
+    tables.companion("items")
+    first = tables.companion("decisions").select("run_id").first()
+    if first is None:
+        raise InputError(f"The decisions beside {tables.output} are empty: prune again.")
+    return str(tables.run(first["run_id"])[0]["run_id"])
 
 
 def _contents(
@@ -185,6 +206,13 @@ def _bundle(facts: Facts, stages: Stages) -> Bundle | None:
 
     try:
         bundle = find_bundle(PruneSettings.model_validate(facts.settings), str(facts.run["input"]))
+    except ValidationError as error:
+        keys = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors())
+        stages.warn(
+            "no map, and no gate by popularity: the run's settings are of another version of this project "
+            f"({keys or 'rules between them'})"
+        )
+        return None
     except UserError as error:
         stages.warn(f"no map, and no gate by popularity: {error}")
         return None
@@ -252,7 +280,7 @@ def _commands(facts: Facts) -> list[tuple[str, str]]:
             "Who stands for a dropped session",
             f"SELECT session_id, reason, covered_by, shared_items\nFROM {decisions} WHERE NOT kept;",
         ),
-        ("One session in words", f"spark-submit jobs/explain.py --output {output} --session ID"),
+        ("One session in words", f"{launcher()} jobs/explain.py --output {output} --session ID"),
     ]
 
 

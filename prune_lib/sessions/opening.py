@@ -23,7 +23,15 @@ from prune_lib.sessions.columns import (
 )
 from prune_lib.sessions.read_errors import first_line, reading_errors
 
-__all__ = ["connector_hint", "has_commit", "in_catalog", "load_table", "open_input"]
+__all__ = [
+    "connector_hint",
+    "hadoop_path",
+    "has_commit",
+    "in_catalog",
+    "load_table",
+    "open_input",
+    "reached",
+]
 
 
 def open_input(
@@ -165,7 +173,7 @@ def _source(spark: SparkSession, name: str) -> _Source:
     """Find the table: by its location, or in the catalog, or as a path after all."""
     if not ("/" in name or ":" in name) and in_catalog(spark, name):
         return _Source(spark, name, name, _catalog_format(spark, name), by_path=False)
-    fs, path, exists = _hadoop_path(spark, name)
+    fs, path, exists = reached(spark, name)
     if not exists:
         raise InputError(_not_found(spark, name, fs, path))
     return _Source(spark, name, path.toString(), _file_format(spark, name, fs, path), by_path=True)
@@ -187,14 +195,24 @@ def _catalog_format(spark: SparkSession, name: str) -> str:
     return "view" if detail is None or detail["format"] is None else str(detail["format"])
 
 
-def _hadoop_path(spark: SparkSession, location: str) -> tuple[Any, Any, bool]:
-    """Hadoop's file system of a location, its qualified path, and whether something is there."""
+def hadoop_path(spark: SparkSession, location: str) -> tuple[Any, Any]:
+    """Hadoop's file system of a location and its qualified path."""
     jvm: Any = spark._jvm
     session: Any = spark._jsparkSession
+    path = jvm.org.apache.hadoop.fs.Path(location)
+    fs = path.getFileSystem(session.sessionState().newHadoopConf())
+    return fs, fs.makeQualified(path)
+
+
+def reached(spark: SparkSession, location: str) -> tuple[Any, Any, bool]:
+    """Hadoop's file system of a location that is to be read, its path, and whether something is there.
+
+    Raises:
+        InputError: this Spark does not come there.
+    """
     try:
-        path = jvm.org.apache.hadoop.fs.Path(location)
-        fs = path.getFileSystem(session.sessionState().newHadoopConf())
-        return fs, fs.makeQualified(path), bool(fs.exists(path))
+        fs, path = hadoop_path(spark, location)
+        return fs, path, bool(fs.exists(path))
     # An unknown scheme or host, a store that refuses or does not answer, an empty name.
     except (Py4JJavaError, PySparkException) as problem:
         raise InputError(

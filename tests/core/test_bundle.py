@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,7 @@ torch = pytest.importorskip("torch")
 
 from prune_lib.errors import BundleError  # noqa: E402
 from prune_lib.experts import bundle as bundle_module  # noqa: E402
-from prune_lib.experts.bundle import FILES, Bundle, check_vocabulary  # noqa: E402
+from prune_lib.experts.bundle import FILES, Bundle, check_vocabulary, strangers  # noqa: E402
 from prune_lib.experts.card import overall  # noqa: E402
 from prune_lib.experts.fairness import fairness  # noqa: E402
 from prune_lib.experts.mixture import Mixture, standardised_log_popularity  # noqa: E402
@@ -137,6 +139,65 @@ def test_a_bundle_of_another_version_is_passed_over(tmp_path):
     assert find_bundle(settings, "clicks") is None
 
 
+def of_input(source: str, **settings: object) -> Bundle:
+    """A bundle that says what it was trained on."""
+    made = built()
+    wanted = PruneSettings(ratio=0.1).wanted_training.model_dump(mode="json")
+    config = {**made.config, "input": {"source": source}, "settings": {**wanted, **settings}}
+    return Bundle({**made.files, "config.json": json.dumps(config).encode()})
+
+
+def test_an_input_is_the_same_however_it_is_written(tmp_path, monkeypatch):
+    settings = PruneSettings(ratio=0.1, workspace=str(tmp_path / "ws"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for trained, asked, other in (
+        (f"{tmp_path}/clicks", "./clicks/", "./here/clicks"),
+        ("./clicks", f"file:{tmp_path}/clicks", f"{tmp_path}/here/clicks"),
+        ("shop.clicks", "spark_catalog.Shop.Clicks", "shop.click"),
+        ("s3a://bucket/clicks", "s3://bucket/clicks/", "s3://other/clicks"),
+    ):
+        saved = of_input(trained).save(tmp_path / "ws" / "experts" / "20260101T000000000000")
+        assert find_bundle(settings, asked).hash == saved.hash, trained
+        assert find_bundle(settings, other) is None
+    # What was trained in one folder on ./clicks is not of the ./clicks of another.
+    of_input(f"{tmp_path}/clicks").save(saved.path)
+    monkeypatch.chdir(tmp_path / "here")
+    assert find_bundle(settings, "./clicks") is None
+
+
+def test_a_name_that_somebody_gave_does_not_make_a_bundle_the_newest(tmp_path):
+    store = tmp_path / "ws" / "experts"
+    settings = PruneSettings(ratio=0.1, workspace=str(tmp_path / "ws"))
+    for age, name in ((3, "challenger"), (9, "champion")):
+        of_input("shop.clicks").save(store / name)
+        os.utime(store / name / "config.json", (age, age))
+    assert find_bundle(settings, "shop.clicks").path.name == "champion", "the younger of two that have names"
+    for name in ("20260101T000000000000", "20260301T000000000000", "20260201T000000000000"):
+        of_input("shop.clicks").save(store / name)
+    assert find_bundle(settings, "shop.clicks").path.name == "20260301T000000000000"
+
+
+def test_only_the_bundle_that_serves_is_read(tmp_path, monkeypatch, caplog):
+    store = tmp_path / "ws" / "experts"
+    settings = PruneSettings(ratio=0.1, workspace=str(tmp_path / "ws"))
+    for k, source in enumerate(("shop.clicks", "shop.views", "shop.carts")):
+        of_input(source).save(store / f"2026010{k + 1}T000000000000")
+    # What a process that was killed has left of one.
+    of_input("shop.clicks").save(store / ".prune-bundle-x")
+    (store / ".prune-bundle-x" / "hash").unlink()
+    read = []
+    load = Bundle.load
+
+    def noted(folder):
+        read.append(folder.name)
+        return load(folder)
+
+    monkeypatch.setattr(Bundle, "load", noted)
+    assert find_bundle(settings, "shop.clicks") is not None
+    assert read == ["20260101T000000000000"] and not caplog.text
+
+
 def test_the_same_training_has_the_same_hash():
     assert built().hash == built().hash
 
@@ -175,6 +236,54 @@ def test_saving_replaces_and_leaves_nothing_beside(saved):
     again = built().save(saved.path)
     assert Bundle.load(saved.path).hash == again.hash
     assert [file.name for file in saved.path.parent.iterdir()] == ["experts"]
+
+
+def test_a_folder_is_as_wide_as_the_umask_says(tmp_path):
+    former = os.umask(0o077)
+    try:
+        saved = built().save(tmp_path / "experts")
+    finally:
+        os.umask(former)
+    assert saved.path.stat().st_mode & 0o777 == 0o700
+
+
+def test_what_a_killed_save_left_goes_after_days(tmp_path):
+    left = {name: tmp_path / f".prune-bundle-{name}" for name in ("old", "new", "strange")}
+    for name, folder in left.items():
+        folder.mkdir()
+        (folder / "config.json").write_text("{")
+        if name == "strange":
+            (folder / "thesis.tex").write_text("precious")
+        if name != "new":
+            os.utime(folder, (1, 1))
+    built().save(tmp_path / "experts")
+    assert [name for name, folder in left.items() if folder.exists()] == ["new", "strange"]
+    assert (left["strange"] / "thesis.tex").exists()
+
+
+def test_what_is_beside_a_bundles_files_is_never_removed(saved):
+    assert strangers(saved.path) == [] == strangers(saved.path / "absent")
+    (saved.path / "thesis.tex").write_text("precious")
+    assert strangers(saved.path) == ["thesis.tex"]
+    built().save(saved.path)
+    assert [file.read_text() for file in saved.path.parent.rglob("thesis.tex")] == ["precious"]
+    for file in FILES:
+        (saved.path / file).unlink()
+    assert strangers(saved.path) == ["README.md", "hash"]
+
+
+def test_a_save_that_fails_at_its_end_puts_the_former_bundle_back(saved, monkeypatch):
+    rename = Path.rename
+
+    def fail(self, target):
+        if Path(target) == saved.path and not self.name.startswith(".prune-former"):
+            raise OSError("stale file handle")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="stale"):
+        built().save(saved.path)
+    assert Bundle.load(saved.path).hash == saved.hash
 
 
 def test_an_interrupted_save_leaves_the_former_bundle(saved, monkeypatch):

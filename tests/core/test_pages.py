@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from prune_lib.errors import SettingsError
 from prune_lib.lookup import ItemFacts, SessionFacts
-from prune_lib.pages import item_page, key_of, session_page
+from prune_lib.pages import explain, item_page, key_of, session_page
 
 RUN: dict[str, Any] = {
     "run_id": "r1",
@@ -162,3 +163,18 @@ def test_the_page_of_an_item() -> None:
     assert "  kept sessions rank 12  s12  COLD_ITEM, stands for 11.2" in text
     assert "and 1 more" in text
     assert "why" not in item_page(ItemFacts(item, RUN, kept, None))
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({}, "there is nothing to explain: give the id of a session by `session`"),
+        ({"session": ""}, "`session` must be text"),
+        ({"session": 1, "output": "a.b.c.d"}, "`output` 'a.b.c.d' has 4 parts"),
+        ({"session": 1, "lines": 0}, "`lines` must be 1 or more; got 0"),
+    ],
+)
+def test_a_wrong_call_is_told_as_one(asked: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError) as told:
+        explain(**asked)
+    assert said in str(told.value) and "--" not in str(told.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -75,3 +76,56 @@ def test_a_folder_in_the_pages_place_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
         check_place(tmp_path / "file" / "report.html")
     check_place(tmp_path / "new" / "report.html")
+
+
+def test_a_folder_that_may_not_be_entered_is_the_users_to_mend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prune_lib.report.place import check_place
+
+    def refused(self: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", refused)
+    with pytest.raises(OutputError, match="cannot be written to .*: Permission denied"):
+        check_place(tmp_path / "closed" / "report.html")
+
+
+def test_a_full_disk_leaves_no_part_of_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from prune_lib.report.place import write_page
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OutputError, match="No space left"):
+        write_page(tmp_path / "report.html", "<p>kept</p>")
+    assert not list(tmp_path.iterdir())
+    monkeypatch.undo()
+    write_page(tmp_path / "report.html", "<p>kept</p>")
+    assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
+    assert (tmp_path / "report.html").read_text() == "<p>kept</p>"
+
+
+def test_a_wrong_call_is_told_as_one() -> None:
+    pytest.importorskip("altair")
+    from prune_lib.report.job import write_report
+
+    for path, said in (("s3://bucket/r.html", "not a file on this machine"), ("../r.html", "leads out of")):
+        with pytest.raises(SettingsError, match=f"`path` .*{said}"):
+            write_report(None, "kept", path=path)  # type: ignore[arg-type]
+
+
+def test_a_run_of_another_version_has_a_report_without_a_map(caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("altair")
+    from prune_lib.report.job import _bundle
+    from prune_lib.stages import Stages
+
+    run = {"experts_version": "abc", "input": "shop.clicks"}
+    stages = Stages()
+    facts = SimpleNamespace(run=run, settings={"ratio": 0.1, "sampling": {"gone": 1}})
+    assert _bundle(facts, stages) is None  # type: ignore[arg-type]
+    assert stages.warnings == [
+        "no map, and no gate by popularity: the run's settings are of another version of this project "
+        "(sampling.gone)"
+    ]

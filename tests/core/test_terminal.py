@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from datetime import date, datetime, timezone
 from pathlib import Path
@@ -24,6 +25,7 @@ from rich.console import Console
 from prune_lib.cli import run_job
 from prune_lib.errors import InputError
 from prune_lib.experts.progress import PROGRESS, EpochProgress, Progress
+from prune_lib.launcher import launcher
 from prune_lib.notebook import table_of
 from prune_lib.schemas import REASONS, RUNS
 from prune_lib.settings import PruneSettings
@@ -94,7 +96,8 @@ def _loggers_as_they_were() -> Iterator[None]:
 # ------------------------------------------------------------------------------------------ the summary
 
 
-def test_the_summary_is_the_golden_one() -> None:
+def test_the_summary_is_the_golden_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     text = str(Summary.of(RUN, "/data/kept", stages(), SCORING, report="/data/kept_report.html"))
     assert max(map(len, text.splitlines())) <= 100
     assert text == (HERE / "golden_summary.txt").read_text(encoding="utf-8").rstrip("\n"), f"\n{text}"
@@ -104,6 +107,38 @@ def test_a_summary_from_the_table_says_the_same_without_what_no_table_holds() ->
     fresh = str(Summary.of(RUN, "/data/kept"))
     assert str(Summary.of(described(RUN), "/data/kept")) == fresh
     assert re.search(r"training +60\.0", fresh) and "report" not in fresh
+
+
+def test_a_printed_command_can_be_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    beside = tmp_path / "an env" / "bin"
+    beside.mkdir(parents=True)
+    monkeypatch.setattr(sys, "executable", str(beside / "python"))
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    assert launcher() == "spark-submit", "there is none"
+    (beside / "spark-submit").touch()
+    assert launcher() == f"'{beside}/spark-submit'"
+    monkeypatch.chdir(tmp_path)
+    assert launcher() == "'an env/bin/spark-submit'"
+    assert "  'an env/bin/spark-submit' jobs/explain.py --output '/my data/kept' --session ID" in str(
+        Summary.of(RUN, "/my data/kept")
+    )
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    assert launcher() == "spark-submit"
+
+
+def test_times_are_told_in_utc_wherever_the_machine_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        noon = datetime(2026, 5, 1, 12, tzinfo=timezone.utc)
+        # As Spark gives a row's times: those of the machine's clock, without a zone.
+        of_row = noon.astimezone().replace(tzinfo=None)
+        run = described({**RUN, "since": of_row, "started_at": of_row})
+        assert run["since"] == noon and f"{run['started_at']:%H:%M}" == "12:00"
+        assert "sessions since 2026-05-01 12:00:00 UTC" in str(Summary.of(run, "shop.kept"))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_samples_are_no_sessions() -> None:

@@ -142,18 +142,26 @@ def test_who_only_tidies_up_is_not_in_the_way(place: Place) -> None:
     place.write("r2")
     seen = place.seen()
     place.spark.sql(f"OPTIMIZE delta.`{place.log}`")
-    with commits._configured(place.spark, {"spark.sql.sources.parallelPartitionDiscovery.parallelism": "2"}):
+    with commits.configured(place.spark, {"spark.sql.sources.parallelPartitionDiscovery.parallelism": "2"}):
         place.spark.sql(f"VACUUM delta.`{place.last}`")
     assert place.seen() != seen
     place.write("r3", seen)
     assert place.runs() == (["r1", "r2", "r3"], ["r3"])
 
 
-def test_a_run_that_failed_meanwhile_is_not_in_the_way(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("failure", [Injected, KeyboardInterrupt])
+def test_a_run_that_failed_meanwhile_is_not_in_the_way(
+    place: Place, monkeypatch: pytest.MonkeyPatch, failure: type[BaseException]
+) -> None:
+    """Nor is one that was stopped by hand."""
+
+    def stops() -> None:
+        raise failure
+
     place.write("r1")
     seen = place.seen()
-    around(monkeypatch, place.last, after=fail)
-    with pytest.raises(Injected):
+    around(monkeypatch, place.last, after=stops)
+    with pytest.raises(failure):
         place.write("failed", seen)
     assert place.runs() == (["r1"], ["r1"])
     place.write("r2", seen)
@@ -244,3 +252,12 @@ def test_a_failing_first_run_leaves_what_is_not_its_own(
     place.write("r2")
     assert place.runs() == (["r2"], ["r2"])
     assert (log / "thesis.tex").read_text() == "precious"
+
+
+def test_after_a_restore_to_a_moment_nobody_can_be_said() -> None:
+    written = [commits._Commit(k, "WRITE", json.dumps({"run_id": f"r{k}"}), None) for k in range(2)]
+    to_version = commits._Commit(2, "RESTORE", None, 0)
+    to_moment = commits._Commit(3, "RESTORE", None, None)
+    tidied = commits._Commit(4, "OPTIMIZE", None, None)
+    found = commits._runs([*written, to_version, to_moment, tidied])
+    assert found == {2: "r0", 1: "r1", 0: "r0"}, "not the run before it"

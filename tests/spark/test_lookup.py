@@ -11,8 +11,10 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from prune_lib import PruneSettings, UserError, explain, prune
-from prune_lib.pages import key_of
+from prune_lib import PruneSettings, UserError, commits, explain, prune
+from prune_lib.pages import explain_settings, key_of
+from prune_lib.report.job import write_report
+from prune_lib.settings.explain import ExplainSettings
 from tests.spark.sessions import random_sessions
 
 # Not the default, so that a page which took the default would be seen.
@@ -120,7 +122,7 @@ def test_an_input_that_has_gone_is_said(
         ({"session": "abc", "output": "kept"}, "'abc' is no id of a session: they are numbers here, such as"),
         ({"item": "9999", "output": "kept"}, "has no item '9999'"),
         ({"session": "s900", "output": "drawn"}, "has no session 's900'"),
-        ({"session": "1", "output": "nothing"}, "--output names the pruned table"),
+        ({"session": "1", "output": "nothing"}, "`output` names the pruned table"),
     ],
 )
 def test_mistakes_are_messages(
@@ -137,3 +139,37 @@ def test_the_key_of_the_page_is_the_formula(spark: SparkSession, workspace: Path
     page = explain(row["session_id"], output=str(workspace / "kept"), spark=spark)
     expected = math.exp(-KAPPA * row["propagated"]) * row["gain"] / row["interactions"]
     assert page.session is not None and key_of(page.session) == pytest.approx(expected)
+
+
+def test_what_a_killed_run_wrote_is_not_looked_at(
+    spark: SparkSession, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"workspace": str(workspace), "method": "random", "output": str(workspace / "cut")}
+    whole = prune(PruneSettings(ratio=0.3, **values), spark=spark)
+    commit = commits._commit
+
+    def killed(spark: SparkSession, table: commits.Written, *more: Any) -> None:
+        if table.target == values["output"]:
+            raise KeyboardInterrupt
+        commit(spark, table, *more)
+
+    with monkeypatch.context() as patched:
+        # As after kill -9: nobody brings the tables back.
+        patched.setattr(commits, "_undo", lambda *_: None)
+        patched.setattr(commits, "_commit", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prune(PruneSettings(ratio=0.6, **values), spark=spark)
+    page = explain("s1", item="7", output=values["output"], spark=spark)
+    assert page.session is not None and page.item is not None
+    assert page.session.run["run_id"] == page.item.run["run_id"] == whole.run["run_id"]
+    assert page.session.decision["run_id"] == page.item.item["run_id"] == whole.run["run_id"]
+    page = write_report(spark, values["output"], path=workspace / "cut.html", map_points=0)
+    assert page.run_id == whole.run["run_id"]
+
+
+def test_a_dry_run_sees_that_the_tables_are_there(spark: SparkSession, workspace: Path) -> None:
+    asked = {"session": "s1", "workspace": str(workspace), "dry_run": True}
+    with pytest.raises(UserError, match="nowhere_decisions"):
+        explain_settings(ExplainSettings(**asked, output=str(workspace / "nowhere")), spark)
+    plan = explain_settings(ExplainSettings(**asked, output=str(workspace / "drawn")), spark)
+    assert "no row was" in str(plan) and plan.session is None

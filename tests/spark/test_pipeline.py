@@ -244,6 +244,51 @@ def test_experts_of_another_vocabulary_are_refused(
     assert not (tmp_path / "pruned").exists()
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_place_that_cannot_serve_is_told_before_anything_is_read(
+    spark: SparkSession, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dry_run: bool
+) -> None:
+    def read(*_: object) -> None:
+        raise AssertionError("the input was read")
+
+    monkeypatch.setattr("prune_lib.pipeline.settled_sessions", read)
+    tables = {"input": str(workspace / "sessions"), "output": str(tmp_path / "kept"), "dry_run": dry_run}
+    for given, said in (
+        ({"experts": str(tmp_path / "typo")}, "is not a bundle of experts"),
+        ({"workspace": "s3a://bucket/ws"}, "is not a folder of this machine"),
+        ({"workspace": "/proc/ws"}, "The folder of experts /proc/ws/experts cannot be written"),
+        ({"workspace": "main.shop"}, "trained experts need a folder"),
+        ({"checkpoints": "/proc/ck", "method": "random"}, "The folder of checkpoints /proc/ck cannot be"),
+    ):
+        values = {"workspace": str(tmp_path / "ws"), "ratio": 0.2, "order_column": "day", **tables, **given}
+        with pytest.raises(UserError, match=said):
+            run_prune(PruneSettings(**values), spark)
+    with pytest.raises(UserError, match="no place that this Spark can read"):
+        run_prune(PruneSettings(ratio=0.2, workspace="s3a://bucket/ws", dry_run=dry_run), spark)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_demo_is_made_where_experts_would_have_no_place(spark: SparkSession) -> None:
+    spark.sql("CREATE SCHEMA placeless")
+    try:
+        with pytest.raises(UserError, match="trained experts need a folder"):
+            run_prune(PruneSettings(ratio=0.2, workspace="spark_catalog.placeless"), spark)
+        assert not spark.catalog.tableExists("placeless.sessions")
+    finally:
+        spark.sql("DROP SCHEMA placeless CASCADE")
+
+
+def test_of_a_view_the_run_says_that_it_may_change(
+    spark: SparkSession, workspace: Path, tmp_path: Path
+) -> None:
+    spark.read.format("delta").load(str(workspace / "sessions")).createOrReplaceTempView("changing")
+    values = {"ratio": 0.2, "workspace": str(tmp_path), "input": "changing", "order_column": "day"}
+    plan = run_prune(PruneSettings(**values, method="random", dry_run=True), spark)
+    assert "warning: the input is a view" in str(plan)
+    run = run_prune(PruneSettings(**values, method="random"), spark).run
+    assert any("the input is a view" in warning for warning in run["warnings"])
+
+
 def test_settings_of_the_scoring_reach_it(
     spark: SparkSession, workspace: Path, done: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -208,6 +208,15 @@ def test_a_name_holds_versions(spark: SparkSession, tmp_path: Path) -> None:
         (TABLE.assign(prune_rank=1), {"ratio": 0.1}, "prune_rank already"),
         (TABLE.head(0), {"ratio": 0.1}, "has no rows"),
         (TABLE.assign(day=[object()] * 250), {"ratio": 0.1}, "cannot be made one of Spark's"),
+        (
+            TABLE,
+            {"ratio": 0.1, "since": "3d", "dry_run": True},
+            "times of the DataFrame|the DataFrame has no",
+        ),
+        (TABLE, {"ratio": 0.1, "floor_by": ["nothing:2"], "dry_run": True}, "nothing"),
+        (TABLE, {"ratio": 0.1, "output": "/proc/kept", "dry_run": True}, "/proc/kept.* cannot be written"),
+        (TABLE, {"ratio": 0.1, "output": "/proc/kept"}, "/proc/kept.* cannot be written"),
+        (TABLE, {"ratio": 0.1, "experts": "/nowhere/experts"}, "is not a bundle of experts"),
         ([[1, 2]], {"ratio": 0.1}, "`sessions` must be a DataFrame .*; got list"),
         ("nowhere/at_all", {"ratio": 0.1}, "There is no table at nowhere/at_all"),
         (PruneSettings(ratio=0.1), {"ratio": 0.2}, "not both"),
@@ -226,6 +235,7 @@ def test_mistakes(
 def test_a_dry_run_of_a_frame_writes_nothing(spark: SparkSession, tmp_path: Path) -> None:
     planned = prune(TABLE, ratio=0.1, workspace=str(tmp_path), dry_run=True)
     assert "a row a session" in str(planned) and "trained first" in str(planned)
+    assert "input the DataFrame (a DataFrame)" in str(planned) and "\0" not in str(planned)
     assert "dry run" in repr(planned) and planned._repr_html_() == ""
     with pytest.raises(UserError, match="leave out `dry_run`"):
         _ = planned.sessions

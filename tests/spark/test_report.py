@@ -285,11 +285,18 @@ def test_what_is_missing_is_said(spark: SparkSession, workspace: Path, tmp_path:
     assert 'id="neighbours"' not in text and 'id="map"' not in text and 'id="why"' in text
 
 
-def test_mistakes_and_the_dry_run(spark: SparkSession, workspace: Path, tmp_path: Path) -> None:
+def test_mistakes_and_the_dry_run(
+    spark: SparkSession, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(UserError, match="nowhere_decisions"):
         write_report(spark, str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match="no session '999999'"):
         write_report(spark, str(workspace / "kept"), session=999999, path=tmp_path / "x.html")
+
+    def aggregates(_: object) -> None:
+        raise AssertionError("a dry run computes nothing")
+
+    monkeypatch.setattr("prune_lib.report.job.gather", aggregates)
     plan = report(
         ReportSettings(output=str(workspace / "kept"), path=str(tmp_path / "x.html"), dry_run=True), spark
     )

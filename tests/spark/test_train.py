@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from pyspark.sql import SparkSession
 
-from prune_lib import ExpertsSettings, PruneSettings, UserError, train
+from prune_lib import ExpertsSettings, PruneSettings, UserError, session, train
 from prune_lib.experts.bundle import Bundle
 from prune_lib.model_store import find_bundle
 from prune_lib.pipeline import run_prune
@@ -55,6 +55,15 @@ def test_a_folder_of_the_users_own(
     with pytest.raises(UserError, match="is not empty and holds no bundle"):
         train(settings(workspace, output=str(tmp_path / "full")), spark)
     assert (tmp_path / "full" / "letter.txt").read_text() == "dear"
+    # A file `hash` makes no bundle, and what somebody puts beside one's files stays.
+    (tmp_path / "full" / "hash").write_text("abc")
+    (tmp_path / "mine" / "thesis.tex").write_text("precious")
+    for place in ("full", "mine"):
+        with pytest.raises(UserError, match="is not empty and holds no bundle"):
+            train(settings(workspace, output=str(tmp_path / place)), spark)
+    assert (tmp_path / "full" / "letter.txt").exists() and (tmp_path / "mine" / "thesis.tex").exists()
+    with pytest.raises(UserError, match="may not be written.*Give another --output"):
+        train(settings(workspace, output="/proc/experts"), spark)
     with pytest.raises(UserError, match="is a file"):
         train(settings(workspace, output=str(tmp_path / "full" / "letter.txt")), spark)
     (tmp_path / "here").mkdir()
@@ -64,10 +73,14 @@ def test_a_folder_of_the_users_own(
             train(settings(workspace, output=place), spark)
 
 
-def test_a_dry_run_writes_nothing(spark: SparkSession, workspace: Path, tmp_path: Path) -> None:
+def test_a_dry_run_writes_nothing(
+    spark: SparkSession, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "_shipped", set())
     done = train(settings(tmp_path, input=str(workspace / "sessions"), dry_run=True), spark)
     assert "nothing was written" in str(done) and done.bundle is None
     assert not list(tmp_path.iterdir())
+    assert session._shipped == {spark.sparkContext.applicationId}, "workers of a given session have the code"
     with pytest.raises(UserError, match="There is no table"):
         train(settings(tmp_path, input=str(tmp_path / "none")), spark)
 
