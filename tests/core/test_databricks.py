@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -272,6 +274,20 @@ def test_requirements_are_those_of_the_extras() -> None:
     narrower = {"numpy": "numpy<2", "pyarrow": "pyarrow<15"}
     theirs = {narrower.get(line, line) for line in theirs}
     assert wanted == theirs
+
+
+def test_the_notebook_installs_them_beside_the_wheel() -> None:
+    cells = json.loads((ROOT / "notebooks" / "05_databricks.ipynb").read_text())["cells"]
+    magic, names = [], {"WHEEL": "/Volumes/shop/files/prune.whl"}
+    install = next("".join(cell["source"]) for cell in cells if "run_line_magic" in "".join(cell["source"]))
+    shell = SimpleNamespace(run_line_magic=lambda *line: magic.append(line))
+    library = SimpleNamespace(restartPython=lambda: magic.append("restarted"))
+    dbutils = SimpleNamespace(library=library)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("DATABRICKS_RUNTIME_VERSION", "16.4")
+        exec(compile(install, "cell", "exec"), {**names, "get_ipython": lambda: shell, "dbutils": dbutils})
+    asked = "install -r /Volumes/shop/files/requirements.txt /Volumes/shop/files/prune.whl"
+    assert magic == [("pip", asked), "restarted"]
 
 
 def setup_py() -> tuple[set[str], str, set[str]]:
