@@ -76,8 +76,8 @@ these runs (Spark's event log; py-spy, below):
 
 - *Compiling.* The fastest pass does what the first one does, with the same data, after the JVM has compiled
   Spark's queries. `spark-submit` never sees that pass; a notebook and a long-lived cluster do.
-- *Many small jobs.* A pass is about 80 Spark jobs of 3 to 11 tasks each. Planning and starting one takes 20
-  to 200 ms whatever it holds: that is nearly all of the time at 10,000 sessions.
+- *Many small jobs.* A pass is a chain of small Spark jobs. Planning and starting one takes its time whatever
+  it holds: that is nearly all of the time at 10,000 sessions.
 - *Edges as rows.* GraphFrames' `aggregateMessages` sees each edge as a row, joins it with the vertices three
   times and groups it, twice a round; the arithmetic is a sparse product, a tenth of a second for millions of
   edges. `--propagation-engine arrays` does it so, bit for bit the same, and is what to use for speed.
@@ -188,31 +188,38 @@ def _peers(rows: Sequence[Row]) -> str:
     table = []
     for n in dict.fromkeys(row["n"] for row in rows):
         of_size = [row for row in rows if row["n"] == n]
-        own = next(row["result"] for row in of_size if row["way"] == "one-process")
+        own = next((row.get("result") for row in of_size if row["way"] == "one-process"), None)
         for row in of_size:
             table.append([f"{n:,} ({row['input']})" if row is of_size[0] else "", *_peer(row, own)])
     heads = ["sessions", "way", "s", "times ours in one process", "GiB", "objective"]
     return tabulate(table, heads, tablefmt="github", disable_numparse=True)
 
 
-def _peer(row: Row, own: Row) -> list[str]:
+def _why(row: Row) -> str:
+    """Why a program has no result, and where it was."""
+    # numpy says of which array.
+    why = re.sub(r"Unable to allocate (\S+ \S+) for .*", r"\1 wanted", row["stopped"])
+    return f"{why} ({row['at']})" if row["at"] else str(why)
+
+
+def _peer(row: Row, own: Row | None) -> list[str]:
+    """A way's cells; beside ours in one process, where that has a result."""
     name, result = _WAYS[row["way"]], row.get("result")
     if row.get("skipped"):
         return [name, "", f"not asked: stopped at {row['skipped']:,}", "", ""]
     if row.get("stopped") or result is None:
-        # numpy says of which array.
-        why = re.sub(r"Unable to allocate (\S+ \S+) for .*", r"\1 wanted", row["stopped"])
-        return [name, "", f"{why} ({row['at']})", f"{row['peak']:.1f}", ""]
+        return [name, "", _why(row), f"{row['peak']:.1f}", ""]
     if row["way"].startswith("spark"):
-        first, fastest = result["first"], result["fastest"]
-        seconds = f"{first['seconds']:.1f} first, {fastest['seconds']:.1f} fastest"
-        times = ", ".join(_times(of["seconds"] / own["seconds"]) for of in (first, fastest))
-        share = first["objective"] / own["objective"]
+        passes = [result["first"], result["fastest"]]
+        seconds = "{:.1f} first, {:.1f} fastest".format(*(one["seconds"] for one in passes))
     else:
-        digits = 2 if result["seconds"] >= 1.0 else 3
-        seconds, times = f"{result['seconds']:.{digits}f}", _times(result["seconds"] / own["seconds"])
-        share = result["objective"] / own["objective"]
-    return [name, seconds, times, f"{row['peak']:.1f}", f"{share:.3f}"]
+        passes = [result]
+        seconds = f"{result['seconds']:.{2 if result['seconds'] >= 1.0 else 3}f}"
+    peak = f"{row['peak']:.1f}"
+    if own is None:
+        return [name, seconds, "", peak, ""]
+    times = ", ".join(_times(one["seconds"] / own["seconds"]) for one in passes)
+    return [name, seconds, times, peak, f"{passes[0]['objective'] / own['objective']:.3f}"]
 
 
 def _times(ratio: float) -> str:
@@ -244,6 +251,9 @@ def _stages(rows: Sequence[Row]) -> str:
     tables = []
     for row in rows:
         result = row["result"]
+        if row["stopped"] or result is None:
+            tables.append(f"**{row['n']:,} sessions** ({row['input']}): {_why(row)}.\n")
+            continue
         first, fastest = result["first"], result["fastest"]
         table = [
             [
@@ -288,29 +298,26 @@ def _number(value: float | None) -> str:
 
 
 def _scaling(rows: Sequence[Row]) -> str:
-    base = next(row for row in rows if row["what"] == "cores" and row["value"] == 2)
+    done = [row for row in rows if row["result"] is not None and not row["stopped"]]
+    base = next((row["result"]["first"] for row in done if (row["what"], row["value"]) == ("cores", 2)), None)
     table = []
     for row in rows:
-        first = row["result"]["first"]
-        table.append(
-            [
-                row["what"],
-                f"{row['value']:,}",
-                f"{first['interactions']:,}",
-                f"{first['edges']:,}",
-                f"{first['seconds']:.1f}",
-                f"{first['seconds'] / base['result']['first']['seconds']:.2f}",
-                f"{row['peak']:.1f}",
-            ]
-        )
+        cells = ["", "", _why(row), ""]
+        if row in done:
+            first = row["result"]["first"]
+            times = "" if base is None else f"{first['seconds'] / base['seconds']:.2f}"
+            cells = [f"{first['interactions']:,}", f"{first['edges']:,}", f"{first['seconds']:.1f}", times]
+        table.append([row["what"], f"{row['value']:,}", *cells, f"{row['peak']:.1f}"])
     heads = ["what", "value", "clicks", "edges", "s", "of the base", "GiB"]
-    sizes = [row["result"]["first"] for row in rows if row["what"] == "sessions"]
+    told = tabulate(table, heads, tablefmt="github", disable_numparse=True)
+    sizes = [row["result"]["first"] for row in done if row["what"] == "sessions"]
+    if len(sizes) < 2:
+        return told
     clicks, seconds = (np.log([one[name] for one in sizes]) for name in ("interactions", "seconds"))
     slope = float(np.polyfit(clicks, seconds, 1)[0])
     last = float((seconds[-1] - seconds[-2]) / (clicks[-1] - clicks[-2]))
     return (
-        tabulate(table, heads, tablefmt="github", disable_numparse=True)
-        + f"\n\nThe slope of log seconds on log clicks over the sizes is {slope:.2f} (1 would be in "
+        f"{told}\n\nThe slope of log seconds on log clicks over the sizes is {slope:.2f} (1 would be in "
         f"proportion; Spark's fixed cost makes it less), between the two largest {last:.2f}.\n"
     )
 

@@ -187,6 +187,33 @@ def test_the_page_says_what_was_measured_and_where_a_peer_stopped() -> None:
     assert "slope of log seconds on log clicks over the sizes is 1.00" in " ".join(text.split())
 
 
+def test_a_program_of_ours_that_was_stopped_is_told_of_as_others_are() -> None:
+    rows: list[dict[str, Any]] = []
+    text = ""
+    common = {"result": None, "stopped": "stopped at 20 GiB", "at": "build", "peak": 20.0, "input": "x"}
+    stages = {name: 1.0 for name in ("read", "encode", "build", "propagate", "sample", "write")}
+    first = {"stages": stages, "seconds": 6.0, "interactions": 50, "edges": 90, "objective": 1.5}
+    spark = {"result": {"first": first, "fastest": first}, "stopped": "", "at": ""}
+    ended = {"machine": MACHINE, "when": "today"}
+    for way, result in (("spark", spark), ("one-process", {}), ("d2", {"result": first, "stopped": ""})):
+        rows.append({**common, "way": way, "n": 1000, **result})
+    text += page({"peers": {**ended, "rows": rows}})
+    text += page({"stages": {**ended, "rows": [{**common, "n": 2000}]}})
+    sizes = [{**common, "what": "sessions", "value": n} for n in (100, 200)]
+    cores = {**common, "what": "cores", "value": 2}
+    text += page({"scaling": {**ended, "rows": [*sizes, {**cores, **spark}]}})
+    text += page({"scaling": {**ended, "rows": [{**sizes[0], **spark}, cores]}})
+    lines = ["".join(line.split()) for line in text.splitlines()]
+    assert "||oursinoneprocess||stoppedat20GiB(build)|20.0||" in lines
+    assert any("Sparkjob|6.0first,6.0fastest||20.0||" in line for line in lines)
+    assert "||D2|6.00||20.0||" in lines
+    assert "**2,000sessions**(x):stoppedat20GiB(build)." in lines
+    assert (
+        "|sessions|100|||stoppedat20GiB(build)||20.0|" in lines and "|cores|2|50|90|6.0|1.00|20.0|" in lines
+    )
+    assert "|sessions|100|50|90|6.0||20.0|" in lines and "slope" not in text
+
+
 def measured(sessions: int) -> dict[str, Any]:
     """On two cores: a thousand clicks are 3 core seconds of many tasks and 2 of one; 10 are nobody's."""
     thousands = sessions * 5 / 1000
