@@ -102,7 +102,7 @@ def _train(settings: ExpertsSettings, spark: SparkSession) -> Trained:
 
     found = open_input_of(spark, settings)
     folder = _folder(settings)
-    check_writable(spark, str(folder), "The folder", "--output" if settings.output else "--workspace")
+    check_writable(spark, str(folder.parent), "The folder", "--output" if settings.output else "--workspace")
     _check_device(spark, settings)
     if found and settings.since:
         check_since(found)
