@@ -415,6 +415,27 @@ def test_only_a_local_spark_stays_on_the_loopback_address(arguments: list[str], 
     assert shown.stdout == address
 
 
+@pytest.mark.parametrize(
+    ("given", "locale"),
+    [
+        ({}, "C.UTF-8"),
+        ({"LC_ALL": "C", "LANG": "en_US.UTF-8"}, "C.UTF-8"),
+        ({"LANG": "de_DE.ISO-8859-1"}, "C.UTF-8"),
+        ({"LC_CTYPE": "de_DE.utf8", "LANG": "C"}, ""),
+        ({"LC_ALL": "en_US.UTF-8"}, "en_US.UTF-8"),
+    ],
+)
+def test_java_names_files_in_a_locale_of_utf_8(given: dict[str, str], locale: str) -> None:
+    shown = subprocess.run(
+        ["bash", "-c", f'. "{spark_conf.TEMPLATES / "spark-env.sh"}"; printf %s "$LC_ALL"', "spark-submit"],
+        env={"PATH": os.environ["PATH"], **given},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout == locale
+
+
 def test_an_interrupted_step_is_not_done_whatever_came_before(tmp_path: Path) -> None:
     steps = state.State(tmp_path / "state.json")
     steps.note("packages", "lock A")

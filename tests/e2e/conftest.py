@@ -6,7 +6,7 @@ import os
 import pytest
 
 from tests.e2e.jobs import Run, run_small
-from tests.spark.conftest import _clear_caches, shared_data, spark  # noqa: F401
+from tests.spark.conftest import _clear_caches, _own_environment, shared_data, spark  # noqa: F401
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,8 @@ from pathlib import Path
 import pandas as pd
 from deltalake import DeltaTable
 
+from tests.environment import JOBS
+
 ROOT = Path(__file__).resolve().parents[2]
 # A job's JVM lives for a minute: compiling its methods once and quickly, and a collector without threads of
 # its own, spare two fifths of the processor's time.
@@ -37,8 +39,11 @@ def command(
 
 
 def environment(*, compiled: bool = False) -> dict[str, str]:
-    """This process's, without another Spark's settings; whether Spark compiles its queries."""
-    own = {k: v for k, v in os.environ.items() if not k.startswith(("PYSPARK", "SPARK"))}
+    """This process's, without another Spark's settings or the user's own; whether Spark compiles its queries.
+
+    Of MLflow's variables there are those that a test has set (`tests.spark.conftest`).
+    """
+    own = {k: v for k, v in os.environ.items() if not k.startswith(("PYSPARK", "SPARK", *JOBS))}
     options = SHORT_LIVED if compiled else f"{SHORT_LIVED} {_INTERPRETED}"
     return {**own, **dict.fromkeys(_SECRETS, PLANTED), "SPARK_SUBMIT_OPTS": options}
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import nbformat
 import pytest
 
 import notebooks
+from prune_lib.settings import SamplingSettings
 from tests.e2e.jobs import SHORT_LIVED
 
 NAMES = [path.stem for path in notebooks.all_notebooks()]
@@ -84,6 +86,13 @@ def test_a_notebook_runs_and_shows_what_is_stored_of_it(
                 f"scripts/notebooks.py {name[:2]} stores outputs again: {own.source}"
             )
     assert any(kinds(cell) for cell in stored.cells if cell.cell_type == "code")
+
+
+def test_what_is_stored_is_of_the_present_defaults() -> None:
+    book = nbformat.read(notebooks.FOLDER / "01_quickstart.ipynb", as_version=4)
+    shown = "".join(str(cell.outputs) for cell in book.cells if cell.cell_type == "code")
+    kappas = set(re.findall(r"exp\(−([\d.]+) × ", shown))
+    assert kappas == {f"{SamplingSettings().kappa:g}"}, "scripts/notebooks.py stores outputs again"
 
 
 @pytest.mark.parametrize("name", NAMES)

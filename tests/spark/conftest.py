@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,16 @@ import pytest
 from pyspark.sql import SparkSession
 
 from prune_lib.session import get_spark
+from tests.environment import own
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_environment() -> Iterator[None]:
+    """No test prunes by the settings, or writes to the MLflow, of whoever runs it."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name in own(list(os.environ)):
+            patched.delenv(name)
+        yield
 
 
 @pytest.fixture(scope="session")

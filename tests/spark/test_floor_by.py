@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from prune_lib.sessions.columns import InputTable
 from prune_lib.sessions.encoding import Encoded, encode
 from prune_lib.sessions.shaping import to_sessions
 
-START = datetime(2024, 1, 1)  # a Monday
+START = datetime(2024, 1, 1, tzinfo=timezone.utc)  # a Monday
 SESSIONS = [
     ("s0", [1, 2], START, "a", ["x", "y"], 1.5),
     ("s1", [1, 3, 4], START + timedelta(days=1), "a", ["x"], 1.5),

@@ -28,7 +28,7 @@ from prune_lib.sessions.reading import (
 
 pytestmark = [pytest.mark.spark, pytest.mark.usefixtures("compiled")]
 
-T0 = datetime(2024, 3, 1)
+T0 = datetime(2024, 3, 1, tzinfo=timezone.utc)
 EVENTS = "session_id string, item_id string, ts timestamp"
 SESSIONS = "session_id string, items array<bigint>"
 GOOD = [("a", [1, 2, 3]), ("b", [2, 1]), ("c", [3])]
@@ -60,7 +60,12 @@ def _says(problem: Exception, *parts: str) -> None:
 
 
 def _by_id(df: DataFrame) -> dict[Any, tuple[Any, ...]]:
-    return {row["session_id"]: (row["items"], *row[2:]) for row in df.collect()}
+    return {row["session_id"]: (row["items"], *map(_in_utc, row[2:])) for row in df.collect()}
+
+
+def _in_utc(value: Any) -> Any:
+    """Spark gives times as this machine's, without a zone."""
+    return value.astimezone(timezone.utc) if isinstance(value, datetime) else value
 
 
 # ---------------------------------------------------------------------------------------- layouts
@@ -142,7 +147,7 @@ def test_a_session_is_ranked_by_its_last_time(
     table = _open(spark, rows, f"`Session ID` string, items array<string>, {schema}")
     assert table.time_column == schema.split()[0]
     sessions = to_sessions(table)
-    assert {row["ordering"] for row in sessions.collect()} == {wanted}
+    assert {_in_utc(row["ordering"]) for row in sessions.collect()} == {wanted}
     check_sessions(table, sessions)
 
 

@@ -87,7 +87,7 @@ def test_what_was_kept(spark: SparkSession, shop: Path, runs: list[dict[str, Any
     assert found["sessions"].sum() == SESSIONS and found["percent"].sum() == pytest.approx(100, abs=0.5)
     assert found.loc[found["kept"], "interactions"].sum() == runs[-1]["interactions_after"]
     assert found["interactions"].sum() == runs[-1]["interactions_before"]
-    assert 0 < runs[-1]["objective"] <= 1 + 1.0  # 1 + lambda_items
+    assert 0 < runs[-1]["objective"] <= 1
 
 
 def test_items_lost(spark: SparkSession, tables: dict[str, pd.DataFrame], runs: list[dict[str, Any]]) -> None:
