@@ -23,6 +23,8 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
+from prune_lib.collecting import beyond_results
+from prune_lib.errors import SettingsError
 from prune_lib.sampling.keys import lists_of
 
 __all__ = ["GAMMA", "NEIGHBOURS", "POSTINGS", "Postings", "d2_order", "d2_picks"]
@@ -30,6 +32,8 @@ __all__ = ["GAMMA", "NEIGHBOURS", "POSTINGS", "Postings", "d2_order", "d2_picks"
 NEIGHBOURS = 5
 GAMMA = 0.1
 POSTINGS = 500
+# A posting as it is collected, and with all copies of it on the driver: sorted, as arrays, as a broadcast.
+_ROW_BYTES, _DRIVER_BYTES = 24, 100
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -51,12 +55,26 @@ class Postings:
 
     @classmethod
     def of(cls, sessions: DataFrame) -> Postings:
-        """Postings of sessions: sid BIGINT, items ARRAY<INT>. At most POSTINGS an item on the driver."""
+        """Postings of sessions: sid BIGINT, items ARRAY<INT>. At most POSTINGS an item on the driver.
+
+        Raises:
+            SettingsError: of so many items these are more than Spark lets its driver collect.
+        """
         newest = Window.partitionBy("item").orderBy(F.desc("sid"))
+        held = sessions.select("sid", F.array_distinct("items").alias("items")).select(
+            "sid", F.size("items").alias("size"), F.explode("items").alias("item")
+        )
+        # Where items are rarer than POSTINGS, that is nearly every click.
+        counted = held.groupBy("item").agg(F.least(F.count(F.lit(1)), F.lit(POSTINGS)).alias("n"))
+        n = int((counted.agg(F.sum("n")).first() or [0])[0] or 0)
+        beyond = beyond_results(sessions.sparkSession, n * _ROW_BYTES)
+        if beyond is not None:
+            raise SettingsError(
+                f"--method d2 looks for neighbours by {n:,} pairs of an item and a session, whose {beyond} "
+                f"(about {_DRIVER_BYTES} bytes a pair), or choose another method."
+            )
         rows = (
-            sessions.select("sid", F.array_distinct("items").alias("items"))
-            .select("sid", F.size("items").alias("size"), F.explode("items").alias("item"))
-            .withColumn("place", F.row_number().over(newest))
+            held.withColumn("place", F.row_number().over(newest))
             .filter(F.col("place") <= POSTINGS)
             .toPandas()
             .sort_values(["item", "place"])

@@ -18,18 +18,17 @@ function of such sums: the graph is the same bit for bit whatever the number of 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from py4j.protocol import Py4JError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from prune_lib.collecting import beyond_results
 from prune_lib.demand import KNOWN, demand_of, known_of, weights_by
 from prune_lib.errors import SettingsError
 from prune_lib.patterns import Shape, message_unit
@@ -292,20 +291,11 @@ def _check_results(spark: SparkSession, n_patterns: int) -> None:
     Raises:
         SettingsError: they are; Spark itself would say so in a stack trace.
     """
-    jvm: Any = spark._jvm
-    given = spark.conf.get("spark.driver.maxResultSize", "1g")
-    try:
-        most = int(jvm.org.apache.spark.network.util.JavaUtils.byteStringAsBytes(given))
-    except Py4JError as problem:  # a managed Spark may allow few calls
-        _LOG.debug("no limit of results: %s", problem)
-        return
-    wanted = n_patterns * _ROW_BYTES
-    if 0 < most < wanted:
+    beyond = beyond_results(spark, n_patterns * _ROW_BYTES)
+    if beyond is not None:
         raise SettingsError(
-            f"the graph has {n_patterns:,} patterns, whose {wanted / 2**30:.2g} GiB of rows the driver has "
-            f"to collect, and Spark lets it collect {given} (spark.driver.maxResultSize). Start the job with "
-            f"--conf spark.driver.maxResultSize={math.ceil(wanted * 1.2 / 2**30)}g and a driver that has the "
-            f"memory (about {_DRIVER_BYTES} bytes a pattern), or raise sampling.min_support."
+            f"the graph has {n_patterns:,} patterns, whose {beyond} (about {_DRIVER_BYTES} bytes a "
+            "pattern), or raise sampling.min_support."
         )
 
 

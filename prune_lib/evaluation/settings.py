@@ -41,6 +41,8 @@ _QUICK: Mapping[str, Any] = {
     "regimes": ("steps",),
 }
 _QUICK_STEPS = 200
+# A pruning run's seed is below this.
+_SEEDS = 2**31
 
 # Words of which a table's name says nothing about the data in it.
 _GENERIC = {""} | set(
@@ -108,7 +110,7 @@ class EvaluateSettings(PipelineSettings):
     seeds: int = Field(
         default=3, ge=1, description="How many seeds: each prunes and trains anew, beginning with `seed`."
     )
-    seed: int = Field(default=0, ge=0, lt=2**31, description="The first seed.")
+    seed: int = Field(default=0, ge=0, lt=_SEEDS, description="The first seed.")
     quick: bool = Field(
         default=False,
         description="A small evaluation, minutes: ratios 0.1 and 1, targets gru4rec, session-knn and markov, "
@@ -195,7 +197,7 @@ class EvaluateSettings(PipelineSettings):
 
     @classmethod
     def problems(cls, values: Mapping[str, Any], origin: Callable[[str], str]) -> list[str]:
-        """Tables that clash, names that are none, a report among the tables, a seed that would do nothing."""
+        """Tables that clash, names that are none, a report among the tables, seeds that cannot be."""
         found = evaluate_rules(values, origin)
         # As it was written, by a flag or a file, or as a number.
         seed = str(values["training.seed"] if "training.seed" in values else values["training"]["seed"])
@@ -203,6 +205,13 @@ class EvaluateSettings(PipelineSettings):
             found.append(
                 f"{origin('training.seed')} {seed}: every seed of an evaluation trains experts of its own. "
                 "Say with which it begins by --seed, and leave this out."
+            )
+        first, count = (_whole(values[name]) for name in ("seed", "seeds"))
+        if first < _SEEDS < first + count:
+            found.append(
+                f"{origin('seeds')} {count} from {origin('seed')} {first}: the last of them would be "
+                f"{first + count - 1:,}, and the largest seed is {_SEEDS - 1:,}. Begin with a smaller one, "
+                "or give fewer."
             )
         return found
 
@@ -279,6 +288,14 @@ class EvaluateSettings(PipelineSettings):
             propagation=self.propagation,
             training=self.training.model_copy(update={"seed": seed}),
         )
+
+
+def _whole(value: object) -> int:
+    """A number as it was written; 0 where it is none, which its field says in words of its own."""
+    try:
+        return int(str(value))
+    except ValueError:
+        return 0
 
 
 def _data_set(table: str) -> str:

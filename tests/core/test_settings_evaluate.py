@@ -254,6 +254,19 @@ def test_a_seed_of_the_training_would_do_nothing_and_is_refused() -> None:
     assert settings("--training-seed", "0").training.seed == 0
 
 
+def test_the_last_of_several_seeds_is_one_that_pruning_takes() -> None:
+    """Else an evaluation would end after its first seed."""
+    last = 2**31 - 1
+    text = mistake("--seed", str(last), "--seeds", "2")
+    assert text.startswith(f"--seeds 2 from --seed {last}: the last of them would be 2,147,483,648, and")
+    assert settings("--seed", str(last), "--seeds", "1").seed == last
+    assert settings("--seed", str(last - 2)).seeds == 3
+    assert EvaluateSettings(seed=last, quick=True).seeds == 1
+    with pytest.raises(ValidationError, match="Begin with a smaller"):
+        EvaluateSettings(seed=last, seeds=2)
+    assert "mistakes" not in mistake("--seed", str(2**31)), "it is said once"
+
+
 def test_the_model_is_strict_and_frozen() -> None:
     with pytest.raises(ValidationError):
         EvaluateSettings(colour="red")  # type: ignore[call-arg]

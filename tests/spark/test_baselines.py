@@ -7,6 +7,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from scipy import stats
 
+from prune_lib import d2
 from prune_lib.baselines import (
     CCS_HARDEST,
     CCS_STRATA,
@@ -17,6 +18,7 @@ from prune_lib.baselines import (
     take_budget,
 )
 from prune_lib.d2 import GAMMA, NEIGHBOURS, POSTINGS, Postings, d2_order
+from prune_lib.errors import SettingsError
 
 pytestmark = pytest.mark.spark
 
@@ -252,3 +254,17 @@ def test_one_score_alone_is_one_stratum(spark: SparkSession, made: pd.DataFrame)
     flat = made.assign(q=0.5, difficulty=1.0)
     expected = flat.sort_values(["draw", "tie", "sid"])["sid"].tolist()
     assert ordered(spark, flat, "ccs") == expected
+
+
+def test_more_postings_than_the_driver_may_collect_are_refused_before_they_are(
+    spark: SparkSession, made: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = sum(len(set(items)) for items in made["items"])
+    monkeypatch.setattr(d2, "POSTINGS", 10**6)
+    assert Postings.of(sessions(spark, made)).session.size == pairs
+    monkeypatch.setattr(d2, "_ROW_BYTES", 2**40)
+    with pytest.raises(SettingsError, match=rf"by {pairs:,} pairs.*--conf spark\.driver\.maxResultSize=\d+g"):
+        Postings.of(sessions(spark, made))
+    # Of a popular item the newest only.
+    monkeypatch.setattr(d2, "POSTINGS", 1)
+    assert Postings.of(sessions(spark, made)).session.size <= ITEMS
