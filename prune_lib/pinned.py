@@ -10,9 +10,10 @@ from pyspark.sql import functions as F
 from prune_lib.commits import runs_by_version
 from prune_lib.delta import table_version
 from prune_lib.errors import InputError
+from prune_lib.locations import is_location
 from prune_lib.lookup import Versions
 from prune_lib.moments import with_zone
-from prune_lib.sessions.opening import load_table
+from prune_lib.sessions.opening import load_table, reached
 from prune_lib.summary import tables_of
 
 __all__ = ["belonging", "pinned", "run_row_of", "versions_of"]
@@ -66,6 +67,8 @@ def belonging(spark: SparkSession, output: str) -> Versions:
 
 
 def _runs_by_version(spark: SparkSession, place: str) -> dict[int, str]:
+    if is_location(place):
+        reached(spark, place)
     if table_version(spark, place) is None:
         raise InputError(
             f"There is no Delta table {place}. Give the pruned table that prune wrote; its companions lie "

@@ -217,7 +217,8 @@ def plan(spark: SparkSession, settings: PruneSettings, table: InputTable | None)
             else "experts: none for this input yet; they would be trained first"
         )
     folder = settings.checkpoint_folder(loses_executors(str(spark.sparkContext.master)))
-    if folder is not None:
+    # The session's own comes before ours.
+    if folder is not None and not spark.sparkContext.getCheckpointDir():
         check_writable(spark, folder, "The folder of checkpoints", "--checkpoints")
     ahead = forecast(spark, settings, table, bundle.version if bundle else None, scores)
     found = {

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 
 import prune_lib.api
 import prune_lib.pruned
-from prune_lib import Pruned, PruneSettings, UserError, evaluate, prune
+from prune_lib import Pruned, PruneSettings, UserError, evaluate, explain, prune
 from prune_lib.evaluation.settings import EvaluateSettings
 from prune_lib.written import spark_frame, write_down
 from tests.spark.sessions import random_sessions
@@ -245,6 +245,9 @@ def test_a_dry_run_of_a_frame_writes_nothing(spark: SparkSession, tmp_path: Path
 def test_tables_that_no_run_wrote(spark: SparkSession, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="There is no Delta table"):
         Pruned.open(tmp_path / "nothing")
+    for look in (Pruned.open, lambda place: explain("1", output=place, spark=spark)):
+        with pytest.raises(UserError, match="no place that this Spark can read"):
+            look("s3a://bucket/kept")
     spark.range(3).write.format("delta").save(str(tmp_path / "other"))
     with pytest.raises(UserError, match="does not know a pruning run"):
         Pruned.open(tmp_path / "other")
