@@ -94,14 +94,27 @@ def source_of(table: InputTable) -> str:
     return name if "/" not in name and in_catalog(table.df.sparkSession, name) else in_full(name)
 
 
-def ensure_bundle(settings: PruneSettings, table: InputTable, encoded: Encoded, stages: Stages) -> Bundle:
+def ensure_bundle(
+    settings: PruneSettings,
+    table: InputTable,
+    encoded: Encoded,
+    stages: Stages,
+    found: Bundle | None = None,
+) -> Bundle:
     """The bundle for a run; trained now where there is none that fits the input.
+
+    Args:
+        settings: of the run.
+        table: its input.
+        encoded: the same, encoded.
+        stages: a training is a stage of them.
+        found: what `find_bundle` has found before, so that a registry is asked once a run; None: it looks.
 
     Raises:
         BundleError: `--experts` names a bundle that is missing, damaged or of another vocabulary.
         SettingsError: experts must be trained and the workspace is not a folder to keep them in.
     """
-    bundle = find_bundle(settings, table.location)
+    bundle = found or find_bundle(settings, table.location)
     if bundle is not None:
         try:
             known = encoded.items.selectExpr("cast(item AS STRING) AS item", "interactions").toPandas()

@@ -117,7 +117,7 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
     seen = check_run(spark, settings, found)
     if settings.dry_run:
         return plan(spark, settings, found)
-    check_experts(spark, settings, found)
+    experts = check_experts(spark, settings, found)
     table = found or make_demo(spark, settings, stages, settings.seed)
     warn_of_input(table, stages)
     unusual = unusual_names(table.df)
@@ -147,7 +147,7 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
             points = samples_of(encoded, settings.sampling.max_distance)
             stage.rows = points.n_sessions
     floors = _floors(settings, table, raw, points, bands, budget)
-    difficulty = _difficulty(settings, table, encoded, stages)
+    difficulty = _difficulty(settings, table, encoded, stages, experts)
     with stages.stage("graph") as stage:
         graph = _graph(settings, points)
         stage.rows = graph.n_edges
@@ -265,7 +265,9 @@ def _cost(settings: PruneSettings) -> Literal["n", "one"]:
     return "n" if settings.budget == "interactions" else "one"
 
 
-def _difficulty(settings: PruneSettings, table: InputTable, encoded: Encoded, stages: Stages) -> _Difficulty:
+def _difficulty(
+    settings: PruneSettings, table: InputTable, encoded: Encoded, stages: Stages, experts: Bundle | None
+) -> _Difficulty:
     """Score every session; train the experts first where there are none for this input."""
     spark = encoded.sessions.sparkSession
     if settings.method != "graph" and settings.method not in NEEDS_DIFFICULTY:
@@ -273,7 +275,7 @@ def _difficulty(settings: PruneSettings, table: InputTable, encoded: Encoded, st
     from prune_lib.difficulty import percentile_rank, score_digits, score_sessions
     from prune_lib.model_store import ensure_bundle
 
-    bundle = ensure_bundle(settings, table, encoded, stages)
+    bundle = ensure_bundle(settings, table, encoded, stages, experts)
     by_sample = settings.unit == "prefix"
     with stages.stage("difficulty") as stage:
         scored = score_sessions(
