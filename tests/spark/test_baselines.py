@@ -260,11 +260,10 @@ def test_more_postings_than_the_driver_may_collect_are_refused_before_they_are(
     spark: SparkSession, made: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pairs = sum(len(set(items)) for items in made["items"])
+    monkeypatch.setattr(d2, "POSTINGS", 1)  # of each item the newest only
+    assert Postings.of(sessions(spark, made)).session.size <= ITEMS
     monkeypatch.setattr(d2, "POSTINGS", 10**6)
     assert Postings.of(sessions(spark, made)).session.size == pairs
     monkeypatch.setattr(d2, "_ROW_BYTES", 2**40)
     with pytest.raises(SettingsError, match=rf"by {pairs:,} pairs.*--conf spark\.driver\.maxResultSize=\d+g"):
         Postings.of(sessions(spark, made))
-    # Of a popular item the newest only.
-    monkeypatch.setattr(d2, "POSTINGS", 1)
-    assert Postings.of(sessions(spark, made)).session.size <= ITEMS
