@@ -284,7 +284,7 @@ def test_help_names_every_flag_and_default(capsys: pytest.CaptureFixture[str]) -
         load_settings(["--help"], {})
     short = capsys.readouterr().out
     assert "--ratio R" in short and "--sampling-kappa" not in short
-    assert "floor of 1 costs a GRU4Rec 4.5 points" in " ".join(short.split())
+    assert "floor of 1 costs a GRU4Rec 5.1 points" in " ".join(short.split())
     assert max(map(len, short.splitlines())) <= 100
 
 
