@@ -2,7 +2,7 @@
 # Sourced by every Spark command, with that command's arguments.
 
 # Java names files as the locale encodes them, and in one that is not of UTF-8 it has no name for an "ü".
-case "${LC_ALL:-${LC_CTYPE:-${LANG}}}" in
+case "${LC_ALL:-${LC_CTYPE:-${LANG:-}}}" in
   *[Uu][Tt][Ff]-8* | *[Uu][Tt][Ff]8*) ;;
   *) export LC_ALL=C.UTF-8 ;;
 esac
