@@ -347,6 +347,8 @@ def _quieten() -> None:
         **_PATIENCE,
         # MLflow asks git for a commit that says nothing about the data, and warns where git is absent.
         "GIT_PYTHON_REFRESH": "quiet",
+        # It sets its own level when it is imported, after us; the store's first lines would come out.
+        "MLFLOW_LOGGING_LEVEL": "ERROR",
         # Of a server it prints the run's address at its end, where --json has its one object.
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     }

@@ -26,6 +26,19 @@ def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+def test_of_a_new_store_nothing_is_said(tmp_path: Path) -> None:
+    """In a process of its own: MLflow sets its level when it is imported, which here it is already."""
+    pytest.importorskip("mlflow")
+    code = (
+        "import sys\nfrom prune_lib.tracking import tracked_run\n"
+        "with tracked_run(sys.argv[1], 'e', 'r', {}): pass"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == done.stderr == "" and (tmp_path / "mlflow.db").is_file()
+
+
 def test_a_run_in_the_workspace_reads_back(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     client_of = pytest.importorskip("mlflow.tracking").MlflowClient
     workspace = tmp_path / "ws"
