@@ -14,16 +14,16 @@ from prune_lib.errors import BundleError, SettingsError
 from prune_lib.experts.bundle import Bundle, check_vocabulary
 from prune_lib.experts.card import overall
 from prune_lib.experts.settings import DYNAMICS, WHERE
-from prune_lib.locations import in_full, is_location, normalised
+from prune_lib.locations import is_location, normalised
 from prune_lib.sessions.encoding import Encoded
-from prune_lib.sessions.opening import in_catalog
+from prune_lib.sessions.opening import source_of
 from prune_lib.sessions.reading import InputTable
 from prune_lib.settings import PruneSettings
 from prune_lib.settings.train import ExpertsSettings
 from prune_lib.stages import Stages
 from prune_lib.tracking import RegistryError, download_model, register_model, tracked_run
 
-__all__ = ["ensure_bundle", "find_bundle", "local_folder", "new_folder", "source_of", "track_training"]
+__all__ = ["ensure_bundle", "find_bundle", "local_folder", "new_folder", "track_training"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -87,13 +87,6 @@ def _serves(folder: Path, source: str, wanted: Mapping[str, Any]) -> bool:
     return made == wanted and (of == source or normalised(of) == normalised(source))
 
 
-def source_of(table: InputTable) -> str:
-    """How a bundle names the input that it was trained on: wherever it is looked for, that one is meant."""
-    name = table.location
-    # A single word can be a table of the catalog's current schema; `open_input` looks there first.
-    return name if "/" not in name and in_catalog(table.df.sparkSession, name) else in_full(name)
-
-
 def ensure_bundle(
     settings: PruneSettings,
     table: InputTable,
@@ -114,7 +107,7 @@ def ensure_bundle(
         BundleError: `--experts` names a bundle that is missing, damaged or of another vocabulary.
         SettingsError: experts must be trained and the workspace is not a folder to keep them in.
     """
-    bundle = found or find_bundle(settings, table.location)
+    bundle = found or find_bundle(settings, source_of(table))
     if bundle is not None:
         try:
             known = encoded.items.selectExpr("cast(item AS STRING) AS item", "interactions").toPandas()

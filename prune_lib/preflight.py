@@ -19,7 +19,7 @@ from prune_lib.floor_by import parsed
 from prune_lib.forecast import forecast
 from prune_lib.locations import is_location
 from prune_lib.sessions.encoding import Encoded
-from prune_lib.sessions.opening import has_commit, in_catalog, reached
+from prune_lib.sessions.opening import has_commit, in_catalog, reached, source_of
 from prune_lib.sessions.reading import ColumnNames, InputTable, SessionStats, open_input
 from prune_lib.sessions.recent import check_since, window_line
 from prune_lib.settings import PruneSettings
@@ -185,7 +185,7 @@ def check_experts(spark: SparkSession, settings: PruneSettings, table: InputTabl
         return None
     from prune_lib.model_store import find_bundle, new_folder
 
-    bundle = find_bundle(settings, table.location if table else settings.resolved_input)
+    bundle = find_bundle(settings, source_of(table) if table else settings.resolved_input)
     if bundle is None:
         place = str(new_folder(settings.workspace).parent)
         check_writable(spark, place, "The folder of experts", "--workspace")

@@ -21,6 +21,7 @@ from prune_lib.sampling.rounds import RoundRecord
 from prune_lib.sampling.select import Selection
 from prune_lib.schemas import RUNS, column_type, conform
 from prune_lib.sessions.encoding import Encoded
+from prune_lib.sessions.opening import source_of
 from prune_lib.sessions.reading import InputTable
 from prune_lib.settings import PruneSettings, settings_hash
 from prune_lib.stages import Stages
@@ -121,7 +122,7 @@ def run_of(
         "seed": settings.seed,
         "settings": settings.model_dump_json(),
         "settings_hash": settings_hash(settings),
-        "input": table.location,
+        "input": source_of(table),
         "input_format": table.format,
         "input_version": table.version,
         "experts_version": experts_version,

@@ -64,7 +64,7 @@ PRUNED_REASONS = {
     "DUPLICATE": "pruned: its sequence of items is kept in another session",
     "COVERED": "pruned: the kept sessions already give most of what it has to offer",
     "BOT": "pruned: far longer than other sessions, or with clicks on far fewer items",
-    "NOISE": "pruned: among the hardest sessions, and none of its transitions occurs elsewhere",
+    "NOISE": "pruned: among the hardest sessions, and too few others, if any, hold one of its transitions",
     "BUDGET": "pruned: next in line, but the budget ended before its turn",
 }
 REASONS = {**KEPT_REASONS, **PRUNED_REASONS}

@@ -17,11 +17,12 @@ from prune_lib.experts.card import overall
 from prune_lib.experts.settings import EXPERTS
 from prune_lib.launcher import launcher
 from prune_lib.locations import is_location
-from prune_lib.model_store import local_folder, new_folder, source_of, track_training
+from prune_lib.model_store import local_folder, new_folder, track_training
 from prune_lib.preflight import make_demo, open_input_of, warn_of_input
 from prune_lib.session import check_runtime, get_spark, measured_joins, ship_package
 from prune_lib.sessions.columns import EXAMPLES
 from prune_lib.sessions.encoding import encode
+from prune_lib.sessions.opening import source_of
 from prune_lib.sessions.reading import check_sessions, settled_sessions
 from prune_lib.sessions.recent import check_since, since, window_line
 from prune_lib.settings.train import ExpertsSettings

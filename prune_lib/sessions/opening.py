@@ -12,7 +12,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from prune_lib.errors import InputError
-from prune_lib.locations import is_location, name_parts, schema_of
+from prune_lib.locations import in_full, is_location, local_path, name_parts, schema_of
 from prune_lib.moments import moment
 from prune_lib.sessions.columns import (
     EXAMPLES,
@@ -31,6 +31,7 @@ __all__ = [
     "load_table",
     "open_input",
     "reached",
+    "source_of",
 ]
 
 
@@ -280,6 +281,19 @@ def _some_files(fs: Any, path: Any, limit: int = 1000) -> list[str]:
         if not name.startswith(("_", ".")):
             names.append(name)
     return sorted(names)
+
+
+def source_of(table: InputTable) -> str:
+    """How records name their input, a run and a bundle alike: read in any folder, they mean the same one."""
+    name = table.location
+    path = local_path(name)
+    if ("/" in name or ":" in name) and (path is None or path.is_absolute()):
+        return in_full(name)
+    # What could be a table's name may be a file's of Spark's folder; `open_input` asks the catalog first.
+    if "/" not in name and in_catalog(table.df.sparkSession, name):
+        return name
+    # By Spark's own folder, which may be one of HDFS, or not the one that a notebook has gone to since.
+    return in_full(str(hadoop_path(table.df.sparkSession, name)[1].toString()))
 
 
 def _not_found(spark: SparkSession, name: str, fs: Any, path: Any) -> str:

@@ -135,7 +135,7 @@ class SuspectsSettings(BaseModel):
     noise: Literal["last", "alike"] = Field(
         default="last",
         description="Sessions that look like noise: among the hardest, and none of their transitions in "
-        "another session. last, alike: as for bots.",
+        "another session (in `min_support` sessions). last, alike: as for bots.",
     )
     max_clicks: float | None = Field(
         default=None,

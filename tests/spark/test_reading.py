@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta, timezone
@@ -15,6 +16,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from prune_lib.errors import InputError
+from prune_lib.sessions.opening import source_of
 from prune_lib.sessions.read_errors import reading_errors
 from prune_lib.sessions.reading import (
     ColumnNames,
@@ -224,6 +226,24 @@ def test_the_newest_version_is_pinned(spark: SparkSession, delta: str, tmp_path:
     assert open_input(spark, delta).version == 1
 
 
+def test_records_name_a_place_so_that_it_is_found_from_any_folder(
+    spark: SparkSession, delta: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative one goes by the folder that Spark was started in, wherever Python has gone since."""
+    home = str(spark._jvm.java.lang.System.getProperty("user.dir"))  # type: ignore[union-attr]
+    table = open_input(spark, os.path.relpath(delta, home))
+    monkeypatch.chdir(tmp_path)
+    assert source_of(table) == delta
+    for same in (delta, f"file://{delta}", f"{delta}/"):
+        assert source_of(open_input(spark, same)) == delta
+    file = Path(home, "reading_test.parquet")
+    pd.DataFrame({"session_id": ["a"], "items": [[1, 2]]}).to_parquet(file)
+    try:
+        assert source_of(open_input(spark, file.name)) == str(file)
+    finally:
+        file.unlink()
+
+
 def test_an_earlier_version_by_number_or_time(spark: SparkSession, delta: str) -> None:
     assert open_input(spark, delta, version=0).df.count() == 3
     history = spark.sql(f"DESCRIBE HISTORY delta.`{delta}`").orderBy("version").collect()
@@ -266,6 +286,7 @@ def test_tables_of_the_catalog(spark: SparkSession) -> None:
         ):
             table = open_input(spark, name)
             assert (table.format, table.version, table.df.count()) == (form, version, 3)
+            assert source_of(table) == name
         with pytest.raises(InputError) as caught:
             open_input(spark, "default.reading_parquet", version=0)
         _says(caught.value, "default.reading_parquet is no Delta table (parquet)", "--version")
