@@ -11,10 +11,12 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -80,7 +82,8 @@ def run_cells(jobs: Sequence[Job], store: CellStore, *, processes: int, device: 
     # Spawned, not forked: this process holds a JVM's connection and torch's threads.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(count, len(ordered)), mp_context=context, initializer=_one_thread) as pool:
-        running = {pool.submit(run_cell, job, store.folder, device): job for job in ordered}
+        with _callers_script_hidden():  # the pool starts its processes as it gets work
+            running = {pool.submit(run_cell, job, store.folder, device): job for job in ordered}
         started, all_weight, done_weight = time.monotonic(), sum(j.weight for j in ordered), 0.0
         try:
             for n, future in enumerate(as_completed(running), 1):
@@ -112,6 +115,24 @@ def run_cells(jobs: Sequence[Job], store: CellStore, *, processes: int, device: 
             for process in processes_now:
                 process.terminate()
             raise
+
+
+@contextmanager
+def _callers_script_hidden() -> Iterator[None]:
+    """Within it, processes are started that do not execute the script which this process runs.
+
+    A spawned process executes it first, in case something that it is to unpickle is defined there; ours get
+    nothing of the kind. A script that calls `prune_lib.evaluate` without asking for its own `__name__` would
+    begin the whole evaluation again in each of them, and they would die of that.
+    """
+    script = vars(sys.modules["__main__"])
+    # What `multiprocessing.spawn.get_preparation_data` looks for: of `python -m`, and of a file.
+    told: dict[str, Any] = {name: script[name] for name in ("__spec__", "__file__") if name in script}
+    script.update(dict.fromkeys(told))
+    try:
+        yield
+    finally:
+        script.update(told)
 
 
 def _cores() -> int:
