@@ -21,7 +21,7 @@ from prune_lib.errors import SettingsError
 from prune_lib.evaluation.files import Split, Subset, budget_of
 from prune_lib.evaluation.forms import Materials, formed
 from prune_lib.evaluation.plan import Candidate, Plan
-from prune_lib.evaluation.subsets import cut, experts_folder, prune_once, write_subset
+from prune_lib.evaluation.subsets import check_kept, cut, experts_folder, prune_once, write_subset
 from prune_lib.evaluation.targets.settings import NEURAL
 from prune_lib.evaluation.variants import Variant, named
 from prune_lib.experts.bundle import Bundle
@@ -31,7 +31,7 @@ from prune_lib.model_store import ensure_bundle
 from prune_lib.popularity import popularity_bands
 from prune_lib.propagation import propagate
 from prune_lib.sampling.floors import item_floors
-from prune_lib.sampling.select import first_twin, select_sessions
+from prune_lib.sampling.select import FLOOR, first_twin, select_sessions
 from prune_lib.sessions.columns import ColumnNames
 from prune_lib.sessions.encoding import Encoded, encode
 from prune_lib.sessions.reading import open_input, settled_sessions
@@ -150,7 +150,7 @@ class _Bench:
         return spark.read.parquet(place)
 
     def choose(self, variant: Variant, ratio: float) -> DataFrame:
-        """Kept sessions: sid, session_id, items, place, prune_rank."""
+        """Kept sessions: session_id, items, place, prune_rank, phase."""
         sampling = self.settings.sampling.model_copy(update=dict(variant.sampling))
         spreading = self.settings.propagation.model_copy(update=dict(variant.propagation))
         graph = self.graph(sampling)
@@ -187,7 +187,9 @@ class _Bench:
             by, x = formed(variant.form, materials, graph, x)
         chosen = select(by, x).join(self.encoded.sessions.select("sid", "session_id"), "sid")
         rows: DataFrame = self.run.spark.read.format("delta").load(self.split.sessions)
-        return rows.join(chosen.select("sid", "session_id", F.col("rank").alias("prune_rank")), "session_id")
+        return rows.join(
+            chosen.select("session_id", F.col("rank").alias("prune_rank"), "phase"), "session_id"
+        )
 
     def copies(self, kept: DataFrame, ratio: float) -> DataFrame:
         """The kept sessions of a ratio, each as often as its weight says: as `sample_rows` has samples."""
@@ -261,18 +263,17 @@ def run_ablations(run: Evaluation, split: Split, plan: Plan, how: Mapping[str, C
                     continue
                 try:
                     kept = bench.choose(variant, settings.shares[-1])
+                    price = _floor_price(kept) if variant.floor else 0
                 except SettingsError as error:  # a floor beyond the budget, a form without what it needs
                     run.stages.warn(f"ablation {name} is left out: {error}")
                     continue
                 for ratio in settings.shares:
-                    if variant.weighted:
-                        _LOG.info("ablation %s %g, seed %d", name, ratio, seed)
-                        rows, folder = bench.copies(kept, ratio), _folder(split, "graph", name, seed, ratio)
-                        subset = write_subset(rows, split.n_items, folder, settings.fit.max_length)
-                    else:
-                        subset = _subset(
-                            split, "graph", name, seed, ratio, kept, variant.unit, settings.fit.max_length
-                        )
+                    try:
+                        _check_floor(price, budget_of(ratio, split.n_interactions))
+                        subset = _subset_of(bench, name, variant, ratio, kept)
+                    except SettingsError as error:
+                        run.stages.warn(f"ablation {name} is left out at the ratio {ratio:g}: {error}")
+                        continue
                     for target in settings.targets:
                         plan.add(
                             subset,
@@ -287,6 +288,40 @@ def run_ablations(run: Evaluation, split: Split, plan: Plan, how: Mapping[str, C
         stage.rows = len(variants)
 
 
+def _floor_price(kept: DataFrame) -> int:
+    """Interactions of the sessions that a floor chose: they come first in every cut of the ranking."""
+    price = kept.filter(F.col("phase") == FLOOR).agg(F.sum(F.size("items"))).first()
+    return int((price or [0])[0] or 0)
+
+
+def _check_floor(price: int, budget: int) -> None:
+    """Refuse a cut that would end within the floor: what is left of it is no floor.
+
+    Raises:
+        SettingsError: it costs more than the budget.
+    """
+    if price > budget:
+        raise SettingsError(f"its floor takes {price:,} interactions, and the budget is {budget:,}.")
+
+
+def _subset_of(bench: _Bench, name: str, variant: Variant, ratio: float, kept: DataFrame) -> Subset:
+    """The part of a variant's ranking that fits a ratio.
+
+    Raises:
+        SettingsError: nothing can be learned from it.
+    """
+    run, split, seed = bench.run, bench.split, bench.settings.seed
+    max_length = run.settings.fit.max_length
+    if not variant.weighted:
+        return _subset(run, split, "graph", name, seed, ratio, kept, variant.unit, max_length)
+    _LOG.info("ablation %s %g, seed %d", name, ratio, seed)
+    rows, folder = bench.copies(kept, ratio), _folder(split, "graph", name, seed, ratio)
+    subset = write_subset(rows, split.n_items, folder, max_length)
+    budget = budget_of(ratio, split.n_interactions)
+    check_kept(subset, _who("graph", name, seed), ratio, budget, warn=run.stages.warn)
+    return subset
+
+
 def _add_prefixes(
     run: Evaluation, split: Split, plan: Plan, how: Mapping[str, Candidate], name: str, seed: int
 ) -> None:
@@ -298,7 +333,7 @@ def _add_prefixes(
         table, _ = prune_once(run.spark, at, split, settings.shares[-1])
         kept = sample_rows(run.spark.read.format("delta").load(table))
         for ratio in settings.shares:
-            subset = _subset(split, method, name, seed, ratio, kept, "prefix", settings.fit.max_length)
+            subset = _subset(run, split, method, name, seed, ratio, kept, "prefix", settings.fit.max_length)
             for target in (t for t in settings.targets if t in NEURAL):
                 plan.add(
                     subset,
@@ -340,6 +375,7 @@ def sample_rows(pruned: DataFrame) -> DataFrame:
 
 
 def _subset(
+    run: Evaluation,
     split: Split,
     method: str,
     name: str,
@@ -349,7 +385,11 @@ def _subset(
     unit: str,
     max_length: int,
 ) -> Subset:
-    """The part of a ranking that fits a ratio: of the interactions, or of all prefixes."""
+    """The part of a ranking that fits a ratio: of the interactions, or of all prefixes.
+
+    Raises:
+        SettingsError: nothing can be learned from it.
+    """
     _LOG.info("ablation %s %g, seed %d", name, ratio, seed)
     if unit == "session":
         cost, total, session = F.size("items"), split.n_interactions, None
@@ -358,7 +398,14 @@ def _subset(
         session = F.floor(F.col("place") / F.lit(_PLACES))  # see `sample_rows`
     budget = budget_of(ratio, total)
     folder = _folder(split, method, name, seed, ratio)
-    return write_subset(cut(kept, budget, cost), split.n_items, folder, max_length, session=session)
+    subset = write_subset(cut(kept, budget, cost), split.n_items, folder, max_length, session=session)
+    who = _who(method, name, seed)
+    check_kept(subset, who, ratio, budget, warn=run.stages.warn, samples=unit == "prefix")
+    return subset
+
+
+def _who(method: str, name: str, seed: int) -> str:
+    return f"the ablation {name} of the method {method} (seed {seed})"
 
 
 def _folder(split: Split, method: str, name: str, seed: int, ratio: float) -> Path:

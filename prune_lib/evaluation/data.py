@@ -65,6 +65,7 @@ def make_split(
     """
     raw = settled_sessions(table)
     check_sessions(table, raw, warn)
+    held_out = test is None
     if test is None:
         raw, test = _hold_out(raw, share, table)
     else:
@@ -75,10 +76,7 @@ def make_split(
     )
     cases, unknown = _cases(test, encoded.items)
     if not cases.n_cases:
-        raise InputError(
-            "no test case is left: the test sessions hold fewer than two items that the training data know. "
-            "See that both tables name items in the same way."
-        )
+        raise InputError(_no_case(share if held_out else None, name))
     data_hash = fingerprint(sessions, F.col("session_id").cast("string"), F.col("items"), F.col("place"))
     cases_hash = cases.digest()
     folder = parent / f"{name}-{data_hash[:8]}-{cases_hash[:8]}"
@@ -123,6 +121,20 @@ def make_split(
         ),
     )
     return split
+
+
+def _no_case(share: float | None, name: str) -> str:
+    """Why there is nothing to test on, and what to do: a share was held out, or a table was given."""
+    if share is None:
+        return (
+            "no test case is left: the test sessions hold fewer than two items that the training data know. "
+            "See that both tables name items in the same way."
+        )
+    ways = "Hold out more by --validation-share" + (", or give a test by --test." if name == "test" else ".")
+    return (
+        f"no {name} case is left: the newest {share:g} of the sessions are held out, and none of them holds "
+        f"two items that the older ones know, too. {ways}"
+    )
 
 
 def _hold_out(raw: DataFrame, share: float, table: InputTable) -> tuple[DataFrame, DataFrame]:

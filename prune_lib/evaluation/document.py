@@ -23,7 +23,7 @@ from prune_lib.evaluation.sections.quality import (
     other_metrics,
     recall,
 )
-from prune_lib.evaluation.sections.text import BLANK, details, join, table
+from prune_lib.evaluation.sections.text import BLANK, details, join, slugs, table
 from prune_lib.evaluation.sections.tuning import tuning
 from prune_lib.evaluation.sections.verdict import OVERVIEW, overview_row
 from prune_lib.settings.job import SAYING
@@ -82,6 +82,7 @@ def write_document(
     findings = folder / FINDINGS
     learned = findings.read_text(encoding="utf-8").strip() if findings.is_file() else ""
     regimes = dict.fromkeys(regime for part in parts for regime in part.regimes())
+    files = slugs(part.data_set for part in parts)
     blocks = [
         "# What is kept of the performance",
         _INTRO,
@@ -90,7 +91,7 @@ def write_document(
         _section("## How it was run", _commands(runs)),
         _section("## What was learned", learned),
         _section("## At a glance", _overview(parts)),
-        *(_part(part, folder, prices) for part in parts),
+        *(_part(part, folder, prices, files[part.data_set]) for part in parts),
         _section("## How targets were trained", tuning(values, runs)),
     ]
     file = folder / "results.md"
@@ -127,8 +128,8 @@ def _data(runs: pd.DataFrame) -> str:
 
 
 def _commands(runs: pd.DataFrame) -> str:
-    """The commands, and folded the settings and the software behind each."""
-    commands, behind, warned = [], list[str](), list[str]()
+    """The commands, the calls of programs, and folded the settings and the software behind each."""
+    commands, calls, behind, warned = list[str](), list[str](), list[str](), list[str]()
     for run in runs.to_dict("records"):
         if not isinstance(run.get("command"), str):
             continue
@@ -136,7 +137,10 @@ def _commands(runs: pd.DataFrame) -> str:
         warned += [
             f"- {run['data_set']}, {run['split']} split: {text}" for text in _json_list(run.get("warnings"))
         ]
-        commands.append(f"# {name}\n{run['command'].replace(' --', _CONTINUED)}")
+        if run["command"].startswith("prune_lib."):
+            calls.append(f"# {name}\n{run['command']}")
+        else:
+            commands.append(f"# {name}\n{run['command'].replace(' --', _CONTINUED)}")
         known = {**_json(run.get("versions")), **_json(run.get("settings"))}
         lines = [
             f"{key}: {value if isinstance(value, str) else json.dumps(value)}"
@@ -147,6 +151,7 @@ def _commands(runs: pd.DataFrame) -> str:
     return join(
         [
             _block("bash", commands),
+            _block("python", calls),
             join(["Warned of:", "\n".join(dict.fromkeys(warned))]) if warned else "",
             details("settings and software behind each", _block("yaml", behind)),
         ]
@@ -173,11 +178,11 @@ def _overview(parts: Sequence[Part]) -> str:
     )
 
 
-def _part(part: Part, folder: Path, prices: Prices) -> str:
-    """All sections of a data set and split."""
+def _part(part: Part, folder: Path, prices: Prices, name: str) -> str:
+    """All sections of a data set and split; its files have the data set's name as given."""
     sections: list[tuple[str, str]] = []
     for regime in part.regimes():
-        drawn = recall_figure(part, regime, folder)
+        drawn = recall_figure(part, regime, folder, name)
         words = REGIMES.get(regime, regime)
         picture = f"![Recall@20 against the share kept: {part.title}, {words}]({drawn})" if drawn else ""
         sections.append(

@@ -1,13 +1,13 @@
 """An evaluation: how much of the performance the kept sessions carry, for every method, ratio and target.
 
-split -> choose how targets are trained, on validation -> prune -> subsets -> train and rank -> tables
+split -> prune -> subsets -> choose how targets are trained, on validation -> train and rank -> tables
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,14 +16,24 @@ from pyspark.sql import SparkSession
 
 from prune_lib.errors import InputError, SettingsError
 from prune_lib.evaluation.cells import CellStore, import_cells
+from prune_lib.evaluation.command import asked_by
 from prune_lib.evaluation.data import make_split, read_test
 from prune_lib.evaluation.files import Split, Subset, budget_of, mark_used, remove_unused
 from prune_lib.evaluation.metrics import value_by_rank
-from prune_lib.evaluation.plan import TUNING_RATIO, Candidate, Plan, Row, candidates, chosen, for_a_tenth
+from prune_lib.evaluation.plan import (
+    BY_RATIO,
+    TUNING_RATIO,
+    Candidate,
+    Plan,
+    Row,
+    candidates,
+    chosen,
+    for_a_tenth,
+)
 from prune_lib.evaluation.settings import EvaluateSettings
-from prune_lib.evaluation.subsets import experts_folder, prune_once, subset_of, write_prefixes
+from prune_lib.evaluation.subsets import check_kept, experts_folder, prune_once, subset_of, write_prefixes
 from prune_lib.evaluation.targets.settings import NEURAL
-from prune_lib.evaluation.variants import check_ablations
+from prune_lib.evaluation.variants import check_ablations, named
 from prune_lib.evaluation.worker import run_cells
 from prune_lib.locations import workspace_folder
 from prune_lib.preflight import columns_of, make_demo, open_input_of
@@ -51,6 +61,7 @@ class Evaluation:
         spark: the session.
         folder: of this data set's working files; everything in it can be made again.
         store: results of cells.
+        command: how it was asked for, as its record says.
         stages: what the steps took.
     """
 
@@ -58,6 +69,7 @@ class Evaluation:
     spark: SparkSession
     folder: Path
     store: CellStore
+    command: str = ""
     stages: Stages = field(default_factory=Stages)
 
     def run(self, plan: Plan, name: str) -> None:
@@ -82,7 +94,11 @@ class Evaluation:
         return subset_of(self.spark, split, None, 1.0, folder, self.settings.fit.max_length)
 
     def pruned(self, split: Split, method: Method, seed: int, ratios: Iterable[float]) -> Pruned:
-        """Subsets of a method at several ratios, from one pruning run at the largest."""
+        """Subsets of a method at several ratios, from one pruning run at the largest where its ranks nest.
+
+        Raises:
+            SettingsError: a ratio leaves nothing to learn from.
+        """
         ratios = sorted(ratios)
         name = f"{method}-{seed}"
 
@@ -97,9 +113,13 @@ class Evaluation:
                 has_order=split.has_order,
             )
 
-        table, seconds = prune_once(self.spark, at, split, ratios[-1])
-        subsets = {
-            ratio: subset_of(
+        # Each ratio is a run of its own where a cut of a larger one would be another choice.
+        own = ratios if method in BY_RATIO else ratios[-1:]
+        runs = {ratio: prune_once(self.spark, at, split, ratio) for ratio in own}
+        subsets, seconds = dict[float, Subset](), dict[float, float]()
+        for ratio in ratios:
+            table, took = runs.get(ratio, runs[ratios[-1]])
+            subsets[ratio] = subset_of(
                 self.spark,
                 split,
                 table,
@@ -107,9 +127,11 @@ class Evaluation:
                 split.folder / "subsets" / f"{name}-{ratio:g}",
                 self.settings.fit.max_length,
             )
-            for ratio in ratios
-        }
-        return Pruned(method, seed, subsets, sum(seconds.values()))
+            seconds[ratio] = sum(took.values())
+            budget = budget_of(ratio, split.n_interactions)
+            who = f"the method {method} (seed {seed})"
+            check_kept(subsets[ratio], who, ratio, budget, warn=self.stages.warn)
+        return Pruned(method, seed, subsets, seconds)
 
 
 @dataclass(frozen=True)
@@ -120,13 +142,13 @@ class Pruned:
         method: the method.
         seed: of the run.
         subsets: by ratio.
-        seconds: the pruning run took.
+        seconds: by ratio, what the pruning run took that its subset is of.
     """
 
     method: Method
     seed: int
     subsets: dict[float, Subset]
-    seconds: float
+    seconds: dict[float, float]
 
 
 def run_evaluation(settings: EvaluateSettings, spark: SparkSession | None = None) -> Findings:
@@ -168,7 +190,8 @@ def _evaluate(settings: EvaluateSettings, spark: SparkSession, folder: Path) -> 
     if settings.dry_run:
         return Findings(_plan_in_words(settings, found))
     folder.mkdir(parents=True, exist_ok=True)
-    run = Evaluation(settings, spark, folder, CellStore(folder / "cells"))
+    # Now: a file of settings can be another one by the end.
+    run = Evaluation(settings, spark, folder, CellStore(folder / "cells"), asked_by(settings))
     import_cells(run.store, cells_file(settings))
     started = time.monotonic()
     table = found or make_demo(spark, _as_demo(settings), run.stages, settings.seed)
@@ -190,12 +213,14 @@ def _evaluate(settings: EvaluateSettings, spark: SparkSession, folder: Path) -> 
     splits = [one.folder for one in (test_split, validation) if one is not None]
     for one in splits:
         mark_used(one)
+    # Before anything is trained: a ratio may leave nothing to learn from.
+    full, kept = _prune(run, split)
     tuning: list[Row] = []
     how: dict[str, Candidate] = dict.fromkeys(tuned, candidates(settings)[0])
     if to_choose:
         assert validation is not None
         how, tuning = _choose(run, validation, sorted(tuned))
-    plan = _compare(run, split, how)
+    plan = _compare(run, split, full, kept, how)
     run_ablations(run, split, plan, how)
     run.run(plan, "targets")
     tuned_on = (validation, tuning) if validation is not None and tuning else None
@@ -242,17 +267,20 @@ def _as_demo(settings: EvaluateSettings) -> PruneSettings:
 
 
 def _check_tuned(settings: EvaluateSettings) -> None:
-    """Refuse the regime `tuned` where nothing is tuned.
+    """Refuse the regime `tuned` where no length is: its rows would be those of `steps` under another name.
 
     Raises:
-        SettingsError: learning rate and length are given.
+        SettingsError: a length is given, or nothing is tried at all.
     """
-    if "tuned" in settings.regimes and len(candidates(settings)) == 1:
-        raise SettingsError(
-            "--regimes tuned asks for lengths of training chosen on validation, and there is nothing to "
-            "choose from: a length is given (--fit-steps), or one of each is tried. Leave `tuned` out, or "
-            "give several of --fit-epochs-tried."
-        )
+    if "tuned" not in settings.regimes or (not settings.fit.steps and len(candidates(settings)) > 1):
+        return
+    why = "one learning rate and one length are tried"
+    if settings.fit.steps:
+        why = f"--fit-steps {settings.fit.steps:,} is given" + (" by --quick" if settings.quick else "")
+    raise SettingsError(
+        "--regimes tuned asks for lengths of training chosen on validation, and there is nothing to choose "
+        f"from: {why}. Leave `tuned` out, or give several of --fit-epochs-tried in its place."
+    )
 
 
 def _check_order(settings: EvaluateSettings, table: InputTable, to_choose: bool) -> None:
@@ -343,19 +371,30 @@ def _choose(run: Evaluation, split: Split, targets: list[str]) -> tuple[dict[str
     return how, plan.rows
 
 
-def _compare(run: Evaluation, split: Split, how: dict[str, Candidate]) -> Plan:
-    """The plan of methods, ratios, targets, regimes and seeds."""
+def _seeds(settings: EvaluateSettings) -> range:
+    return range(settings.seed, settings.seed + settings.seeds)
+
+
+def _prune(run: Evaluation, split: Split) -> tuple[Subset, list[Pruned]]:
+    """All sessions, and what each method keeps under each seed."""
     settings = run.settings
     with run.stages.stage("pruning") as stage:
         full = run.full(split)
-        seeds = range(settings.seed, settings.seed + settings.seeds)
         kept = [
             run.pruned(split, method, seed, settings.shares)
             for method in settings.compared
-            for seed in seeds
+            for seed in _seeds(settings)
             if settings.shares
         ]
         stage.rows = sum(len(pruned.subsets) for pruned in kept)
+    return full, kept
+
+
+def _compare(
+    run: Evaluation, split: Split, full: Subset, kept: Sequence[Pruned], how: dict[str, Candidate]
+) -> Plan:
+    """The plan of methods, ratios, targets, regimes and seeds."""
+    settings = run.settings
     if "prefixes" in settings.samples and how:
         with run.stages.stage("prefixes"):
             for subset in [full, *(s for pruned in kept for s in pruned.subsets.values())]:
@@ -378,11 +417,11 @@ def _compare(run: Evaluation, split: Split, how: dict[str, Candidate]) -> Plan:
                         prune_seconds=seconds,
                     )
 
-    for seed in seeds:
+    for seed in _seeds(settings):
         add(full, "all", 1.0, seed, 0.0)
     for pruned in kept:
         for ratio, subset in pruned.subsets.items():
-            add(subset, pruned.method, ratio, pruned.seed, pruned.seconds)
+            add(subset, pruned.method, ratio, pruned.seed, pruned.seconds[ratio])
     return plan
 
 
@@ -390,6 +429,10 @@ def _plan_in_words(settings: EvaluateSettings, table: InputTable | None) -> str:
     neural = [t for t in settings.targets if t in NEURAL]
     subsets = len(settings.compared) * len(settings.shares) + 1
     cells = settings.seeds * subsets * len(settings.regimes) * len(settings.samples) * len(neural)
+    variants = named(settings.ablations) if settings.shares else {}
+    # In one regime; prefixes are chosen one by one at random, too.
+    chosen_by = sum(2 if variant.unit == "prefix" else 1 for variant in variants.values())
+    cells += settings.seeds * chosen_by * len(settings.shares) * len(neural)
     tried = candidates(settings)
     on_validation = len(tried) + len(for_a_tenth(tried))  # of all the data, and of a random tenth
     lines = [
@@ -400,6 +443,7 @@ def _plan_in_words(settings: EvaluateSettings, table: InputTable | None) -> str:
         f"test: {settings.test or f'the newest {settings.validation_share:g} of the input'}",
         f"split {settings.split}; results as {settings.data_set!r} in {settings.resolved_output}",
         f"methods {', '.join(settings.compared)}; ratios {', '.join(map(str, settings.shares))} and 1",
+        *([f"ablations {', '.join(variants)}"] if variants else []),
         f"targets {', '.join(settings.targets)}; {settings.seeds} seeds; at most {cells:,} trainings of "
         "neural targets" + (f", after {on_validation * len(neural)} on validation" if len(tried) > 1 else ""),
         f"report: {settings.resolved_document}/results.md",

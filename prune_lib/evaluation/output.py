@@ -6,8 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import shlex
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
@@ -24,6 +22,7 @@ from prune_lib.evaluation.beside import read_beside, write_beside
 from prune_lib.evaluation.cells import export_cells
 from prune_lib.evaluation.document import Prices, write_document
 from prune_lib.evaluation.files import Split
+from prune_lib.evaluation.former import IDENTITY, asked, joined, measured, merged, moment_of
 from prune_lib.evaluation.plan import Candidate, Plan, Row
 from prune_lib.evaluation.results import KEYS, metric_rows, summarise
 from prune_lib.evaluation.schemas import COMMENTS, EVALUATION, SUMMARY
@@ -38,7 +37,7 @@ from prune_lib.tracking import tracked_run
 if TYPE_CHECKING:
     from prune_lib.evaluation.job import Evaluation
 
-__all__ = ["IDENTITY", "Findings", "cells_file", "check_places", "merged", "place_of", "write_results"]
+__all__ = ["Findings", "cells_file", "check_places", "place_of", "write_results"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -101,7 +100,10 @@ def write_results(
         new = pd.concat([new, _values(run, *tuned)], ignore_index=True)
     export_cells(run.store, sorted(set(new["cell"])), cells_file(settings))
     folder = Path(settings.resolved_document)
-    former = {kind: _former(run.spark, place_of(settings, kind), folder, kind) for kind in EVALUATION}
+    former = joined(
+        {kind: _in_table(run.spark, place_of(settings, kind)) for kind in EVALUATION},
+        {kind: read_beside(folder, kind) for kind in EVALUATION},
+    )
     values = merged(former["values"], new, IDENTITY)
     _warn_of_former(run, former["values"], values)
     # Of this split all that is known, of this command and of those before it.
@@ -117,8 +119,8 @@ def write_results(
     record = pd.DataFrame([_run_row(run, split, how, seconds)])
     frames = {
         "values": values,
-        "summary": merged(former["summary"], summary, ["data_set", "split"]),
-        "runs": _asked(merged(former["runs"], record, ["data_set", "split", "run_id"]), values),
+        "summary": measured(merged(former["summary"], summary, ["data_set", "split"]), values),
+        "runs": asked(merged(former["runs"], record, ["data_set", "split", "run_id"]), values),
     }
     for kind, frame in frames.items():
         _replace(run.spark, frame, kind, place_of(settings, kind))
@@ -130,8 +132,8 @@ def write_results(
         folder,
         prices=Prices(settings.watts, settings.price_per_kwh, settings.price_per_hour),
     )
-    asked = new[["data_set", "split", *KEYS]].drop_duplicates()
-    _track(settings, summary.merge(asked), how, document, seconds)
+    mine = new[["data_set", "split", *KEYS]].drop_duplicates()
+    _track(settings, summary.merge(mine), how, document, seconds)
     found = {
         "tables": {kind: place_of(settings, kind) for kind in EVALUATION},
         "document": str(document),
@@ -142,11 +144,12 @@ def write_results(
 
 
 def check_places(spark: SparkSession, settings: EvaluateSettings) -> None:
-    """Refuse, before anything runs, an output that is somebody else's table.
+    """Refuse, before anything runs, somebody else's table as output, or a report without a place.
 
     Raises:
-        OutputError: there is a table that no evaluation wrote.
+        OutputError: there is a table that no evaluation wrote, or the report's folder cannot be written.
     """
+    _check_folder(Path(settings.resolved_document))
     for kind, columns in EVALUATION.items():
         place = place_of(settings, kind)
         if table_version(spark, place) is None:
@@ -160,54 +163,30 @@ def check_places(spark: SparkSession, settings: EvaluateSettings) -> None:
             )
 
 
+def _check_folder(folder: Path) -> None:
+    """See that a folder can be made and written; makes none.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return
+    why = "is a file" if there.exists() and not there.is_dir() else "cannot be written"
+    raise OutputError(
+        f"The report and the finished trainings go to the folder {folder}, and {there} {why}. Name another "
+        "by --document."
+    )
+
+
 def place_of(settings: EvaluateSettings, kind: str) -> str:
     """Name or location of one of the evaluation's tables."""
     suffix = "" if kind == "values" else f"_{kind}"
     output = settings.resolved_output
     output = named(output) if is_location(output) else output
     return output[:-1] + suffix + "`" if output.endswith("`") else output + suffix
-
-
-def merged(former: pd.DataFrame | None, new: pd.DataFrame, identity: list[str]) -> pd.DataFrame:
-    """What was there and what is new, which replaces rows of the same identity and of former data.
-
-    Where both have a `recipe`, the new one replaces all seeds of the same row under another recipe too: what
-    two ways of pruning or training gave is no sample of one. And where both have a `training`, it replaces
-    all rows of a target that was trained otherwise: a share of what all the data give, trained for longer, is
-    no share.
-
-    Args:
-        former: rows of earlier evaluations; None where there were none.
-        new: rows of this one, of one data set.
-        identity: columns that name a row.
-
-    >>> old = pd.DataFrame({"data_set": ["a", "b"], "split": "test", "data_hash": "1", "x": [1, 2]})
-    >>> new = pd.DataFrame({"data_set": ["a"], "split": "test", "data_hash": "2", "x": [3]})
-    >>> merged(old, new, ["data_set", "split"])["x"].tolist()
-    [2, 3]
-    """
-    if former is None or former.empty:
-        return new
-    kept = _without_others(former, new, ["data_set", "split"], "data_hash")
-    if "training" in new.columns:
-        # A table of a former version does not tell, so that nothing of it is known to be trained alike.
-        told = kept if "training" in kept.columns else kept.assign(training=None)
-        kept = _without_others(told, new, _COMPARED, "training")
-    if "recipe" in kept.columns and "recipe" in new.columns:
-        kept = _without_others(kept, new, ["data_set", "split", *KEYS], "recipe")
-    replaced = kept.merge(new[identity].drop_duplicates(), on=identity, how="left", indicator=True)
-    kept = kept[(replaced["_merge"] == "left_only").to_numpy()]
-    frame: pd.DataFrame = pd.concat([kept, new], ignore_index=True) if len(kept) else new
-    return frame
-
-
-def _without_others(former: pd.DataFrame, new: pd.DataFrame, key: list[str], mark: str) -> pd.DataFrame:
-    """Former rows, but those whose key is among the new ones under another mark."""
-    marks = new[[*key, mark]].drop_duplicates(key)
-    known = former.merge(marks, on=key, how="left", suffixes=("", "_new"))[f"{mark}_new"]
-    stale = known.notna().to_numpy() & (former[mark].to_numpy() != known.to_numpy())
-    kept: pd.DataFrame = former[~stale]
-    return kept
 
 
 def _warn_of_former(run: Evaluation, former: pd.DataFrame | None, values: pd.DataFrame) -> None:
@@ -235,13 +214,6 @@ def _of(frame: pd.DataFrame | None, run: Evaluation, split: Split) -> pd.DataFra
     return mine
 
 
-def _asked(runs: pd.DataFrame, values: pd.DataFrame) -> pd.DataFrame:
-    """Runs of which a row is left: what others have asked for since is theirs."""
-    there = pd.MultiIndex.from_frame(values[["data_set", "run_id"]])
-    left: pd.DataFrame = runs[pd.MultiIndex.from_frame(runs[["data_set", "run_id"]]).isin(there)]
-    return left
-
-
 def cells_file(settings: EvaluateSettings) -> Path:
     """Parquet file of a data set's finished cells, beside the document."""
     return Path(settings.resolved_document) / "cells" / f"{settings.data_set}.parquet"
@@ -257,11 +229,6 @@ def _common(run: Evaluation, split: Split) -> dict[str, Any]:
     data = f"{split.data_hash}/{split.cases_hash}"
     return {"data_set": run.settings.data_set, "split": split.name, "data_hash": data}
 
-
-# What is compared with each other, as all the data are with a tenth of them.
-_COMPARED = ["data_set", "split", "regime", "samples", "target"]
-#: What names a row of the values.
-IDENTITY = ["data_set", "split", *KEYS, "band", "metric", "seed"]
 
 # Where things lie and how much is said decides no number.
 _NO_MATTER = {"output", "document", "workspace", "config", "dry_run", "processes", *SAYING}
@@ -283,28 +250,12 @@ def _run_row(run: Evaluation, split: Split, how: Mapping[str, Candidate], second
         **{name: getattr(split, name) for name in counts},
         "settings": run.settings.settings_json(),
         "chosen": json.dumps({target: asdict(choice) for target, choice in sorted(how.items())}),
-        "command": shlex.join([run.settings.job.script, *_telling(sys.argv[1:])]),
+        "command": run.command,
         "seconds": round(seconds, 1),
         "finished_at": datetime.now(timezone.utc),
         "warnings": json.dumps(run.stages.warnings),
         "versions": json.dumps(_versions()),
     }
-
-
-def _telling(argv: Sequence[str]) -> list[str]:
-    """Arguments without the workspace: where working files lie says nothing.
-
-    >>> _telling(["--seeds", "2", "--workspace", "/tmp/w", "--workspace=x", "--quick"])
-    ['--seeds', '2', '--quick']
-    >>> _telling([])
-    []
-    """
-    after = ["", *argv][: len(argv)]
-    return [
-        word
-        for word, before in zip(argv, after, strict=True)
-        if "--workspace" not in (word, before) and not word.startswith("--workspace=")
-    ]
 
 
 def _versions() -> dict[str, str]:
@@ -317,10 +268,10 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _former(spark: SparkSession, place: str, document: Path, kind: str) -> pd.DataFrame | None:
-    """What earlier evaluations found: in the table, or beside the document that they wrote elsewhere."""
+def _in_table(spark: SparkSession, place: str) -> pd.DataFrame | None:
+    """A table of the workspace; None where there is none."""
     if table_version(spark, place) is None:
-        return read_beside(document, kind)
+        return None
     frame: pd.DataFrame = read_table(spark, place).toPandas()
     return frame
 
@@ -338,19 +289,11 @@ def _replace(spark: SparkSession, frame: pd.DataFrame, kind: str, place: str) ->
     replace_table(spark, typed.coalesce(1).select(*named), place, COMMENTS[kind])
 
 
-def _moment(value: Any) -> datetime:
-    """A time with its zone: what comes from a table has none, for it is UTC; Spark takes that for local."""
-    moment = pd.Timestamp(value)
-    moment = moment.tz_localize(timezone.utc) if moment.tzinfo is None else moment
-    told: datetime = moment.to_pydatetime()
-    return told
-
-
 _NATIVE: Mapping[str, Callable[[Any], Any]] = {
     "string": str,
     "bigint": int,
     "double": float,
-    "timestamp": _moment,
+    "timestamp": moment_of,
 }
 
 

@@ -16,10 +16,12 @@ from prune_lib.evaluation.targets.settings import NEURAL
 from prune_lib.evaluation.worker import Job
 from prune_lib.settings import settings_hash
 
-__all__ = ["TUNING_RATIO", "Candidate", "Plan", "Row", "candidates", "chosen", "for_a_tenth"]
+__all__ = ["BY_RATIO", "TUNING_RATIO", "Candidate", "Plan", "Row", "candidates", "chosen", "for_a_tenth"]
 
 #: The random subset on which, beside all the data, learning rate and length are chosen.
 TUNING_RATIO = 0.1
+#: Methods whose order depends on the ratio: what they keep of less is no cut of what they keep of more.
+BY_RATIO = frozenset({"dual"})
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Row:
         subset: what was trained on.
         steps: optimisation steps; 0 for targets that count.
         learning_rate: 0 for targets that count.
-        prune_seconds: of the pruning run, at its largest ratio.
+        prune_seconds: of the pruning run, at its largest ratio; where each ratio has its own, of that.
     """
 
     method: str
@@ -220,6 +222,9 @@ class Plan:
         if method not in ("all", "random"):
             # All that a pruning run is given; its method, ratio and seed are the row's own.
             parts.append(settings_hash(self._settings.prune_settings("graph", 0, 0.5, "in", "out", ".")))
+        if method in BY_RATIO:
+            # Rows of former versions were cuts of the largest ratio's run.
+            parts.append("a run a ratio")
         return _digest(*parts)
 
     def _steps(

@@ -18,11 +18,13 @@ from prune_lib.evaluation.metrics import METRICS, SessionSums, session_sums
 from prune_lib.evaluation.plan import Row
 from prune_lib.popularity import popularity_bands
 
-__all__ = ["BANDS", "KEYS", "band_masks", "metric_rows", "summarise"]
+__all__ = ["BANDS", "KEYS", "UNIT", "band_masks", "metric_rows", "summarise"]
 
 #: What tells one training from another within a data set and split.
 KEYS = ["method", "variant", "ratio", "regime", "samples", "target"]
 BANDS = ("all", "cold", "mid", "popular")
+#: Variants that choose something else than whole sessions begin so.
+UNIT = "unit="
 _OTHERS = ("coverage", "mean_popularity", "gini")
 # Where intervals are worth their time: every metric over all cases, and Recall on cold targets.
 _WITH_INTERVAL = [("all", metric) for metric in METRICS] + [("cold", "recall@20")]
@@ -154,18 +156,23 @@ def _by_target(groups: _Groups) -> list[list[tuple[Any, ...]]]:
 def _beside(groups: _Groups, key: tuple[Any, ...]) -> dict[str, _Cells]:
     """The cells that a row is compared with, by the columns that say so; of nothing with itself.
 
-    Those of the row's own seeds: where it has fewer than the other, the rest would only be noise.
+    Those of the row's own seeds: where it has fewer than the other, the rest would only be noise. Prefixes
+    that were chosen one by one are trained on by their last positions, which makes them what each prefix of
+    whole sessions is as a sample of its own; what was drawn at random beside them has their variant.
     """
     named = dict(zip(KEYS, key, strict=True))
+    by_prefix = named["variant"].startswith(UNIT)
+    whole = {"variant": "", **({"samples": "prefixes"} if by_prefix else {})}
 
-    def of(method: str, ratio: float) -> _Cells:
-        other = {**named, "method": method, "variant": "", "ratio": ratio}
+    def of(method: str, ratio: float, **more: str) -> _Cells:
+        other = {**named, **whole, "method": method, "ratio": ratio, **more}
         there = groups.get(tuple(other[name] for name in KEYS), {})
         return tuple(cell for seed, cell in there.items() if seed in groups[key]) or tuple(there.values())
 
     found: dict[str, _Cells] = {}
     if named["method"] not in ("random", "all"):
-        found["over_random"] = of("random", named["ratio"])
+        alike = {name: named[name] for name in ("variant", "samples")} if by_prefix else {}
+        found["over_random"] = of("random", named["ratio"], **alike)
     if named["method"] == "graph" and named["variant"]:
         found["over_ours"] = of("graph", named["ratio"])
     if named["method"] != "all":

@@ -50,7 +50,12 @@ VALUES = (
         "train_seconds", "double", "Seconds of training in one thread, waits for a busy core left out", True
     ),
     OutColumn("rank_seconds", "double", "Seconds of ranking the test cases", True),
-    OutColumn("prune_seconds", "double", "Seconds of the pruning run, at its largest ratio", True),
+    OutColumn(
+        "prune_seconds",
+        "double",
+        "Seconds of the pruning run: at the largest ratio, of dual at this one",
+        True,
+    ),
     OutColumn("cell", "string", "Name of the training: a hash of all that decides its result", True),
     OutColumn("recipe", "string", "Hash of settings and code: rows of two are never averaged", True),
     OutColumn("training", "string", "Hash of how targets are trained: rows of two are never compared"),

@@ -1,8 +1,8 @@
 """Subsets to train on: pruned tables, cut at a budget by rank, as the targets' feed.
 
-A method prunes once, at the largest ratio; `prune_rank` gives every smaller one, as it would a user. What
-the targets read is written from the pruned Delta table by Spark: the padded feed for the neural ones, the
-sessions in order of time for the others.
+A method prunes once, at the largest ratio; `prune_rank` gives every smaller one, as it would a user. Only a
+method whose order depends on the ratio prunes once a ratio. What the targets read is written from the pruned
+Delta table by Spark: the padded feed for the neural ones, the sessions in order of time for the others.
 """
 
 from __future__ import annotations
@@ -21,13 +21,22 @@ import numpy as np
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from prune_lib.errors import SettingsError
 from prune_lib.evaluation.files import Split, Subset, budget_of, code_hash
 from prune_lib.experts.feed import Feed, write_feed
 from prune_lib.fingerprint import fingerprint
 from prune_lib.ordering import with_running_total
 from prune_lib.settings import PruneSettings, settings_hash
 
-__all__ = ["cut", "experts_folder", "prune_once", "subset_of", "write_prefixes", "write_subset"]
+__all__ = [
+    "check_kept",
+    "cut",
+    "experts_folder",
+    "prune_once",
+    "subset_of",
+    "write_prefixes",
+    "write_subset",
+]
 
 _LOG = logging.getLogger(__name__)
 
@@ -55,7 +64,8 @@ def prune_once(
     stem = own.name.removesuffix(f"{ratio:g}")
     there = (folder.name.removeprefix(stem) for folder in own.parent.glob(f"{stem}*"))
     larger = sorted(float(end) for end in there if re.fullmatch(r"[\d.e-]+", end) and float(end) > ratio)
-    # Some baselines rank by where the budget ends: what they keep of less is no cut of the larger.
+    # Baselines rank what the budget can afford, and one of them by the ratio itself: of these no run serves
+    # another.
     nested = settings.method in ("graph", "random")
     for other in (ratio, *(larger if nested else ())):
         found = _noted(settings_at(other), split)
@@ -109,7 +119,9 @@ def experts_folder(split: Split) -> str:
 
 
 def cut(pruned: DataFrame, budget: int, cost: Column | None = None) -> DataFrame:
-    """The first sessions by rank whose cost fits a budget.
+    """The first sessions by rank whose cost fits a budget, without those that alone cost more than all of it.
+
+    Pruning at that budget leaves those out, too: in line, one of them could only end it early.
 
     Args:
         pruned: session_id, items, prune_rank.
@@ -119,13 +131,47 @@ def cut(pruned: DataFrame, budget: int, cost: Column | None = None) -> DataFrame
     Returns:
         The rows of the longest prefix of ranks that fits.
     """
-    running = with_running_total(
-        pruned.withColumn("__n", F.size("items") if cost is None else cost),
-        ["prune_rank"],
-        "__n",
-        "__running",
-    )
+    priced = pruned.withColumn("__n", F.size("items") if cost is None else cost)
+    running = with_running_total(priced.filter(F.col("__n") <= budget), ["prune_rank"], "__n", "__running")
     return running.filter(F.col("__running") <= budget).drop("__n", "__running")
+
+
+def check_kept(
+    subset: Subset,
+    who: str,
+    ratio: float,
+    budget: int,
+    *,
+    warn: Callable[[str], None],
+    samples: bool = False,
+) -> None:
+    """Refuse a subset from which nothing can be learned, and say where much of its budget is left.
+
+    Args:
+        subset: what was cut.
+        who: chose it, in words that begin a sentence's subject.
+        ratio: share that it is to be.
+        budget: what it may cost.
+        warn: is told where less of it is used than pruning itself would find worth a word.
+        samples: it counts samples, not their interactions.
+
+    Raises:
+        SettingsError: no session of two clicks is in it.
+    """
+    from prune_lib.pipeline import WELL_USED
+
+    unit = "samples" if samples else "interactions"
+    if not subset.targets:
+        raise SettingsError(
+            f"{who} keeps no session of two clicks at the ratio {ratio:g}, a budget of {budget:,} {unit}: "
+            "there is nothing to learn from. Raise --ratios, or give more sessions."
+        )
+    spent = subset.sessions if samples else subset.interactions
+    if spent < WELL_USED * budget:
+        warn(
+            f"{who} uses only {spent:,} of the budget of {budget:,} {unit} at the ratio {ratio:g}: the next "
+            "session in line is too long for the rest"
+        )
 
 
 def subset_of(

@@ -201,3 +201,16 @@ def test_only_splits_that_nobody_uses_are_removed(tmp_path):
     mark_used(folders["test-b-b"])
     remove_unused(tmp_path, [folders["test-a-a"], folders["validation-a-a"]])
     assert {folder.name for folder in tmp_path.iterdir()} == set(names) - {"test-c-c"}
+
+
+def test_rows_of_a_method_that_prunes_once_a_ratio_are_no_seeds_of_its_former_cuts(tmp_path):
+    split = Split(tmp_path, "test", True, 100, 5, 500, 10, 20, 0, 0, "d", "c")
+    few, many = subset(tmp_path, "few", 8), subset(tmp_path, "many", 9)
+    plan = Plan(EvaluateSettings(fit={"batch_size": 16}), split, many)
+
+    def added(method, of):
+        return plan.add(of, "markov", method=method, ratio=0.1, seed=0, regime="steps")
+
+    assert added("ccs", few).recipe == added("d2", few).recipe != added("dual", few).recipe
+    # Other sessions are another training, and equal ones the same, whoever chose them.
+    assert added("dual", few).cell == added("ccs", few).cell != added("dual", many).cell

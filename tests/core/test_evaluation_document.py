@@ -506,3 +506,35 @@ def test_a_single_ratio_without_all_the_data_is_drawn(tmp_path: Path) -> None:
     ids = {group.get("id") for group in root.iter(f"{SVG}g")}
     assert {"gru4rec-graph", "gru4rec-graph-interval"} <= ids
     assert "gru4rec-all" not in ids
+
+
+def test_data_sets_of_like_names_have_figures_of_their_own(tmp_path: Path) -> None:
+    made = Tables()
+    for data_set, shift in (("Shop A", 0.0), ("shop-a", 0.05), ("other", 0.0)):
+        made.compare(regimes=("steps",), data_set=data_set, shift=shift)
+    text = made.write(tmp_path)
+    drawn = re.findall(r"!\[.*: (.*), the same.*\]\((.*)\)", text)
+    assert [name for name, _ in drawn] == ["Shop A", "shop-a", "other"]
+    files = [file for _, file in drawn]
+    assert len(set(files)) == 3 and files[2] == "recall-other-test-steps.svg"
+    assert (tmp_path / files[0]).read_bytes() != (tmp_path / files[1]).read_bytes()
+
+
+def test_targets_learned_from_stand_beside_the_cost(text: str) -> None:
+    """Planted: 100 a step, a thousand steps of all the data; as many passes are as many steps less."""
+    rows = table_with(text, "same steps: random", "same passes: ours")
+    assert rows[0]["kept"] == "10 %" and rows[0]["mean of targets"] == "2"
+    assert [rows[0][f"same steps: {name}"] for name in ("random", "ours", "all")] == ["100 k"] * 3
+    assert [rows[1][f"same passes: {name}"] for name in ("random", "ours", "all")] == [
+        "30 k",
+        "30 k",
+        "100 k",
+    ]
+
+
+def test_a_call_from_a_program_is_no_shell_command(tmp_path: Path) -> None:
+    made = Tables().compare(regimes=("steps",)).ran().ran()
+    made.runs[1] |= {"run_id": "r2", "command": "prune_lib.evaluate('a --b', ratios=[0.1])"}
+    text = made.write(tmp_path)
+    assert "```bash\n# shop, test split, run r1\njobs/evaluate.py \\\n  --input clicks" in text
+    assert "```python\n# shop, test split, run r2\nprune_lib.evaluate('a --b', ratios=[0.1])\n```" in text

@@ -7,17 +7,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import pytest
 
 pytest.importorskip("pyspark")
 
+from prune_lib.errors import OutputError, SettingsError
 from prune_lib.evaluation import output
+from prune_lib.evaluation.files import Subset
 from prune_lib.evaluation.output import _in_words, _native, _track
 from prune_lib.evaluation.schemas import RUNS
 from prune_lib.evaluation.settings import EvaluateSettings
+from prune_lib.evaluation.subsets import check_kept
 
 
 @pytest.fixture
@@ -80,3 +83,48 @@ def test_a_tracked_run_has_the_seeds_of_its_rows(tmp_path: Path, monkeypatch: py
         "all 1.0 steps positions": "1 to 3",
         "results": 1,
     }
+
+
+@pytest.mark.parametrize("inside", ["report", "report/deep/er", "."])
+def test_a_report_that_has_no_place_is_refused_before_anything_runs(tmp_path: Path, inside: str) -> None:
+    """Nothing is made by asking; a file in the way is told."""
+    output._check_folder(tmp_path / inside)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "report").write_text("a file")
+    if inside == ".":
+        output._check_folder(tmp_path / inside)
+        return
+    with pytest.raises(OutputError, match=r"report is a file\. Name another by --document") as caught:
+        output._check_folder(tmp_path / inside)
+    assert caught.value.exit_code == 2
+
+
+def test_the_places_of_an_evaluation_are_the_first_that_is_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "report").write_text("a file")
+    settings = EvaluateSettings(workspace=str(tmp_path / "ws"), document=str(tmp_path / "report" / "x"))
+    with pytest.raises(OutputError, match="is a file"):
+        output.check_places(cast(Any, None), settings)
+
+
+def subset(sessions: int, interactions: int, targets: int) -> Subset:
+    return Subset(Path("nowhere"), sessions, interactions, 5, targets, "h")
+
+
+def test_a_subset_that_teaches_nothing_is_refused_and_a_small_one_is_told() -> None:
+    warned: list[str] = []
+    who = "the method random (seed 3)"
+    for kept in (subset(0, 0, 0), subset(4, 4, 0)):
+        with pytest.raises(SettingsError) as caught:
+            check_kept(kept, who, 0.001, 4, warn=warned.append)
+        assert "the method random (seed 3) keeps no session of two clicks at the ratio 0.001" in str(
+            caught.value
+        )
+    check_kept(subset(10, 95, 85), who, 0.1, 100, warn=warned.append)
+    check_kept(subset(100, 250, 150), who, 0.1, 100, warn=warned.append, samples=True)
+    assert not warned
+    check_kept(subset(10, 94, 84), who, 0.1, 100, warn=warned.append)
+    check_kept(subset(94, 250, 150), who, 0.1, 100, warn=warned.append, samples=True)
+    assert [text.partition(" at the ratio")[0] for text in warned] == [
+        "the method random (seed 3) uses only 94 of the budget of 100 interactions",
+        "the method random (seed 3) uses only 94 of the budget of 100 samples",
+    ]

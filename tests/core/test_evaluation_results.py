@@ -147,3 +147,34 @@ def test_what_is_known_is_not_computed_again_and_what_changed_is(cases: Cases, t
     rows[2] = row("random", 0.1, 0, "more")
     found = summarise(trainings(rows[:3]), store, cases, POPULARITY, common, planted).groupby("method")
     assert (found.get_group("graph")["mean"] >= 0.0).all()
+
+
+def test_prefixes_that_were_chosen_are_beside_their_like(cases: Cases, tmp_path: Path) -> None:
+    """Beside prefixes at random, and those of whole sessions; not beside the last positions of sessions."""
+    store = CellStore(tmp_path)
+    finds = {"all prefixes": 0.8, "graph prefixes": 0.6, "random unit": 0.4, "graph unit": 0.5}
+    # What it was held against: sessions, of which the last position only is learned.
+    finds |= {"all last": 0.3, "graph last": 0.2, "random last": 0.1}
+    rows, draw = [], np.random.default_rng(11).random(cases.n_cases)
+    for name, share in finds.items():
+        method, what = name.split()
+        store.put(CellResult(name, np.where(draw < share, 1, 255).astype(np.uint8), NUMBERS))
+        made = row(method, 1.0 if method == "all" else 0.1, 0, name)
+        of = {"samples": "last", "variant": "unit=prefix"} if what == "unit" else {"samples": what}
+        rows.append(replace(made, **of))
+    table = summarise(trainings(rows), store, cases, POPULARITY, {})
+    found = table.query("band == 'all' and metric == 'recall@20'").set_index(["method", "variant", "samples"])
+    mean = found["mean"]
+    ours = found.loc["graph", "unit=prefix", "last"]
+    assert ours["over_random"] == pytest.approx(ours["mean"] - mean["random", "unit=prefix", "last"])
+    assert ours["over_ours"] == pytest.approx(ours["mean"] - mean["graph", "", "prefixes"])
+    assert ours["share_of_all"] == pytest.approx(ours["mean"] / mean["all", "", "prefixes"])
+    random = found.loc["random", "unit=prefix", "last"]
+    assert random["share_of_all"] == pytest.approx(random["mean"] / mean["all", "", "prefixes"])
+    last = found.loc["graph", "", "last"]
+    assert last["over_random"] == pytest.approx(last["mean"] - mean["random", "", "last"])
+    # Where whole sessions were not tried so, there is nothing to compare.
+    alone = summarise(trainings([r for r in rows if r.samples != "prefixes"]), store, cases, POPULARITY, {})
+    left = alone.query("variant == 'unit=prefix' and method == 'graph'")
+    assert "over_ours" not in left or left["over_ours"].isna().all()
+    assert left["share_of_all"].isna().all() and left["over_random"].notna().any()

@@ -324,3 +324,38 @@ def test_lengths_that_are_to_be_tried_are_tried_in_a_quick_evaluation_too() -> N
     built = EvaluateSettings(quick=True, fit=FitSettings(epochs_tried=(4.0,)))
     assert built.fit.steps == FitSettings().steps
     assert EvaluateSettings(quick=True, fit=FitSettings(dim=8)).fit.steps == 200
+
+
+@pytest.mark.parametrize(
+    ("argv", "why"),
+    [
+        (["--fit-steps", "50"], "--fit-steps 50 is given."),
+        (["--quick"], "--fit-steps 200 is given by --quick."),
+        (
+            ["--fit-candidates", "0.01", "--fit-epochs-tried", "4"],
+            "one learning rate and one length are tried.",
+        ),
+    ],
+)
+def test_lengths_that_are_not_tried_are_not_tuned(argv: list[str], why: str) -> None:
+    """Rows of `tuned` would be those of `steps`; it is said before Spark starts."""
+    pytest.importorskip("pyspark")
+    from prune_lib.evaluation.job import run_evaluation
+
+    with pytest.raises(SettingsError) as caught:
+        run_evaluation(settings("--regimes", "steps,tuned", *argv))
+    assert caught.value.exit_code == 2
+    assert str(caught.value).startswith("--regimes tuned") and why in str(caught.value)
+
+
+def test_a_dry_run_counts_the_ablations_and_names_them() -> None:
+    pytest.importorskip("pyspark")
+    from prune_lib.evaluation.job import _plan_in_words
+
+    asked = ["--targets", "gru4rec,narm,markov", "--ratios", "0.1,0.3", "--regimes", "steps", "--seeds", "2"]
+    plain = _plan_in_words(settings(*asked), None)
+    # Two methods at two ratios and all the data, of two targets and two seeds.
+    assert "at most 20 trainings" in plain and "ablations" not in plain
+    more = _plan_in_words(settings(*asked, "--ablations", "unit,kappa=0"), None)
+    # kappa=0 once more at two ratios; prefixes by ours and at random.
+    assert "at most 44 trainings" in more and "ablations kappa=0, unit=prefix" in more

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from prune_lib.evaluation.sections.part import Part
 from prune_lib.evaluation.sections.text import (
     BLANK,
+    compact,
     details,
     join,
     kept,
@@ -23,6 +24,7 @@ __all__ = ["Prices", "cost"]
 # A search over hyper-parameters, small as they are, trains so often; the data are pruned once.
 _MANY = 10
 _JOULES_PER_KWH = 3.6e6
+_REGIMES = {"steps": "same steps", "epochs": "same passes"}
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,43 @@ def cost(part: Part, prices: Prices) -> str:
     if not whole:
         return counted
     folded = details("every target and ratio", whole)
-    return join([_intro(bool(lines), prices), _payback(lines), folded, counted])
+    learned = _learned(part, regimes, cells)
+    return join([_intro(bool(lines), prices), _payback(lines), folded, learned, counted])
+
+
+def _learned(part: Part, regimes: Sequence[str], cells: Sequence[tuple[float, str]]) -> str:
+    """What the same number of steps is in targets: subsets of as many clicks need not teach as many."""
+    methods = {"random": "random", "graph": "ours", "all": "all"}
+    columns = [(regime, method) for regime in regimes for method in methods]
+    rows = []
+    for ratio in dict.fromkeys(ratio for ratio, _ in cells):
+        lines = [
+            [_learned_of(part, method, ratio, regime, target) for regime, method in columns]
+            for of, target in cells
+            if of == ratio
+        ]
+        # Of the same targets in every column, or else columns could not be compared.
+        whole = [line for line in lines if not any(map(math.isnan, line))]
+        if whole:
+            means = [sum(column) / len(whole) for column in zip(*whole, strict=True)]
+            rows.append([kept(ratio), str(len(whole)), *map(compact, means)])
+    names = [f"{_REGIMES.get(regime, regime)}: {methods[method]}" for regime, method in columns]
+    shown = table(["kept", "mean of targets", *names], rows, left=1)
+    if not shown:
+        return ""
+    return join(
+        [
+            "Targets learned from, repeated passes counted. As many steps are not as many of them: a batch "
+            "holds sessions of like length, and the last of each length is not full, which tells where there "
+            "are few.",
+            shown,
+        ]
+    )
+
+
+def _learned_of(part: Part, method: str, ratio: float, regime: str, target: str) -> float:
+    found = part.get(method, ratio, regime, target)
+    return found.learned if found else math.nan
 
 
 def _counted(part: Part) -> str:
@@ -253,7 +291,7 @@ def _seconds_table(
         "Recall@20, % of all",
         "kWh",
         "price",
-        *(f"training, {'same steps' if regime == 'steps' else regime}" for regime in others),
+        *(f"training, {_REGIMES.get(regime, regime)}" for regime in others),
     ]
     return table(header, rows, left=2)
 

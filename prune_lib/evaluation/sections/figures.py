@@ -42,13 +42,14 @@ _COLUMNS = 3
 _LEGEND = 0.45  # inches
 
 
-def recall_figure(part: Part, regime: str, folder: Path) -> str:
+def recall_figure(part: Part, regime: str, folder: Path, data_set: str) -> str:
     """Draw a data set and regime to an SVG file: equal numbers give equal bytes.
 
     Args:
         part: the numbers.
         regime: of training.
         folder: where the file is written.
+        data_set: what the file's name calls the data set.
 
     Returns:
         The file's name; empty where there is nothing to draw.
@@ -59,7 +60,7 @@ def recall_figure(part: Part, regime: str, folder: Path) -> str:
         return ""
     columns = min(_COLUMNS, len(targets))
     rows = math.ceil(len(targets) / columns)
-    name = f"recall-{slug(part.data_set)}-{slug(part.split)}-{slug(regime)}.svg"
+    name = f"recall-{data_set}-{slug(part.split)}-{slug(regime)}.svg"
     with matplotlib.rc_context(_STYLE):
         height = _PANEL[1] * rows + _LEGEND
         figure = Figure(figsize=(max(_PANEL[0] * columns, 5.2), height), layout="constrained")

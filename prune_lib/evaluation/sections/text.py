@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -24,6 +26,7 @@ __all__ = [
     "share",
     "significant",
     "slug",
+    "slugs",
     "table",
 ]
 
@@ -169,6 +172,24 @@ def slug(text: str) -> str:
     'shop-a-2024'
     """
     return re.sub(r"[^\w.]+", "-", text.lower()).strip("-.") or "data"
+
+
+def slugs(names: Iterable[str]) -> dict[str, str]:
+    """Parts of files' names for names of which each has files of its own.
+
+    >>> slugs(["Shop A", "diginetica"])
+    {'Shop A': 'shop-a', 'diginetica': 'diginetica'}
+    >>> found = slugs(["Shop A", "shop-a"])
+    >>> len(set(found.values())), found["Shop A"].startswith("shop-a-")
+    (2, True)
+    """
+    given = dict.fromkeys(names)
+    often = Counter(map(slug, given))
+
+    def told_apart(name: str) -> str:
+        return f"{slug(name)}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+
+    return {name: slug(name) if often[slug(name)] == 1 else told_apart(name) for name in given}
 
 
 def _minus(text: str) -> str:
