@@ -8,7 +8,7 @@ judge alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame, Window
@@ -16,9 +16,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from prune_lib.ingest.form import Form
-from prune_lib.ingest.rules import OF_SESSIONS, Limits, Severity, broken
+from prune_lib.ingest.rules import KNOWN, OF_SESSIONS, Limits, Severity, broken
 
-__all__ = ["Cutting", "gathered", "judged", "row_by_row", "sessions_of"]
+__all__ = ["Cutting", "gathered", "judged", "row_by_row", "sessions_of", "with_occurrences"]
 
 #: Clicks of a session from which its rate says something.
 _FAST_FROM = 100
@@ -77,7 +77,7 @@ def _fields(clicks: DataFrame, form: Form) -> list[str]:
     order = ("rank", "order") if form.order is not None else ()
     kind = ("kind",) if form.kind is not None else ()
     where = [name for name in ("night", "seq", "place") if name in clicks.columns]
-    rest = [name for name in ("more", "warned") if name in clicks.columns]
+    rest = [name for name in ("nth", "more", "warned") if name in clicks.columns]
     return ["us", *order, *where, "item", *kind, *rest]
 
 
@@ -102,10 +102,17 @@ def _arrays(clicks: DataFrame, form: Form, nights: bool) -> list[Column]:
 
 
 def _same(form: Form) -> list[str]:
-    """By what two clicks of an owner are one: without times also by their place."""
+    """By what two clicks of an owner are one; empty where nothing tells.
+
+    A row that is a session may have one time for all its clicks: an item that comes again there is told by
+    how often it stood there before. Without times clicks are told by their place in a list, if there is one.
+    """
     order = ("order",) if form.order is not None else ()
     kind = ("kind",) if form.kind is not None else ()
-    return ["us", *order, "item", *kind, *(() if form.time is not None else ("place",))]
+    if form.time is not None:
+        return ["us", *order, "item", *kind, *(("nth",) if form.rows == "sessions" else ())]
+    listed = form.rows == "sessions" or form.events is not None
+    return ["us", *order, "item", *kind, "place"] if listed else []
 
 
 def gathered(
@@ -123,35 +130,35 @@ def gathered(
     Returns:
         The columns of `sessions_of` (doubles left out; null or of nights before where a rule takes the
         session out), doubles INT (how many; of an owner with several sessions in one of them; where they only
-        warn they are in the arrays), rule STRING (by which the session is taken out, or null), long_session,
-        fast_session INT (its new clicks, if it breaks that rule). Cost: one shuffle; an owner's clicks are in
-        memory at once.
+        warn they are in the arrays), known INT (likewise, of those that a night before took, which are never
+        taken again), rule STRING (by which the session is taken out, or null), long_session, fast_session INT
+        (its new clicks, if it breaks that rule). Cost: one shuffle; an owner's clicks are in memory at once.
     """
     same = _same(form)
     # Rows go through the shuffle, not arrays of a few: a fifth less time.
     here = clicks.repartition("owner")
     every = here.groupBy("owner").agg(F.sort_array(F.collect_list(_click(clicks, form))).alias("all"))
-    n = F.size("all")
-    # Of clicks that all differ in time none is a double; that is seen at a glance.
-    at = "us" if form.time is not None else "place"
-    tied = F.size(F.array_distinct(F.col(f"all.{at}"))) < n
-    # Else they are sorted once more, by what makes them the same, each with its index.
-    keyed = F.sort_array(F.transform("all", lambda x, i: F.struct(*[x[name] for name in same], i.alias("i"))))
-    every = every.withColumn("keyed", F.when(tied, keyed))
-    again = F.zip_with(
-        F.slice("keyed", 1, F.size("keyed") - 1),
-        F.slice("keyed", 2, F.size("keyed")),
-        lambda one, other: F.when(_all([one[name].eqNullSafe(other[name]) for name in same]), other["i"]),
-    )
-    found = F.when(F.size("keyed") > 1, F.array_compact(again))
-    every = every.withColumn("again", F.coalesce(found, F.array().cast("array<int>")))
-    left = F.array_except(F.sequence(F.lit(0), n - 1), "again")
+    none = F.array().cast("array<int>")
+    every = every.withColumn("again", none).withColumn("known", none)
+    if same:
+        # Of clicks that all differ in time none is a double; that is seen at a glance.
+        at = "us" if form.time is not None else "place"
+        tied = F.size(F.array_distinct(F.col(f"all.{at}"))) < F.size("all")
+        # Else they are sorted once more, by what makes them the same, each with its index.
+        more = ("night",) if nights else ()
+        keyed = F.transform(
+            "all",
+            lambda x, i: F.struct(*[x[n] for n in same], i.alias("i"), *[x[n].alias(n) for n in more]),
+        )
+        every = every.withColumn("keyed", F.when(tied, F.sort_array(keyed)))
+        every = _with_known(every, same) if nights else every.withColumn("again", _again(same))
+    taken_out = F.col("known") if severity["duplicate"] == "warn" else F.concat("known", "again")
+    every = every.withColumn("out", taken_out)
+    left = F.array_except(F.sequence(F.lit(0), F.size("all") - 1), "out")
     distinct = F.transform(left, lambda i: F.get("all", i))
-    doubles = F.size("again")
-    clicks_left = F.col("all")
-    if severity["duplicate"] != "warn":
-        clicks_left = F.when(doubles > 0, distinct).otherwise(F.col("all"))
-    out = every.select("owner", clicks_left.alias("clicks"), doubles.alias("doubles"))
+    clicks_left = F.when(F.size("out") > 0, distinct).otherwise(F.col("all"))
+    sizes = [F.size(name).alias(new) for name, new in (("again", "doubles"), ("known", "known"))]
+    out = every.select("owner", clicks_left.alias("clicks"), *sizes)
     for apart in _cuts(cutting):
         out = _cut(out, apart)
     n = F.size("clicks")
@@ -171,12 +178,85 @@ def gathered(
     # What nights before took stays.
     left = F.when(F.isnull("rule"), F.col("clicks"))
     left = left.otherwise(before) if nights else left
-    out = out.select("owner", left.alias("clicks"), "doubles", "rule", *counts)
+    out = out.select("owner", left.alias("clicks"), "doubles", "known", "rule", *counts)
     named = F.col("owner")
     if cutting.cuts:
         named = _name(F.unix_micros(F.get("clicks", F.lit(0))["us"]))
     arrays = _arrays(clicks, form, nights)
-    return out.select(named.alias("session_id"), "owner", *arrays, "doubles", "rule", *OF_SESSIONS)
+    return out.select(named.alias("session_id"), "owner", *arrays, "doubles", "known", "rule", *OF_SESSIONS)
+
+
+def _again(same: Sequence[str]) -> Column:
+    """Indices of doubles among `keyed`: sorted clicks, or null."""
+    again = F.zip_with(
+        F.slice("keyed", 1, F.size("keyed") - 1),
+        F.slice("keyed", 2, F.size("keyed")),
+        lambda one, other: F.when(~_differ(one, other, same), other["i"]),
+    )
+    found = F.when(F.size("keyed") > 1, F.array_compact(again))
+    return F.coalesce(found, F.array().cast("array<int>"))
+
+
+def _with_known(owners: DataFrame, same: Sequence[str]) -> DataFrame:
+    """`owners`, with again (indices of tonight's doubles of each other) and known (of nights before's)."""
+
+    def of(night: int, some: Callable[[Column], Column]) -> Column:
+        # Of clicks that are the same those of nights before come first.
+        def indices(run: Column) -> Column:
+            found = F.transform(some(run), lambda x: x["i"])
+            return F.when(F.get(run, F.lit(0))["night"] == night, found)
+
+        every = F.flatten(F.array_compact(F.transform("runs", indices)))
+        return F.coalesce(every, F.array().cast("array<int>"))
+
+    cut = _parted(owners, "keyed", lambda one, other: _differ(one, other, same), "runs")
+    again = of(1, lambda run: F.slice(run, 2, F.size(run)))
+    known = of(0, lambda run: F.filter(run, lambda x: x["night"] == 1))
+    return cut.withColumn("again", again).withColumn("known", known)
+
+
+def _differ(one: Column, other: Column, names: Sequence[str]) -> Column:
+    return ~_all([one[name].eqNullSafe(other[name]) for name in names])
+
+
+def _parted(rows: DataFrame, of: str, apart: Callable[[Column, Column], Column], parts: str) -> DataFrame:
+    """Rows with an array cut between some elements, as an array of arrays."""
+    n = F.size(of)
+    ends = F.zip_with(
+        F.slice(of, 1, F.greatest(n - 1, F.lit(0))),
+        F.slice(of, 2, F.greatest(n, F.lit(0))),
+        lambda x, y: F.coalesce(apart(x, y), F.lit(False)),
+    )
+    starts = F.transform(ends, lambda end, i: F.when(end, i + 1))
+    marked = rows.withColumn("starts", F.concat(F.array(F.lit(0)), F.array_compact(starts)))
+    next_starts = F.concat(F.slice("starts", 2, F.size("starts")), F.array(n))
+    pieces = F.zip_with("starts", next_starts, lambda x, y: F.slice(of, x + 1, y - x))
+    return marked.withColumn(parts, F.when(F.isnotnull(of), pieces)).drop("starts")
+
+
+def with_occurrences(rows: DataFrame, arrays: Sequence[str]) -> DataFrame:
+    """Rows with lists, and of each of their elements how many like it stand before it in the row.
+
+    Args:
+        rows: with lists.
+        arrays: their names; elements of all at one place are one, and there are as many as in the first.
+
+    Returns:
+        `rows` with nth ARRAY<INT>; null where the first list has nothing twice.
+    """
+    first, names = arrays[0], [f"x{k}" for k in range(len(arrays))]
+    several = F.size(F.array_distinct(first)) < F.size(first)
+    pairs = list(zip(arrays, names, strict=True))
+    keyed = F.transform(
+        first, lambda _, i: F.struct(*[F.get(of, i).alias(x) for of, x in pairs], i.alias("i"))
+    )
+    out = rows.withColumn("keyed", F.when(several, F.sort_array(keyed)))
+    out = _parted(out, "keyed", lambda one, other: _differ(one, other, names), "runs")
+    numbers = F.transform(
+        "runs", lambda run: F.transform(run, lambda x, n: F.struct(x["i"].alias("i"), n.alias("n")))
+    )
+    nth = F.transform(F.sort_array(F.flatten(numbers)), lambda x: x["n"])
+    return out.withColumn("nth", nth).drop("keyed", "runs")
 
 
 def _name(first: Column) -> Column:
@@ -203,20 +283,11 @@ def _cuts(cutting: Cutting) -> list[Callable[[Column, Column], Column]]:
 
 
 def _cut(sessions: DataFrame, apart: Callable[[Column, Column], Column]) -> DataFrame:
-    """Sessions cut between clicks: owner, clicks, doubles (at the first piece)."""
-    n = F.size("clicks")
-    ends = F.zip_with(
-        F.slice("clicks", 1, n - 1),
-        F.slice("clicks", 2, n),
-        lambda x, y: F.coalesce(apart(x, y), F.lit(False)),
-    )
-    starts = F.transform(ends, lambda end, i: F.when(end, i + 1))
-    marked = sessions.withColumn("starts", F.concat(F.array(F.lit(0)), F.array_compact(starts)))
-    next_starts = F.concat(F.slice("starts", 2, F.size("starts")), F.array(n))
-    pieces = F.zip_with("starts", next_starts, lambda x, y: F.slice("clicks", x + 1, y - x))
-    parts = marked.select("owner", "doubles", F.posexplode(pieces).alias("part", "clicks"))
-    doubles = F.when(F.col("part") == 0, F.col("doubles")).otherwise(0)
-    return parts.select("owner", "clicks", doubles.alias("doubles"))
+    """Sessions cut between clicks: owner, clicks, doubles, known (both at the first piece)."""
+    cut = _parted(sessions, "clicks", apart, "pieces")
+    parts = cut.select("owner", "doubles", "known", F.posexplode("pieces").alias("part", "clicks"))
+    counts = [F.when(F.col("part") == 0, F.col(n)).otherwise(0).alias(n) for n in ("doubles", "known")]
+    return parts.select("owner", "clicks", *counts)
 
 
 def row_by_row(
@@ -231,14 +302,20 @@ def row_by_row(
         cutting: what is a session.
 
     Returns:
-        `clicks` with session_id STRING, rule STRING (null: it is taken), warns ARRAY<STRING> (of doubles and
-        sessions). Cost: one shuffle by owner, sorted twice; nothing is held in memory but what Spark's
-        windows hold, which spill.
+        `clicks` with session_id STRING, rule STRING (null: it is taken; `rules.KNOWN`: a night before took
+        it), warns ARRAY<STRING> (of doubles and sessions). Cost: one shuffle by owner, sorted twice; nothing
+        is held in memory but what Spark's windows hold, which spill.
     """
     order = [F.col(name) for name in _fields(clicks, form)]
-    same = Window.partitionBy("owner", *_same(form)).orderBy("night", *order)
     out = clicks.withColumn("warns", F.array().cast("array<string>"))
-    out = _breaking(out, "duplicate", (F.row_number().over(same) > 1) & (F.col("night") == 1), severity)
+    if same := _same(form):
+        alike = Window.partitionBy("owner", *same).orderBy("night", *order)
+        upto = alike.rowsBetween(Window.unboundedPreceding, Window.currentRow)
+        out = out.withColumn("again", F.row_number().over(alike) > 1)
+        out = out.withColumn("known", (F.first("night").over(upto) == 0) & (F.col("night") == 1))
+        out = out.withColumn("rule", F.when(F.col("known"), F.lit(KNOWN)).otherwise(F.col("rule")))
+        out = _breaking(out, "duplicate", F.col("again") & (F.col("night") == 1), severity)
+        out = out.drop("again", "known")
     out = out.withColumn("taken", F.isnull("rule"))
     parts = ["owner", "taken"]
     if cutting.gap is not None:
@@ -287,7 +364,8 @@ def sessions_of(clicks: DataFrame, form: Form, nights: bool) -> DataFrame:
 
 def _micros(cutting: Cutting) -> Column:
     """Microseconds between the clicks of people, on average."""
-    return F.lit(round(1e6 / cutting.rate))
+    # BIGINT: times a few thousand clicks, an INT, they are beyond an INT.
+    return F.lit(round(1e6 / cutting.rate)).cast("bigint")
 
 
 def _all(conditions: list[Column]) -> Column:

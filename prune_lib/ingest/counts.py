@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from prune_lib.errors import InputError, PruneError
-from prune_lib.ingest.rules import PROTOCOL_RULES, RULES, Severity
+from prune_lib.ingest.rules import KNOWN, PROTOCOL_RULES, RULES, Severity
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -32,6 +33,7 @@ class Counts:
         dropped: rows by rule.
         failed: rows by rule whose severity is fail.
         warned: rows by rule that were taken all the same.
+        lines: further lines of quarantined rows, where a row can have several.
     """
 
     read: int
@@ -40,6 +42,7 @@ class Counts:
     dropped: Mapping[str, int]
     failed: Mapping[str, int]
     warned: Mapping[str, int] = field(default_factory=dict)
+    lines: int = 0
 
     @classmethod
     def of(
@@ -48,18 +51,27 @@ class Counts:
         by_rule: Mapping[str | None, int],
         severity: Mapping[str, Severity],
         warned: Mapping[str, int] | None = None,
+        lines: Mapping[str, int] | None = None,
     ) -> Counts:
-        """From rows by rule (None: clean) and the severity of each rule."""
-        of: dict[str, dict[str, int]] = {"quarantine": {}, "drop": {}, "fail": {}}
+        """From rows by rule (None: clean), the severity of each rule, and further lines of rows by rule."""
+        of: dict[str, Counter[str]] = {"quarantine": Counter(), "drop": Counter(), "fail": Counter()}
         for name, count in by_rule.items():
             if name is not None and count:
-                of[severity[name]][name] = count
-        clean = by_rule.get(None, 0)
-        return cls(read, clean, of["quarantine"], of["drop"], of["fail"], dict(warned or {}))
+                rule, what = ("duplicate", "drop") if name == KNOWN else (name, severity[name])
+                of[what][rule] += count
+        clean, aside = by_rule.get(None, 0), dict(of["quarantine"])
+        more = sum((lines or {}).get(name, 0) for name in aside)
+        return cls(read, clean, aside, dict(of["drop"]), dict(of["fail"]), dict(warned or {}), more)
+
+    @property
+    def by_rule(self) -> dict[str, int]:
+        """Rows that are quarantined or dropped; doubles can be either."""
+        return dict(Counter(self.quarantined) + Counter(self.dropped))
 
     def bad(self, most: float) -> bool:
-        """Whether the input is to be refused: a rule that fails it, or more bad rows than that share."""
-        return bool(self.failed) or sum(self.quarantined.values()) > most * self.read
+        """Whether the input is to be refused: a rule that fails it, or more bad lines than that share."""
+        bad = sum(self.quarantined.values()) + self.lines
+        return bool(self.failed) or bad > most * (self.read + self.lines)
 
     def prepared(self, dropped: Mapping[str, int]) -> Counts:
         """After a protocol has dropped clicks that were clean."""
@@ -104,12 +116,13 @@ def refused(counts: Counts, settings: IngestSettings, aside: DataFrame) -> Input
             f"the run: {_TEXT[name]}. {_examples(aside, name)} No table was touched."
         )
     if counts.bad(settings.max_bad):
-        bad = sum(counts.quarantined.values())
+        bad, read = sum(counts.quarantined.values()) + counts.lines, counts.read + counts.lines
+        rows = "lines" if counts.lines else "rows"
         worst = sorted(counts.quarantined, key=lambda name: -counts.quarantined[name])
         told = "; ".join(f"{counts.quarantined[name]:,} {name}: {_TEXT[name]}" for name in worst[:_SHOWN])
         lines = " Do fields hold line breaks (--multi-line)?" if worst[0] == "ragged" else ""
         return InputError(
-            f"{bad:,} of {counts.read:,} rows of {settings.input} are bad, {100 * bad / counts.read:.1f} %, "
+            f"{bad:,} of {read:,} {rows} of {settings.input} are bad, {100 * bad / read:.1f} %, "
             f"and --max-bad allows {100 * settings.max_bad:g} %: {told}. {_examples(aside, worst[0])} Is "
             f"this the right --form, --format or --delimiter?{lines} No table was touched."
         )

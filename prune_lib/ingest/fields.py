@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["more_fields", "unclosed"]
+__all__ = ["more_fields", "unclosed", "well_quoted"]
 
 
 def unclosed(delimiter: str) -> str:
@@ -19,6 +19,13 @@ def unclosed(delimiter: str) -> str:
 def more_fields(delimiter: str, than: int) -> str:
     """The pattern of a line that has more fields than a number; a delimiter within quotes parts none."""
     return f"^(?:{_field(delimiter)}{re.escape(delimiter)}){{{than}}}+"
+
+
+def well_quoted(delimiter: str) -> str:
+    """The pattern of a record with line breaks within quotes only, and nothing from those to a delimiter."""
+    mark = re.escape(delimiter)
+    field = f'(?:(?:"[^"]*+")++|(?:[^"{mark}\\n][^{mark}\\n]*+)?+)'
+    return f"^(?:{field}{mark})*+{field}(?![\\s\\S])"
 
 
 #: Texts between quotes, a doubled quote within being the end of one and the beginning of the next.

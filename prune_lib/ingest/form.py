@@ -26,6 +26,7 @@ __all__ = [
     "guessed",
     "list_columns",
     "load_form",
+    "merged",
     "nested_columns",
     "recognised",
 ]
@@ -33,6 +34,8 @@ __all__ = [
 Format = Literal["csv", "jsonl", "parquet", "delta"]
 #: What a column can be of a click.
 ROLES = ("session", "user", "item", "time", "offset", "order", "kind")
+
+_OPTIONAL = ("order", "kind")
 
 #: Names by which a column is known, in lower case and without anything but letters and digits.
 _KNOWN = {
@@ -210,6 +213,20 @@ def first_object(line: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
+def merged(objects: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """All keys of some JSON objects, each with its first value that is one.
+
+    >>> merged([{"item": 5}, {"item": 6, "type": None}, {"type": "view"}])
+    {'item': 5, 'type': 'view'}
+    """
+    out: dict[str, Any] = {}
+    for found in objects:
+        for name, value in found.items():
+            if out.get(name) is None:
+                out[name] = value
+    return out
+
+
 def list_columns(first: Mapping[str, Any]) -> set[str]:
     """Names of a JSON object's lists of values.
 
@@ -274,6 +291,10 @@ def guessed(
         wanted = named.get(role)
         if wanted is not None and wanted not in columns:
             close = difflib.get_close_matches(wanted, columns, n=3)
+            # Not each JSON object has what a click can do without, and only the first were looked at.
+            if format == "jsonl" and role in _OPTIONAL and not close:
+                taken[role] = wanted
+                continue
             hint = f" Did you mean {' or '.join(close)}?" if close else ""
             raise InputError(
                 f"There is no column {wanted} (--{role.replace('_', '-')}-column); the columns are "

@@ -6,14 +6,14 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from prune_lib.ingest.clicks import Cutting, gathered, row_by_row, sessions_of
 from prune_lib.ingest.form import Form
-from prune_lib.ingest.rules import OF_SESSIONS, RULES, Severity, warned_rules
+from prune_lib.ingest.rules import KNOWN, OF_SESSIONS, RULES, Severity, warned_rules
 from prune_lib.settle import settle
 
 __all__ = ["Gathered", "Judgement", "gather", "judgement", "set_aside", "warned_clicks"]
@@ -34,20 +34,25 @@ class Judgement:
         by_rule: clicks by the rule that takes them out; None: none does.
         groups: how many groups of owners there are.
         crowded: groups with more clicks than one session may have.
+        lines: further lines of rows by the rule that takes them out, where a row can have several.
+        records: rows, of which a list of clicks is one.
     """
 
     by_rule: Mapping[str | None, int]
     groups: int
     crowded: tuple[int, ...]
+    lines: Mapping[str, int] = field(default_factory=dict)
+    records: int = 0
 
 
-def judgement(rows: DataFrame, read: int, most_clicks: int) -> Judgement:
+def judgement(rows: DataFrame, read: int, most_clicks: int, *, several_lines: bool = False) -> Judgement:
     """Count clicks by rule, and those of groups of owners. Cost: a pass, and a shuffle of counts.
 
     Args:
         rows: of `clicks.judged`.
         read: how many they are.
         most_clicks: of a session.
+        several_lines: whether a row can have several lines.
     """
     groups = 1 << math.ceil(math.log2(max(1, 4 * read / most_clicks)))
     groups = min(max(groups, _GROUPS), _MOST_GROUPS)
@@ -55,14 +60,20 @@ def judgement(rows: DataFrame, read: int, most_clicks: int) -> Judgement:
     names = [rule.name for rule in RULES]
     rules = F.array(*map(F.lit, names))
     key = F.coalesce(-F.call_function("array_position", rules, F.col("rule")), _group(groups).cast("bigint"))
-    counts = rows.groupBy(key.alias("key")).count().toPandas()
+    breaks = F.length("record") - F.length(F.replace("record", F.lit("\n"), F.lit("")))
+    more = F.sum(F.when(F.isnull("rule"), 0).otherwise(breaks)) if several_lines else F.max(F.lit(0))
+    grouped = rows.groupBy(key.alias("key"))
+    first = F.count_if(F.col("place") == 0).alias("records")
+    counts = grouped.agg(F.count(F.lit(1)).alias("count"), more.alias("more"), first).toPandas()
     by_rule: Counter[str | None] = Counter()
+    found = zip(counts["key"].tolist(), counts["more"].tolist(), strict=True)
+    lines = {names[-at - 1]: int(n) for at, n in found if at < 0 and n}
     crowded = []
     for at, count in zip(counts["key"].tolist(), counts["count"].tolist(), strict=True):
         by_rule[None if at >= 0 else names[-at - 1]] += count
         if at >= 0 and count > most_clicks:
             crowded.append(at)
-    return Judgement(by_rule, groups, tuple(sorted(crowded)))
+    return Judgement(by_rule, groups, tuple(sorted(crowded)), lines, int(counts["records"].sum()))
 
 
 def _group(groups: int) -> Column:
@@ -87,7 +98,7 @@ class Gathered:
 
     Attributes:
         sessions: columns of `clicks.sessions_of`; computed.
-        by_rule: clicks by the rule of doubles and sessions that takes them out.
+        by_rule: clicks by the rule of doubles and sessions that takes them out, and those of `rules.KNOWN`.
         warned: clicks that were taken although they break a rule.
         owners: owner, of those with a click that doubles' and sessions' rules put aside; None: nobody.
     """
@@ -141,7 +152,7 @@ def gather(
             # Not persisted: as columns the rows would take a fifth more time to write and to read.
             whole = settle(gathered(few, form, severity, cutting, nights))
         _count_whole(whole, severity, by_rule, warned)
-        parts.append(whole.where(F.size("items") > 0).drop("doubles", "rule", *OF_SESSIONS))
+        parts.append(whole.where(F.size("items") > 0).drop("doubles", "known", "rule", *OF_SESSIONS))
         doubled = (F.col("doubles") > 0) & F.lit("duplicate" in told)
         troubled.append(whole.where(F.col("rule").isin(told) | doubled).select("owner"))
     if slow is not None:
@@ -193,9 +204,10 @@ def _count_whole(
     whole: DataFrame, severity: Mapping[str, Severity], by_rule: Counter[str], warned: Counter[str]
 ) -> None:
     """Add what became of clicks that went through arrays."""
-    names = ("doubles", *OF_SESSIONS)
+    names = ("doubles", "known", *OF_SESSIONS)
     for row in whole.groupBy("rule").agg(*[F.sum(name).alias(name) for name in names]).collect():
         out = row["rule"]
+        by_rule[KNOWN] += int(row["known"])
         if severity["duplicate"] != "warn":
             by_rule["duplicate"] += int(row["doubles"])
         elif out is None:

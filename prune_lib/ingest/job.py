@@ -17,11 +17,12 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from prune_lib.commits import Seen, Written, versions_seen, write_together
-from prune_lib.errors import InputError, SettingsError
+from prune_lib.errors import InputError, PruneError, SettingsError
 from prune_lib.ingest.clicks import Cutting, judged
 from prune_lib.ingest.counts import Counts, refused
-from prune_lib.ingest.form import load_form
+from prune_lib.ingest.form import Form, load_form
 from prune_lib.ingest.gathering import Gathered, gather, judgement, set_aside, warned_clicks
+from prune_lib.ingest.lines import same_splits
 from prune_lib.ingest.nights import (
     New,
     check_columns,
@@ -31,6 +32,7 @@ from prune_lib.ingest.nights import (
     new_rows,
     old_clicks,
     old_sessions,
+    roles_before,
     since,
     watermark,
 )
@@ -39,10 +41,11 @@ from prune_lib.ingest.profile import Profile, profile_of
 from prune_lib.ingest.protocol import Prepared, Protocol, prepared
 from prune_lib.ingest.reading import read_clicks
 from prune_lib.ingest.rules import Limits, Severity, severities
-from prune_lib.ingest.source import Asked, Source, find_place, find_source
+from prune_lib.ingest.source import Asked, NoLine, Source, find_place, find_source
+from prune_lib.ingest.times import PARSER, check_pattern
 from prune_lib.locations import Aside, companion
 from prune_lib.moments import moment
-from prune_lib.session import check_runtime, get_spark, measured_joins
+from prune_lib.session import check_runtime, configured, get_spark, measured_joins
 from prune_lib.sessions.read_errors import reading_errors
 from prune_lib.settings.ingest import IngestSettings
 from prune_lib.settle import settle
@@ -122,6 +125,15 @@ def run_ingest(settings: IngestSettings, spark: SparkSession | None = None) -> I
     form = load_form(settings.form) if settings.form else None
     spark = spark or get_spark("ingest")
     check_runtime(spark)
+    with configured(spark, PARSER), same_splits(spark):
+        if form is not None:
+            check_pattern(spark, form)
+        return _ingested(settings, severity, form, spark)
+
+
+def _ingested(
+    settings: IngestSettings, severity: Mapping[str, Severity], form: Form | None, spark: SparkSession
+) -> Ingested:
     output = settings.resolved_output
     targets: dict[str, str] = {name: companion(output, name) for name in _COMPANIONS}
     targets["sessions"] = output
@@ -133,9 +145,9 @@ def run_ingest(settings: IngestSettings, spark: SparkSession | None = None) -> I
         place = find_place(spark, settings.input, settings.format, form)
         night = settings.append and seen[output] is not None
         new = since(spark, place, targets["inputs"]) if night else New(place)
+        nothing = Ingested(f"Nothing is new at {settings.input}; {output} stays as it is.", tables=targets)
         if new.nothing:
-            text = f"Nothing is new at {settings.input}; {output} stays as it is."
-            return Ingested(text, tables=targets)
+            return nothing
         feed, frame = "", None
         if place.files is None:
             frame, feed = new_rows(spark, new)
@@ -151,8 +163,14 @@ def run_ingest(settings: IngestSettings, spark: SparkSession | None = None) -> I
             kept,
             settings.multi_line,
             settings.list_delimiter,
+            roles_before(spark, output) if night else None,
         )
-        source = find_source(spark, new.place, frame, asked)
+        try:
+            source = find_source(spark, new.place, frame, asked)
+        except NoLine:
+            if not night:
+                raise
+            return nothing
         if night:
             gained = check_same(spark, targets["ingests"], source, json.loads(settings.settings_json()))
             check_columns(spark, output, source, kept)
@@ -160,7 +178,7 @@ def run_ingest(settings: IngestSettings, spark: SparkSession | None = None) -> I
                 stages.warn(
                     f"the log has gained the {_listed('column', gained)}, not kept: --keep {','.join(gained)}"
                 )
-    # Of JSON only the first object was looked at.
+    # Of JSON only the first lines were looked at.
     unknown = [n for n in settings.keep if n not in source.types and source.form.format != "jsonl"]
     if unknown and settings.keep != ("all",):
         stages.warn(f"--keep: the log has no {_listed('column', unknown)} (yet)")
@@ -233,11 +251,17 @@ class _Job:
                 else "sessions of users, and --gap-minutes,"
             )
             raise SettingsError(f"{what} needs times, and no column holds any. Name it by --time-column.")
+        # Clicks without times are told from each other by nothing but their place in a list.
+        if self.night and self.form.time is None and self.form.rows == "clicks" and self.form.events is None:
+            raise SettingsError(
+                f"The clicks of {self.settings.input} have no times: nothing tells one that was read before "
+                "from a new one. Leave out --append, or name a column of times in the form."
+            )
         if self.new.changed and self.severity["duplicate"] == "warn":
             raise InputError(
                 f"{self.new.changed[0]} was read before and has changed since: it would be read again, and "
-                "its clicks, which duplicate:warn takes, would be there twice. Leave out --rule "
-                "duplicate:warn."
+                "nothing tells which of its doubles, that duplicate:warn takes, would be there twice. Leave "
+                "out --rule duplicate:warn."
             )
 
     def _cutting(self) -> Cutting:
@@ -279,9 +303,20 @@ class _Job:
         """Read, judge, gather, write."""
         with self.stages.stage("judge") as stage:
             read = stage.rows = self._read()
-            found = judgement(self._rows(placed=False), read, self.settings.max_clicks)
+            found = judgement(
+                self._rows(placed=False),
+                read,
+                self.settings.max_clicks,
+                several_lines=self.form.multi_line,
+            )
+        lines = self.source.lines()
+        if lines is not None and lines != found.records:
+            raise PruneError(
+                f"{lines:,} lines of {self.settings.input} were counted and {found.records:,} read. No table "
+                "was touched. Does another job write to the input?"
+            )
         rows = self._rows()
-        counts = Counts.of(read, found.by_rule, self.severity)
+        counts = Counts.of(read, found.by_rule, self.severity, lines=found.lines)
         rules = list(counts.failed) or list(counts.quarantined)
         if counts.bad(self.settings.max_bad) or not (counts.clean or self.night):
             none = self.spark.createDataFrame([], "owner string")
@@ -295,7 +330,7 @@ class _Job:
             by_rule: dict[str | None, int] = dict(found.by_rule)
             by_rule.update(done.by_rule)
             by_rule[None] = found.by_rule.get(None, 0) - sum(done.by_rule.values())
-            counts = Counts.of(read, by_rule, self.severity, warned)
+            counts = Counts.of(read, by_rule, self.severity, warned, found.lines)
             rules = list(counts.failed) or list(counts.quarantined)
             # Of a night all may have been there already; of the first that would be no table.
             if counts.bad(self.settings.max_bad) or not (counts.clean or self.night):
@@ -403,7 +438,7 @@ class _Job:
             "rows_clean": counts.clean,
             "rows_quarantined": sum(counts.quarantined.values()),
             "rows_dropped": sum(counts.dropped.values()),
-            "by_rule": {**counts.quarantined, **counts.dropped},
+            "by_rule": counts.by_rule,
             "warned": dict(counts.warned),
             "test_sessions": tested.sessions if tested else None,
             "test_clicks": tested.clicks if tested else None,

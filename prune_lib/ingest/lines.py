@@ -2,22 +2,36 @@
 
 The number of a line is exact whatever the splits: the lines of each split are counted first (a pass over the
 text that looks at nothing else), and a line's number is that of its split's first line and its place in the
-split.
+split. The splits have to stay what they are meanwhile (`same_splits`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-__all__ = ["BOM", "Splits", "filled", "first_texts", "numbered", "records", "splits_of"]
+from prune_lib.ingest.fields import unclosed
+from prune_lib.session import configured
+
+__all__ = [
+    "BOM",
+    "Splits",
+    "filled",
+    "first_texts",
+    "numbered",
+    "records",
+    "same_splits",
+    "splits_of",
+]
 
 BOM = "\ufeff"
 #: Lines of a record, at most: where a quote is never closed, the rest of the file is records of so many.
 _PIECE = 1000
+_LEAST, _LEAVES = "spark.sql.files.minPartitionNum", "spark.sql.leafNodeDefaultParallelism"
 
 
 @dataclass(frozen=True)
@@ -34,6 +48,13 @@ class Splits:
     rows: DataFrame
     headers: dict[str, str]
     lines: int
+
+
+def same_splits(spark: SparkSession) -> AbstractContextManager[None]:
+    """Within it, files are split alike, whatever cores a cluster gains or loses meanwhile."""
+    cores = str(spark.sparkContext.defaultParallelism)
+    least = spark.conf.get(_LEAST, None) or spark.conf.get(_LEAVES, None) or cores
+    return configured(spark, {_LEAST: least})
 
 
 def splits_of(spark: SparkSession, paths: Sequence[str]) -> Splits:
@@ -91,24 +112,37 @@ def numbered(spark: SparkSession, paths: Sequence[str], splits: Splits) -> DataF
     )
 
 
-def records(lines: DataFrame) -> DataFrame:
-    """Lines joined where a quoted field goes on: a record ends where the quotes before it are even.
+def records(lines: DataFrame, delimiter: str) -> DataFrame:
+    """Lines joined where a quoted field goes on: a quote opens one only where a field begins.
 
     Args:
         lines: of `numbered`.
+        delimiter: between fields.
 
     Returns:
         The same columns, a row a record, `at` and `seq` those of its first line, and whole BOOLEAN: whether
         its quotes are closed. Cost: the lines of a file are sorted by their number in one task; a record of
         more than a thousand lines is cut, and none of its parts is whole.
     """
-    before = Window.partitionBy("file").orderBy("at").rowsBetween(Window.unboundedPreceding, -1)
-    begins = F.coalesce(F.sum("quotes").over(before), F.lit(0)) % 2 == 0
+    text = F.col("text")
+    quotes, open_ = text.contains('"'), unclosed(delimiter)
+    # Whether a quote is open behind a line, if none was before it, and if one was.
+    opens = quotes & text.rlike(open_)
+    stays = ~quotes | F.concat(F.lit('"'), text).rlike(open_)
+    # Some lines say themselves whether one is open behind them, some turn it round, most leave it.
     upto = Window.partitionBy("file").orderBy("at").rowsBetween(Window.unboundedPreceding, 0)
+    before = Window.partitionBy("file").orderBy("at").rowsBetween(Window.unboundedPreceding, -1)
+    said = F.when(F.isnotnull("says"), F.struct("says", "turned"))
     first = F.max(F.when(F.col("begins"), F.col("at")))
+    since = F.col("turned") - F.col("turns") - F.coalesce(F.col("said.turned"), F.lit(0))
     counted = (
-        lines.withColumn("quotes", _quotes())
-        .withColumn("begins", begins)
+        lines.withColumn("opens", opens)
+        .withColumn("stays", stays)
+        .withColumn("says", F.when(F.col("opens") == F.col("stays"), F.col("opens").cast("int")))
+        .withColumn("turns", (F.col("opens") & ~F.col("stays")).cast("int"))
+        .withColumn("turned", F.sum("turns").over(upto))
+        .withColumn("said", F.last(said, ignorenulls=True).over(before))
+        .withColumn("begins", (F.coalesce(F.col("said.says"), F.lit(0)) + since) % 2 == 0)
         .withColumn("record", first.over(upto))
         .withColumn("piece", F.floor((F.col("at") - F.col("record")) / _PIECE))
     )
@@ -127,11 +161,7 @@ def records(lines: DataFrame) -> DataFrame:
             "piece",
         )
     )
-    return joined.withColumn("whole", (F.col("piece") == 0) & (_quotes() % 2 == 0)).drop("piece")
-
-
-def _quotes() -> Column:
-    return F.length("text") - F.length(F.replace("text", F.lit('"'), F.lit("")))
+    return joined.withColumn("whole", (F.col("piece") == 0) & ~(quotes & text.rlike(open_))).drop("piece")
 
 
 def first_texts(spark: SparkSession, path: str, n: int) -> list[str]:

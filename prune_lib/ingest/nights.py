@@ -19,7 +19,7 @@ from pyspark.sql.types import ArrayType, StructType
 
 from prune_lib.delta import identifier, special, table_version
 from prune_lib.errors import InputError, SettingsError
-from prune_lib.ingest.clicks import Cutting
+from prune_lib.ingest.clicks import Cutting, with_occurrences
 from prune_lib.ingest.form import Form
 from prune_lib.ingest.source import OURS, Place, Source
 from prune_lib.sessions.columns import quoted
@@ -35,6 +35,7 @@ __all__ = [
     "new_rows",
     "old_clicks",
     "old_sessions",
+    "roles_before",
     "since",
     "watermark",
 ]
@@ -53,7 +54,12 @@ _MAKING = (
     "min_support",
     "test_days",
 )
-_CHANGES = ("insert", "update_postimage")
+#: Of a change feed: rows that were changed stay as they were taken, else they would be there twice.
+_ADDED = "insert"
+
+
+#: Arrays of a table of sessions by what they are of its clicks.
+_ARRAYS = {"time": "times", "kind": "kinds", "order": "orders"}
 
 
 @dataclass(frozen=True)
@@ -131,7 +137,7 @@ def new_rows(spark: SparkSession, new: New) -> tuple[DataFrame, str]:
     try:
         table = identifier(spark, place.name)
         feed = reader.table(place.name) if table == place.name else reader.load(place.name)
-        feed = feed.where(F.col("_change_type").isin(*_CHANGES))
+        feed = feed.where(F.col("_change_type") == _ADDED)
         # Whether each of those versions has a feed is seen when their files are looked for.
         feed.select("_change_type").limit(1).collect()
     except Exception as problem:
@@ -221,6 +227,12 @@ def kept_before(spark: SparkSession, output: str) -> dict[str, str]:
     }
 
 
+def roles_before(spark: SparkSession, output: str) -> frozenset[str]:
+    """What a table of sessions has of its clicks beside the item: time, kind, order."""
+    there = read_table(spark, output).columns
+    return frozenset(role for role, name in _ARRAYS.items() if name in there)
+
+
 def check_columns(spark: SparkSession, output: str, source: Source, kept: Mapping[str, str]) -> None:
     """See that tonight's clicks have what the table of sessions holds, and that it can take what is new.
 
@@ -231,15 +243,23 @@ def check_columns(spark: SparkSession, output: str, source: Source, kept: Mappin
         kept: of `kept_before`.
 
     Raises:
-        InputError: a role has no column any more, a kept one has another type, or a new one a name that the
-            table cannot take.
+        InputError: a role has no column any more, or one that it had not, a kept one has another type, or a
+            new one a name that the table cannot take.
     """
     there = read_table(spark, output).columns
-    for name, role in (("times", "time"), ("kinds", "kind"), ("orders", "order")):
-        if name in there and getattr(source.form, role) is None:
+    for role, name in _ARRAYS.items():
+        column = getattr(source.form, role)
+        if name in there and column is None:
             raise InputError(
                 f"The sessions of {output} have {name}, and no column of {source.place} holds any. Name it "
                 f"by --{role}-column, or ingest everything once more without --append. No table was touched."
+            )
+        # A click that is read again would have what it had not, and be taken for another.
+        if name not in there and column is not None:
+            raise InputError(
+                f"The sessions of {output} have no {name}, and {column} of {source.place} is the {role} now: "
+                "clicks that are read again would not be known. Leave out what names it, or ingest "
+                "everything once more without --append. No table was touched."
             )
     for name, kind in source.keep.items():
         if kept.get(name, kind) != kind:
@@ -304,34 +324,39 @@ def old_clicks(sessions: DataFrame, rows: DataFrame, form: Form, keep: Collectio
     there = {new: F.col(old) for old, new in names.items() if old in sessions.columns}
     there |= {f"m{k}": F.col(quoted(name)) for k, name in enumerate(keep) if name in sessions.columns}
     named = sessions.select("session_id", "owner", *[column.alias(new) for new, column in there.items()])
-    flat = named.select("session_id", "owner", F.posexplode(F.arrays_zip(*there)).alias("seq", "click"))
+    told = form.rows == "sessions" and form.time is not None
+    if told:
+        named = with_occurrences(named, [name for name in names.values() if name in there])
+    flat = named.select("*", F.posexplode("item").alias("seq", "one"))
+
+    def of(name: str) -> Column:
+        # Of sessions from before the log gained a column there is none of its values, not even an array.
+        return F.get(name, F.col("seq")) if name in there else F.lit(None)
+
     values: dict[str, Column] = {
         "owner": F.col("owner"),
         "seq": F.col("seq").cast("bigint"),
         "place": F.lit(0) if form.time is not None else F.col("seq"),
         "night": F.lit(0),
         "rule": F.lit(None).cast("string"),
-        "item": F.col("click.item"),
-        "us": F.unix_micros("click.us") if "us" in there else F.lit(None).cast("bigint"),
+        "item": F.col("one"),
+        "us": F.unix_micros(of("us")) if "us" in there else F.lit(None).cast("bigint"),
     }
     for name in ("kind", "order"):
         if name in rows.columns:
-            values[name] = F.col(f"click.{name}") if name in there else F.lit(None).cast("string")
+            values[name] = of(name).cast("string")
     if form.order is not None:
-        values["rank"] = F.expr("try_cast(click.`order` AS DECIMAL(38, 9))")
-        if "order" not in there:
-            values["rank"] = F.lit(None).cast("decimal(38,9)")
+        values["rank"] = F.lit(None).cast("decimal(38,9)")
+        if "order" in there:
+            values["rank"] = F.expr("try_cast(get(`order`, seq) AS DECIMAL(38, 9))")
     if "more" in rows.columns:
         kinds = rows.schema["more"].dataType
         assert isinstance(kinds, StructType)
         values["more"] = F.struct(
-            *[
-                (F.col(f"click.m{k}") if f"m{k}" in there else F.lit(None))
-                .cast(kinds[f"m{k}"].dataType)
-                .alias(f"m{k}")
-                for k in range(len(keep))
-            ]
+            *[of(f"m{k}").cast(kinds[f"m{k}"].dataType).alias(f"m{k}") for k in range(len(keep))]
         )
+    if told:
+        values["nth"] = F.coalesce(F.get("nth", F.col("seq")), F.lit(0))
     if "warned" in rows.columns:
         values["warned"] = F.lit(0)
     return flat.select(*[value.alias(name) for name, value in values.items()])

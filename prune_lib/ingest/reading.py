@@ -17,6 +17,8 @@ from pyspark.sql.types import (
     BinaryType,
     DataType,
     DateType,
+    DoubleType,
+    FloatType,
     FractionalType,
     IntegralType,
     StringType,
@@ -25,7 +27,8 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from prune_lib.ingest.fields import more_fields, unclosed
+from prune_lib.ingest.clicks import with_occurrences
+from prune_lib.ingest.fields import more_fields, unclosed, well_quoted
 from prune_lib.ingest.form import ROLES, Form
 from prune_lib.ingest.lines import filled, numbered, records
 from prune_lib.ingest.source import Source
@@ -39,6 +42,8 @@ _UNREADABLE = "\x00unreadable"
 _END = "\x00end"
 #: Fields of a line, at most, or as many as its header has; at more Spark's reader stops.
 _MOST_FIELDS = 20_480
+#: Doubles that are below have no digits that a DECIMAL(20, 0) cannot hold.
+_WHOLE = 1e18
 #: Rows of a file that have numbers of their own.
 _FILE_BITS = 40
 
@@ -55,17 +60,18 @@ def read_clicks(spark: SparkSession, source: Source, *, placed: bool = True) -> 
         file STRING, at BIGINT (its line or row there, from 1; null in a Delta table, whose files are cut anew
         at times), seq BIGINT (what orders rows by file and line; null likewise), place INT (in a list of
         clicks), record STRING (as it came), readable, utf8 BOOLEAN, us BIGINT (microseconds since the epoch;
-        null where it is none), session, user, item, order, kind STRING, more STRUCT (m0, m1, …: the columns
-        that are kept; absent where there are none). Nothing is computed yet.
+        null where it is none), session, user, item, order, kind STRING, nth INT (where a row is a session
+        with times: how many clicks like it stand there before it; else absent), more STRUCT (m0, m1, …: the
+        columns that are kept; absent where there are none). Nothing is computed yet.
     """
     form = source.form
     if source.frame is not None:
         return _of_table(spark, source, source.frame, placed)
     assert source.splits is not None
     lines = numbered(spark, source.paths, source.splits)
-    lines = filled(records(lines) if form.multi_line else lines)
     if form.format == "jsonl":
-        return _of_json(lines, source)
+        return _of_json(filled(lines), source)
+    lines = filled(records(lines, form.delimiter) if form.multi_line else lines)
     if form.header is not None:
         return _of_csv(lines, source, form.header)
     lines = lines.where(F.col("at") > 1)
@@ -104,7 +110,9 @@ def _of_csv(lines: DataFrame, source: Source, columns: Sequence[str]) -> DataFra
     readable = F.col("fields").isNotNull() & F.col("fields.bad").isNull()
     readable = readable & ~(text.contains('"') & text.rlike(unclosed(form.delimiter)))
     if form.multi_line:
-        readable = readable & F.col("whole")
+        # Spark's reader goes no further than to a line break that no quotes are around.
+        one_line = ~text.contains("\n")
+        readable = readable & F.col("whole") & (one_line | text.rlike(well_quoted(form.delimiter)))
     values = {role: at[name] for role, name in form.columns().items()}
     more = {name: at.get(name, _nothing()) for name in source.keep}
     if form.rows == "clicks":
@@ -239,13 +247,31 @@ def _of_table(spark: SparkSession, source: Source, frame: DataFrame, placed: boo
         else:
             us = _typed_micros(column, kind, form, offset)
     if form.rows == "sessions":
-        lists = {r: c.cast("array<string>") for r, (c, kind) in typed.items() if isinstance(kind, ArrayType)}
-        values = {role: column.cast("string") for role, (column, _) in typed.items() if role not in lists}
+        lists = {r: _texts(c, kind) for r, (c, kind) in typed.items() if isinstance(kind, ArrayType)}
+        values = {role: _text(column, kind) for role, (column, kind) in typed.items() if role not in lists}
         if apart:
             lists |= _split(values, form, lists.get("item"))
         return _of_sessions(rows, form, values, lists, more, us)
-    values = {role: column.cast("string") for role, (column, _) in typed.items()}
+    values = {role: _text(column, kind) for role, (column, kind) in typed.items()}
     return _clicks(rows, form, values, F.lit(True), more, us=us)
+
+
+def _text(column: Column, kind: DataType) -> Column:
+    """An id as text; of a DOUBLE, as pandas has ids where some are missing, the digits of a whole number."""
+    if not isinstance(kind, DoubleType | FloatType):
+        return column.cast("string")
+    whole = (column == F.floor(column)) & (F.abs(column) < _WHOLE)
+    return (
+        F.when(whole, column.cast("decimal(20,0)").cast("string"))
+        .when(~F.isnan(column), column.cast("string"))
+        .otherwise(_nothing())
+    )
+
+
+def _texts(column: Column, kind: ArrayType) -> Column:
+    if not isinstance(kind.elementType, DoubleType | FloatType):
+        return column.cast("array<string>")
+    return F.transform(column, lambda x: _text(x, kind.elementType))
 
 
 def _of_sessions(
@@ -272,17 +298,25 @@ def _of_sessions(
     given |= {} if us is None else {"us": us}
     base = ["file", "at", "seq", "line", "utf8", "readable"]
     named = rows.select(*base, *[column.alias(name) for name, column in given.items()])
+    told = form.time is not None
+    if told:
+        alike = ("l_item", "l_time", "us", "l_order", "l_kind")
+        lists_there = [name for name in alike if name in given and _is_list(named, name)]
+        named = with_occurrences(named, lists_there)
     flat = named.select("*", F.posexplode_outer("l_item").alias("place", "v_item"))
 
     def each(name: str) -> Column:
-        return (
-            F.get(name, F.col("place")) if isinstance(flat.schema[name].dataType, ArrayType) else F.col(name)
-        )
+        return F.get(name, F.col("place")) if _is_list(flat, name) else F.col(name)
 
     clicks = {r: each(f"l_{r}") if r in lists and r != "item" else F.col(f"v_{r}") for r in (*values, *lists)}
     kept = {name: F.col(f"k{n}") for n, name in enumerate(more)}
     micros = None if us is None else each("us")
-    return _clicks(flat, form, clicks, F.col("readable"), kept, F.col("place"), micros)
+    nth = F.coalesce(F.get("nth", F.col("place")), F.lit(0)) if told else None
+    return _clicks(flat, form, clicks, F.col("readable"), kept, F.col("place"), micros, nth)
+
+
+def _is_list(rows: DataFrame, name: str) -> bool:
+    return isinstance(rows.schema[name].dataType, ArrayType)
 
 
 def _typed_micros(column: Column, kind: DataType, form: Form, offset: Column | None) -> Column:
@@ -318,6 +352,7 @@ def _clicks(
     more: Mapping[str, Column],
     place: Column | None = None,
     us: Column | None = None,
+    nth: Column | None = None,
 ) -> DataFrame:
     empty = _nothing()
     if us is None:
@@ -335,6 +370,7 @@ def _clicks(
         "utf8",
         us.alias("us"),
         *[values.get(role, empty).alias(role) for role in ROLES if role not in ("time", "offset")],
+        *([] if nth is None else [nth.alias("nth")]),
         *([F.struct(*kept).alias("more")] if kept else []),
     )
 

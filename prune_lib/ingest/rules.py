@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pyspark.sql import Column
 
 __all__ = [
+    "KNOWN",
     "OF_SESSIONS",
     "PROTOCOL_RULES",
     "RULES",
@@ -60,6 +61,9 @@ RULES: tuple[Rule, ...] = (
     Rule("long_session", "quarantine", "its session has more clicks than --max-clicks"),
     Rule("fast_session", "quarantine", "its session has a hundred clicks and more, at more than --max-rate"),
 )
+#: What takes out a click that a night before took: it is no rule, and counted as a dropped `duplicate`
+#: whatever becomes of doubles, else a log that is read again would be there twice, or refused.
+KNOWN = "known"
 #: Rules that look at a whole session: what breaks them is judged last.
 OF_SESSIONS = ("long_session", "fast_session")
 #: Rules that the field's protocols have, after all others, each in the order of the steps.

@@ -22,15 +22,17 @@ from prune_lib.ingest.form import (
     first_object,
     guessed,
     list_columns,
+    merged,
     nested_columns,
     recognised,
 )
 from prune_lib.ingest.lines import BOM, Splits, first_texts, splits_of
-from prune_lib.locations import is_location
+from prune_lib.locations import has_scheme, is_location
 from prune_lib.sessions.columns import sql_type
+from prune_lib.sessions.opening import reached
 from prune_lib.sessions.read_errors import reading_errors
 
-__all__ = ["OURS", "Asked", "File", "Place", "Source", "find_place", "find_source", "kept_type"]
+__all__ = ["OURS", "Asked", "File", "NoLine", "Place", "Source", "find_place", "find_source", "kept_type"]
 
 _ENDINGS: tuple[tuple[str, Format], ...] = (
     (".csv", "csv"), (".tsv", "csv"), (".txt", "csv"), (".dat", "csv"), (".jsonl", "jsonl"),
@@ -39,8 +41,12 @@ _ENDINGS: tuple[tuple[str, Format], ...] = (
 _PACKED = (".gz", ".bz2", ".zst", ".snappy")
 #: Columns of a sessions table that are not the log's.
 OURS = ("session_id", "owner", "items", "times", "kinds", "orders", "ingest_run")
-#: First lines of JSON of which one must be an object.
+#: First lines of JSON, of which one must be an object.
 _FIRST = 50
+
+
+class NoLine(InputError):
+    """There are files, and nothing in them."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,7 @@ class Asked:
         kept: those that nights before kept, each with the type of its values.
         multi_line: whether a quoted field may go on over lines.
         list_delimiter: between the items of a session in text; None where a row is a click.
+        before: what the clicks of nights before had: time, kind, order; None on the first night.
     """
 
     form: Form | None = None
@@ -100,6 +107,7 @@ class Asked:
     kept: Mapping[str, str] = field(default_factory=dict)
     multi_line: bool = False
     list_delimiter: str | None = None
+    before: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -143,9 +151,13 @@ class Source:
 
     def rows(self) -> int | None:
         """Rows by the lines of the files, where a line is a row; else None."""
-        if self.splits is None or self.form.multi_line or self.form.events is not None:
+        if self.form.events is not None or self.form.rows == "sessions":
             return None
-        if self.form.rows == "sessions":
+        return self.lines()
+
+    def lines(self) -> int | None:
+        """Lines of the files, headers left out, where a line is a click or a list of them; else None."""
+        if self.splits is None or self.form.multi_line:
             return None
         return self.splits.lines - len([h for h in self.splits.headers.values() if h in self.headers])
 
@@ -166,6 +178,8 @@ def find_place(spark: SparkSession, name: str, format: Format | Literal["auto"],
 
     table = _is_table(spark, name)
     version = None
+    if not table and has_scheme(name):
+        reached(spark, name)
     with reading_errors(name):
         if table or not re.search(r"[*?\[{]", name):
             version = table_version(spark, name)
@@ -257,6 +271,12 @@ def _parquet(spark: SparkSession, name: str, paths: Sequence[str]) -> DataFrame:
         return reader.parquet(*[escaped(path) for path in paths])
     except (PySparkException, Py4JJavaError) as problem:
         found = re.search(r"[Ff]ailed to merge (?:incompatible data types|fields) ([^\n]*)", str(problem))
+        if "Conflicting directory structures" in str(problem):
+            raise InputError(
+                f"The files of {name} lie in several folders of partitions (name=value), and nothing tells "
+                "which columns they have: read each of these folders by a run of its own, those after the "
+                "first with --append."
+            ) from problem
         if found is None and "MERGE_SCHEMA" not in str(problem):
             raise
         said = f" ({found[1].strip().rstrip('.')})" if found else ""
@@ -273,7 +293,7 @@ def _textual(spark: SparkSession, place: Place, asked: Asked) -> Source:
     paths = tuple(escaped(file.path) for file in place.files or () if file.bytes)
     splits = splits_of(spark, paths) if paths else None
     if splits is None or not splits.headers:
-        raise InputError(f"{place.name} is empty: no file of it has a line. Give another --input.")
+        raise NoLine(f"{place.name} is empty: no file of it has a line. Give another --input.")
     first = next(iter(splits.headers.values())).removeprefix(BOM)
     nested: dict[str, str] = {}
     if place.format == "csv":
@@ -283,7 +303,7 @@ def _textual(spark: SparkSession, place: Place, asked: Asked) -> Source:
         reason += f", delimiter {'tab' if mark == chr(9) else mark}"
     else:
         mark = ","
-        example = {} if asked.form else _first_object(spark, paths)
+        example = {} if asked.form else _example(spark, paths)
         columns, nested = list(example), nested_columns(example)
         form, reason = _form_of(place, columns, asked, list_columns(example), nested, mark)
     if form.events is None:
@@ -304,13 +324,12 @@ def _textual(spark: SparkSession, place: Place, asked: Asked) -> Source:
     return Source(place.name, form, reason, keep, types, paths, headers, splits)
 
 
-def _first_object(spark: SparkSession, paths: Sequence[str]) -> dict[str, Any]:
-    """The first JSON object of the first file that holds more than blanks."""
+def _example(spark: SparkSession, paths: Sequence[str]) -> dict[str, Any]:
+    """What the first JSON objects hold, together, of the first file that has more than blanks."""
     texts = next(texts for path in paths if (texts := first_texts(spark, path, _FIRST)))
-    for text in texts:
-        found = first_object(text)
-        if found is not None:
-            return found
+    objects = [found for text in texts if (found := first_object(text)) is not None]
+    if objects:
+        return merged(objects)
     raise InputError(f"The first lines are no JSON object: {texts[0][:100]!r}. Say what it is by --format.")
 
 
@@ -332,6 +351,21 @@ def _form_of(
 ) -> tuple[Form, str]:
     if asked.form is not None:
         return asked.form, place.reason
+    form, reason = _found_form(place, columns, asked, lists, nested, mark)
+    # A column that only its name makes a kind, which the log has gained, is one like any other.
+    if asked.before is not None and "kind" not in asked.before and not asked.named.get("kind"):
+        form = form if form.kinds else form.model_copy(update={"kind": None})
+    return form, reason
+
+
+def _found_form(
+    place: Place,
+    columns: Sequence[str],
+    asked: Asked,
+    lists: set[str],
+    nested: Collection[str],
+    mark: str,
+) -> tuple[Form, str]:
     named = any(asked.named.values()) or asked.list_delimiter is not None
     known = None if named else recognised(columns, place.format)
     if known is not None:
@@ -380,6 +414,19 @@ def _check_once(used: Sequence[str], header: Sequence[str], file: str) -> None:
 
 def _kept(asked: Asked, columns: Sequence[str], form: Form) -> list[str]:
     """Columns that are kept: those that were named, or all that have no role, and those of nights before."""
+    kept = _named_or_all(asked, columns, form)
+    by_letters: dict[str, str] = {}
+    for name in kept:
+        other = by_letters.setdefault(name.lower(), name)
+        if other != name:
+            raise InputError(
+                f"The columns {other} and {name} differ only in which letters are capital, and a table "
+                "cannot have both. Rename one of them in the log, or name by --keep what is to be kept."
+            )
+    return kept
+
+
+def _named_or_all(asked: Asked, columns: Sequence[str], form: Form) -> list[str]:
     if asked.keep == ("all",) and "all" not in columns:
         if form.events is not None:
             raise SettingsError("--keep all: the columns of nested clicks are not known. Name them.")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from prune_lib.locations import table_in_workspace
 from prune_lib.settings.fields import Distinct, ItemColumn, OrderColumn, SessionColumn, TimeColumn
@@ -13,6 +13,11 @@ from prune_lib.settings.job import JobSettings, JobText
 from prune_lib.settings.rules import ingest_rules
 
 __all__ = ["IngestSettings"]
+
+
+def _tab(value: object) -> object:
+    """A tab, as it is written where none can be typed: by two letters."""
+    return "\t" if value == "\\t" else value
 
 
 class IngestSettings(JobSettings):
@@ -70,7 +75,7 @@ class IngestSettings(JobSettings):
     format: Literal["auto", "csv", "jsonl", "parquet", "delta"] = Field(
         default="auto", description="Format of the input; auto: by the endings of its files."
     )
-    delimiter: str | None = Field(
+    delimiter: Annotated[str | None, BeforeValidator(_tab)] = Field(
         default=None,
         min_length=1,
         max_length=1,

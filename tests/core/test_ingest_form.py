@@ -9,7 +9,7 @@ import pytest
 
 from prune_lib.errors import InputError, PruneError, SettingsError
 from prune_lib.ingest.counts import Counts
-from prune_lib.ingest.fields import more_fields, unclosed
+from prune_lib.ingest.fields import more_fields, unclosed, well_quoted
 from prune_lib.ingest.form import (
     ROLES,
     Form,
@@ -19,7 +19,7 @@ from prune_lib.ingest.form import (
     load_form,
     nested_columns,
 )
-from prune_lib.ingest.rules import RULES, severities
+from prune_lib.ingest.rules import KNOWN, RULES, severities
 from prune_lib.settings.ingest import IngestSettings
 
 NOBODY: dict[str, str | None] = dict.fromkeys(ROLES)
@@ -62,6 +62,15 @@ def test_what_a_json_object_holds_that_is_no_value() -> None:
     assert (found.user, found.kind, found.item) == (None, None, "item")
     assert guessed(columns, {**NOBODY, "kind": "event"}, "jsonl", nested=nested).kind == "event"
     assert guessed(columns[1:], NOBODY, "jsonl", nested=nested).user == "user"
+    # Not each object has what a click can do without; a slip of the pen is told all the same.
+    assert guessed(columns, {**NOBODY, "kind": "what"}, "jsonl", nested=nested).kind == "what"
+    for wrong, format in (
+        ({"kind": "evnt"}, "jsonl"),
+        ({"item": "what"}, "jsonl"),
+        ({"kind": "what"}, "csv"),
+    ):
+        with pytest.raises(InputError, match="There is no column"):
+            guessed(columns, {**NOBODY, **wrong}, format, nested=nested)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="Python's own patterns are not possessive before 3.11")
@@ -87,7 +96,12 @@ def test_quotes_and_fields_of_a_line(mark: str) -> None:
         assert not re.search(unclosed(mark), line(text)), text
     assert re.search(more_fields(mark, 3), line('a@"@@@@"@5"@')) is not None
     assert re.search(more_fields(mark, 3), line('a@"@@""@@"@5"')) is None
-    # Neither goes deep.
+    for text in ("", "a@b", 'a@5" tv@', 'a@"b\n@\nc"', '"a""\n"@""@c'):
+        assert re.search(well_quoted(mark), line(text)), text
+    for text in ("a\nb", 'a@5" tv\nb@5" tv', 'a@"b"c@d', 'a@"b\nc@d', 'a@"b\nc"d@"e"', 'a@"b"\n'):
+        assert not re.search(well_quoted(mark), line(text)), text
+    # None goes deep.
+    assert re.search(well_quoted(mark), line('"@\n"@' * 100_000))
     assert re.search(unclosed(mark), line('"@"@' * 100_000 + '"'))
     assert re.search(more_fields(mark, 20_480), line("@" * 20_480))
 
@@ -119,3 +133,18 @@ def test_a_sum_that_does_not_hold_is_a_failure() -> None:
     for wrong, in_sessions in ((counts, 5), (Counts(11, 6, {"no_item": 2}, {"duplicate": 2}, {}, {}), 6)):
         with pytest.raises(PruneError, match="that is no sum"):
             wrong.check(in_sessions)
+
+
+@pytest.mark.parametrize("severity", ["drop", "warn", "quarantine", "fail"])
+def test_what_a_night_before_took_is_dropped_whatever_becomes_of_doubles(severity: str) -> None:
+    taken = {"duplicate": 2} if severity != "warn" else {}
+    counts = Counts.of(10, {None: 5, KNOWN: 3, **taken}, severities([f"duplicate:{severity}"]))
+    assert counts.dropped == {"duplicate": 5 if severity == "drop" else 3}
+    assert counts.bad(0.5) == (severity == "fail")
+    assert counts.by_rule == {"duplicate": 5 if severity in ("drop", "quarantine") else 3}
+
+
+def test_bad_lines_are_counted_not_records() -> None:
+    of = severities(["bad_time:drop"])
+    counts = Counts.of(100, {None: 97, "ragged": 2, "bad_time": 1}, of, lines={"ragged": 900, "bad_time": 7})
+    assert counts.lines == 900 and counts.bad(0.9) and not counts.bad(0.91)

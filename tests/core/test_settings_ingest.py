@@ -26,6 +26,9 @@ def test_flags() -> None:
     )
     assert (s.rule, s.kinds, s.max_bad) == (("duplicate:warn", "bad_time:drop"), ("view",), 0.0)
     assert settings("--input", "x", "--delimiter", ";", "--gap-minutes", "20").gap_minutes == 20
+    assert settings("--input", "x", "--delimiter", r"\t").delimiter == "\t"
+    with pytest.raises(SettingsError, match="--delimiter"):
+        settings("--input", "x", "--delimiter", "ab")
 
 
 def test_the_file_of_all_settings_is_the_defaults() -> None:

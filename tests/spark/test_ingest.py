@@ -281,6 +281,8 @@ def good(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_file_is_no_table_although_its_name_has_a_dot(spark: SparkSession, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="There is nothing at clicks.csv"):
         ingest(spark, "clicks.csv", tmp_path / "out")
+    with pytest.raises(UserError, match="no place that this Spark can read.* org.apache.hadoop:hadoop-aws:"):
+        ingest(spark, "s3a://bucket/logs/*.csv", tmp_path / "out")
 
 
 def test_a_dry_run_says_what_was_found(spark: SparkSession, tmp_path: Path) -> None:

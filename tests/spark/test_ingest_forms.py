@@ -13,15 +13,20 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from prune_lib.errors import InputError
+from prune_lib.errors import InputError, PruneError, SettingsError
+from prune_lib.ingest import reading
 from prune_lib.ingest.clicks import judged
 from prune_lib.ingest.fields import more_fields, unclosed
 from prune_lib.ingest.form import load_form
+from prune_lib.ingest.gathering import judgement
+from prune_lib.ingest.lines import numbered
 from prune_lib.ingest.reading import read_clicks
 from prune_lib.ingest.rules import Limits, severities
 from prune_lib.ingest.source import Asked, Place, Source, find_place, find_source
+from prune_lib.session import configured
 from tests.spark.ingesting import ingest
 
+START = 1_700_000_000
 Clicks = list[tuple[str | None, str | None, float | None]]
 
 
@@ -133,6 +138,16 @@ def test_a_form_of_ones_own(spark: SparkSession, tmp_path: Path) -> None:
     assert clicks(spark, found(spark, tmp_path / "log.txt", str(tmp_path / "own.yaml")))[0] == [
         ("u", "i", 1.7e9)
     ]
+    # Spark's own way is to stop at a time that its older parser might have read.
+    own = "format: csv\nsession: s\nitem: i\ntime: t\ntime_format: "
+    (tmp_path / "own.yaml").write_text(own + "dd/MM/yyyy HH:mm:ss\n")
+    (tmp_path / "log.csv").write_text("s,i,t\na,1,01/05/2024 09:05:00\na,2,01/05/2024 9:05:00\n")
+    form = str(tmp_path / "own.yaml")
+    run = ingest(spark, tmp_path / "log.csv", tmp_path / "out", form=form, max_bad=0.5).run
+    assert run["by_rule"] == {"bad_time": 1} and run["first"].isoformat() == "2024-05-01T09:05:00+00:00"
+    (tmp_path / "own.yaml").write_text(own + "DD/MM/YYYY\n")
+    with pytest.raises(SettingsError, match="time_format DD/MM/YYYY is no pattern"):
+        ingest(spark, tmp_path / "log.csv", tmp_path / "out", form=form)
 
 
 def test_fields_over_several_lines(spark: SparkSession, tmp_path: Path) -> None:
@@ -156,6 +171,38 @@ def test_fields_over_several_lines(spark: SparkSession, tmp_path: Path) -> None:
             "three\n\nlines",
         ]
         assert list(rows[~rows["readable"]]["record"]) == ['b,4,1700000003,"never closed\nc,5,1700000004,x']
+    limits = Limits(256, 2**62)
+    of = judgement(
+        judged(read_clicks(spark, source), source.form, limits, severities([])), 4, 9, several_lines=True
+    )
+    assert (of.by_rule, of.lines) == ({None: 3, "ragged": 1}, {"ragged": 1})
+    # A quote within a text opens nothing; what was opened by one too many is a bad record of all its lines.
+    lines = ['a,5" tv,1700000000', "b,6,1700000001", 'c,5" tv,1700000002']
+    bad = 'd,"5,1700000003\ne,6,1700000004\nf,"5,1700000005'
+    last = 'g,"7\n7",1700000006'
+    (tmp_path / "stray.csv").write_text("\n".join(["session_id,item_id,ts", *lines, bad, last]))
+    taken, broken = clicks(spark, found(spark, tmp_path / "stray.csv", multi_line=True))
+    expected = [("a", '5" tv'), ("b", "6"), ("c", '5" tv'), ("g", "7\n7")]
+    assert [click[:2] for click in taken] == expected and broken == {"ragged": [bad]}
+
+
+def test_no_line_is_lost_where_files_are_split_otherwise_than_they_were(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    least, seen = "spark.sql.files.minPartitionNum", []
+
+    def others(*args: Any) -> Any:
+        seen.append(spark.conf.get(least, None))
+        return numbered(*args).where("at <> 2")
+
+    monkeypatch.setattr(reading, "numbered", others)
+    (tmp_path / "log.jsonl").write_text('{"session": 1, "items": [5, 6]}\n{"session": 2, "items": [7]}\n')
+    with (
+        configured(spark, {"spark.sql.leafNodeDefaultParallelism": "3"}),
+        pytest.raises(PruneError, match=r"2 lines of .*log\.jsonl were counted and 1 read"),
+    ):
+        ingest(spark, tmp_path / "log.jsonl", tmp_path / "out")
+    assert set(seen) == {"3"} and spark.conf.get(least, None) is None
 
 
 def test_names_and_ids_that_a_careless_hand_would_run(spark: SparkSession, tmp_path: Path) -> None:
@@ -180,6 +227,23 @@ def test_names_and_ids_that_a_careless_hand_would_run(spark: SparkSession, tmp_p
     done = ingest(spark, tmp_path / "kept.csv", tmp_path / "out", keep=["all"])
     assert done.sessions.columns == ["session_id", "items", "times", "`a`.b; DROP (x)=,", "ingest_run"]
     assert done.sessions.collect()[0][3] == ["y"]
+
+
+def test_ids_that_are_doubles_and_times_that_numpy_has_not(spark: SparkSession) -> None:
+    rows = [
+        (1.0, 214536502.0, START, [1.0]),
+        (2.0, float("nan"), START, []),
+        (3.0, 1.5, START, []),
+        (4.0, None, START, []),
+        (5.0, 7.0, -(2**63), []),
+    ]
+    frame = spark.createDataFrame(rows, "session double, item double, ts bigint, more array<double>")
+    place = Place("log", "delta", "")
+    taken, bad = clicks(spark, find_source(spark, place, frame, Asked()))
+    assert sorted(taken) == [("1", "214536502", START), ("3", "1.5", START)]
+    assert {rule: len(of) for rule, of in bad.items()} == {"no_item": 2, "bad_time": 1}
+    asked = Asked(named={"session": "session", "item": "more", "time": "ts"})
+    assert clicks(spark, find_source(spark, place, frame.limit(1), asked))[0] == [("1", "1", START)]
 
 
 def test_rows_that_are_sessions(spark: SparkSession, tmp_path: Path) -> None:
@@ -278,11 +342,28 @@ def test_headers_of_files_that_hold_nothing_that_are_others_and_that_name_a_colu
         InputError, match=r"no column item in file:/.*/logs/3\.csv; the columns are sid, thing"
     ):
         found(spark, logs)
+    (logs / "3.csv").write_text("sid,item,ts,Price\nb,2,1700000000,5\n")
+    (logs / "1.csv").write_text("sid,item,ts,price\na,1,1700000000,3\n")
+    with pytest.raises(InputError, match="price and Price differ only in which letters are capital"):
+        found(spark, logs, keep=("all",))
     for name in ("0.csv", "1.csv", "2.csv", "3.csv"):
         (logs / name).rename(logs / name.replace("csv", "jsonl"))
     (logs / "1.jsonl").write_text('{"session": 1, "item": 2, "ts": 1700000000}')
     (logs / "3.jsonl").unlink()
     assert clicks(spark, found(spark, logs))[0] == [("1", "2", 1.7e9)]
+    # Of JSON not each object has all keys.
+    with (logs / "1.jsonl").open("a") as file:
+        file.write('\n{"session": 1, "item": 3, "ts": 1700000000, "what": "view", "price": 7}')
+    source = found(spark, logs, named={"kind": "what"}, keep=("all",))
+    assert (source.form.kind, list(source.keep)) == ("what", ["price"])
+
+
+def test_folders_of_partitions_beside_each_other(spark: SparkSession, tmp_path: Path) -> None:
+    frame = spark.createDataFrame([("a", 1, START)], "session string, item int, ts bigint")
+    for folder in ("new/day=1", "old/month=1"):
+        frame.coalesce(1).write.parquet(str(tmp_path / "logs" / folder))
+    with pytest.raises(InputError, match="lie in several folders of partitions"):
+        found(spark, tmp_path / "logs")
 
 
 def test_diginetica_comes_in_with_its_counts(spark: SparkSession, shared_data: Path, tmp_path: Path) -> None:

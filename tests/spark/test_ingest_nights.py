@@ -84,7 +84,8 @@ def test_nights_are_one_ingest_of_everything(
     assert whole["rows_clean"] == read
     bad = spark.read.format("delta").load(f"{tmp_path / 'nightly'}_quarantine")
     assert bad.count() == many and bad.select("file").distinct().count() == many
-    # Once more, and nothing is new.
+    # Once more, and nothing is new; a file that holds nothing is none.
+    (logs / f"{many}.csv").write_text("\n")
     before = versions(spark, tmp_path / "nightly")
     again = ingest(spark, logs, tmp_path / "nightly", **more)
     assert not again.run and "Nothing is new" in again.text and again.record()["new"] is False
@@ -99,15 +100,21 @@ def test_a_file_that_grew_a_column_that_came_and_one_that_changed(
     (logs / "1.csv").write_text("session_id,item_id,ts\na,1,1700000000\nb,1,1700000000\n")
     ingest(spark, logs, tmp_path / "out", keep=["all"])
     (logs / "1.csv").write_text("session_id,item_id,ts\na,1,1700000000\nb,1,1700000000\nb,2,1700000060\n")
-    (logs / "2.csv").write_text("session_id,item_id,ts,price\nb,3,1700000120,7\nc,3,1700000000,8\n")
+    # What looks like a kind is none, as the sessions that are there have none.
+    lines = "b,3,1700000120,7,view\nc,3,1700000000,8,cart\n"
+    (logs / "2.csv").write_text(f"session_id,item_id,ts,price,event_type\n{lines}")
     done = ingest(spark, logs, tmp_path / "out", keep=["all"])
     assert done.run["by_rule"] == {"duplicate": 2} and "had changed" in done.warnings[0]
     frame = spark.read.format("delta").load(str(tmp_path / "out")).orderBy("session_id").collect()
     assert [row["items"] for row in frame] == [["1"], ["1", "2", "3"], ["3"]]
+    # The session that was not read again has no array of what the log has gained.
     assert [row["price"] for row in frame] == [[None], [None, None, "7"], ["8"]]
+    assert frame[2]["event_type"] == ["cart"] and "kinds" not in frame[2]
     (logs / "3.csv").write_text("session_id,item_id,ts,pri ce\nb,3,1700000120,7\n")
     with pytest.raises(UserError, match="'pri ce' .* needs Delta's column mapping"):
         ingest(spark, logs, tmp_path / "out", keep=["all"])
+    with pytest.raises(UserError, match="have no orders, and ts of .* is the order now"):
+        ingest(spark, logs, tmp_path / "out", keep=["all"], order_column="ts")
     with pytest.raises(UserError, match="made with gap-minutes no value and this run has 5.0"):
         ingest(spark, logs, tmp_path / "out", gap_minutes=5)
     os.utime(logs / "1.csv", (1, 1))
@@ -116,8 +123,9 @@ def test_a_file_that_grew_a_column_that_came_and_one_that_changed(
 
 
 def test_columns_that_the_log_gains_and_one_whose_type_changed(spark: SparkSession, tmp_path: Path) -> None:
-    def write(name: str, schema: str, *row: Any) -> None:
-        frame = spark.createDataFrame([row], f"session_id string, ts bigint, {schema}")
+    def write(name: str, schema: str, *row: Any, also: tuple[Any, ...] | None = None) -> None:
+        rows = [row] if also is None else [row, also]
+        frame = spark.createDataFrame(rows, f"session_id string, ts bigint, {schema}")
         frame.coalesce(1).write.parquet(str(tmp_path / "logs" / name))
 
     def run(**more: Any) -> Ingested:
@@ -132,9 +140,12 @@ def test_columns_that_the_log_gains_and_one_whose_type_changed(spark: SparkSessi
     assert {row["session_id"]: row["price"] for row in done.sessions.collect()} == {"a": None, "b": [0.5]}
     assert done.warnings == ["the log has gained the column brand, not kept: --keep brand"]
     # What was kept stays when a session goes on, though tonight's log has no such column.
-    write("2", "item_id bigint", "b", START + 60, 2)
+    # Of one from before it was kept nothing is lost: it has no prices, not even an array of them.
+    write("2", "item_id bigint", "b", START + 60, 2, also=("a", START + 60, 2))
     done = ingest(spark, tmp_path / "logs" / "2", tmp_path / "out")
     assert done.sessions.where("session_id = 'b'").first()["price"] == [0.5, None]
+    first = done.sessions.where("session_id = 'a'").first()
+    assert (first["items"], first["price"]) == (["1", "2"], [None, None])
     write("3", "item_id string", "a", START, "1")
     before = versions(spark, tmp_path / "out")
     with pytest.raises(UserError, match="item_id .* was BIGINT the last time and is STRING now"):
@@ -165,7 +176,11 @@ def test_a_table_that_grows(spark: SparkSession, tmp_path: Path, feed: bool) -> 
     # Far too late for the watermark, but not for the feed.
     add(("a", 2, START + 60), ("b", 0, START - 30 * 3600))
     spark.sql(f"OPTIMIZE delta.`{log}`")
-    run = ingest(spark, Path(log), tmp_path / "out").run
+    if feed:
+        # A row that was changed is not added.
+        spark.sql(f"UPDATE delta.`{log}` SET ts = ts + 5 WHERE session_id = 'a' AND item_id = 1")
+    # Those that were read before are no doubles of the log's.
+    run = ingest(spark, Path(log), tmp_path / "out", rule=["duplicate:fail"]).run
     found = {name: items for name, (items, _) in sessions(spark, tmp_path / "out").items()}
     if feed:
         assert found == {"a": ["1", "2"], "b": ["0", "1"]}
@@ -178,7 +193,7 @@ def test_a_table_that_grows(spark: SparkSession, tmp_path: Path, feed: bool) -> 
         assert found == {"a": ["1", "2"], "b": ["1"]}
         assert (run["rows_read"], run["rows_clean"], run["rows_dropped"]) == (3, 1, 2)
         add(("b", 5, START + 90))
-        ingest(spark, Path(log), tmp_path / "out", late_hours=31)
+        ingest(spark, Path(log), tmp_path / "out", late_hours=31, rule=["duplicate:warn"])
         found = {name: items for name, (items, _) in sessions(spark, tmp_path / "out").items()}
         assert found == {"a": ["1", "2"], "b": ["0", "1", "5"]}
 
