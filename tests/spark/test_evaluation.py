@@ -14,10 +14,12 @@ from pyspark.sql import SparkSession
 
 from prune_lib.errors import InputError, SettingsError
 from prune_lib.evaluation.ablations import shuffled
+from prune_lib.evaluation.cells import CellStore
 from prune_lib.evaluation.data import make_split, read_test
-from prune_lib.evaluation.files import Split, load_sessions
-from prune_lib.evaluation.job import run_evaluation
-from prune_lib.evaluation.output import IDENTITY, _common, merged
+from prune_lib.evaluation.files import Split, budget_of, load_sessions
+from prune_lib.evaluation.former import IDENTITY, merged
+from prune_lib.evaluation.job import Evaluation, run_evaluation
+from prune_lib.evaluation.output import _common
 from prune_lib.evaluation.results import KEYS
 from prune_lib.evaluation.settings import EvaluateSettings
 from prune_lib.evaluation.subsets import cut, prune_once, subset_of, write_prefixes
@@ -149,6 +151,20 @@ def test_what_is_wrong_with_a_test_names_its_own_flag(spark: SparkSession, tmp_p
     assert "--test" in str(error.value) and "--input" not in str(error.value)
 
 
+def test_a_held_out_part_that_shares_no_item_is_told_as_such(spark: SparkSession, tmp_path: Path) -> None:
+    """There is no second table that could name its items otherwise."""
+    place = str(tmp_path / "apart")
+    rows = [(f"s{k}", [2 * k, 2 * k + 1], k) for k in range(10)]
+    spark.createDataFrame(rows, "session_id string, items array<bigint>, day int").write.parquet(place)
+    for name, way in (("test", "or give a test by --test"), ("validation", "--validation-share.")):
+        with pytest.raises(InputError) as error:
+            opened = open_input(spark, place, columns=NAMED)
+            make_split(spark, opened, None, tmp_path, name=name, share=0.2)
+        text = str(error.value)
+        assert text.startswith(f"no {name} case is left: the newest 0.2 of the sessions are held out")
+        assert way in text and "both tables" not in text
+
+
 def test_without_an_order_nothing_can_be_held_out(spark: SparkSession, table: str, tmp_path: Path) -> None:
     unordered = open_input(spark, table, columns=ColumnNames("session_id", "items"))
     with pytest.raises(InputError, match="held out.*--order-column"):
@@ -187,6 +203,42 @@ def test_a_cut_by_rank_is_what_pruning_at_that_ratio_keeps(
     trained, scored = zip(*took, strict=True)
     assert len(set(trained)) == 1 and (trained[0] is not None) == (method == "graph")
     assert len(set(scored)) == 1
+
+
+def test_dual_prunes_once_a_ratio(spark: SparkSession, split: Split, tmp_path: Path) -> None:
+    """Its order depends on the ratio: a cut of what it keeps of more is another choice."""
+    settings = EvaluateSettings(training={"epochs": 1}, workspace=str(tmp_path))
+    run = Evaluation(settings, spark, tmp_path, CellStore(tmp_path / "cells"))
+    found = run.pruned(split, "dual", 0, [0.5, 0.1])
+    ids = {}
+    for ratio in (0.1, 0.5):
+        table = split.folder / "pruned" / f"dual-0-{ratio:g}" / "pruned"
+        rows = spark.read.format("delta").load(str(table))
+        places = [row["place"] for row in rows.select("place").orderBy("place").collect()]
+        kept = pd.read_parquet(found.subsets[ratio].folder / "sessions")["place"].tolist()
+        assert kept == places
+        ids[ratio] = rows.select("session_id", "items", "prune_rank")
+    former = cut(ids[0.5], budget_of(0.1, split.n_interactions)).toPandas()["session_id"]
+    assert set(former) != set(ids[0.1].toPandas()["session_id"])
+    assert found.subsets[0.1].hash != found.subsets[0.5].hash
+    # What lies there of a former version is no subset of now, and goes.
+    folder, digest = found.subsets[0.1].folder, found.subsets[0.1].hash
+    stale = str(split.folder / "pruned" / "dual-0-0.5" / "pruned")
+    assert subset_of(spark, split, stale, 0.1, folder, 50).hash != digest
+    assert run.pruned(split, "dual", 0, [0.1]).subsets[0.1].hash == digest
+
+
+def test_a_row_beyond_the_whole_budget_ends_no_cut(spark: SparkSession) -> None:
+    rows = [(f"s{rank}", [1] * n, rank) for rank, n in enumerate((2, 50, 3, 6, 1), start=1)]
+    frame = spark.createDataFrame(rows, "session_id string, items array<bigint>, prune_rank bigint")
+
+    def kept(budget: int) -> list[str]:
+        return sorted(row["session_id"] for row in cut(frame, budget).collect())
+
+    # The fourth fits the budget and not what is left of it: there the cut ends.
+    assert kept(6) == ["s1", "s3"]
+    assert kept(5) == ["s1", "s3"] and kept(1) == ["s5"] and kept(0) == []
+    assert kept(61) == ["s1", "s2", "s3", "s4"]
 
 
 def test_a_subset_on_disk_is_what_was_kept(spark: SparkSession, split: Split, tmp_path: Path) -> None:
@@ -282,6 +334,7 @@ def test_an_evaluation_from_sessions_to_tables_and_again(
 
     # The tables are lost, as on another machine: what lies beside the document is gone on from.
     for kind in ("", "_summary", "_runs"):
+        shutil.copytree(workspace / f"evaluation{kind}", tmp_path / f"before{kind}")
         shutil.rmtree(workspace / f"evaluation{kind}")
     elsewhere = small(table, workspace, name="shop", targets=("item-knn",))
     assert "item-knn" in str(run_evaluation(elsewhere, spark))
@@ -291,6 +344,20 @@ def test_an_evaluation_from_sessions_to_tables_and_again(
     wanted = again.sort_values([*key, "method"], ignore_index=True)[former.columns]
     pd.testing.assert_frame_equal(former, wanted, check_exact=True, check_dtype=False)
     assert "session-knn" in (workspace / "evaluation_report" / "results.md").read_text()
+
+    # The former tables are back, as on the first machine, and what the second one added is taken in.
+    for kind in ("", "_summary", "_runs"):
+        shutil.rmtree(workspace / f"evaluation{kind}")
+        shutil.copytree(tmp_path / f"before{kind}", workspace / f"evaluation{kind}")
+    run_evaluation(small(table, workspace, name="shop", targets=("markov",), ratios=(0.4,)), spark)
+    all_of_it = spark.read.format("delta").load(str(workspace / "evaluation")).toPandas()
+    assert set(all_of_it["target"]) == set(more["target"])
+    pd.testing.assert_frame_equal(
+        all_of_it[[*key, "method", "value"]].sort_values([*key, "method"], ignore_index=True),
+        more[[*key, "method", "value"]].sort_values([*key, "method"], ignore_index=True),
+    )
+    runs = spark.read.format("delta").load(str(workspace / "evaluation_runs")).toPandas()
+    assert len(runs) == 4 and runs["command"].str.startswith("prune_lib.evaluate(").all()
 
 
 def test_validation_chooses_and_samples_and_ablations_run(
@@ -389,6 +456,30 @@ def test_a_ratio_that_leaves_nothing_is_refused_before_anything_is_trained(
 ) -> None:
     with pytest.raises(SettingsError, match="--ratios 0.001 allows 1 of .* interactions"):
         run_evaluation(small(table, tmp_path / "ws", ratios=(0.001, 0.5)), spark)
+
+
+def test_a_cut_that_teaches_nothing_is_refused_before_anything_is_trained(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    place = str(tmp_path / "long")
+    rows = [(f"s{k:02d}", [k % 7, *range(5)], k) for k in range(60)]
+    spark.createDataFrame(rows, "session_id string, items array<bigint>, day int").write.parquet(place)
+    fit = {"dim": 8, "candidates": (0.005, 0.001), "epochs_tried": (1.0,)}
+    asked = {"methods": ("random",), "targets": ("gru4rec",), "name": "shop", "fit": fit}
+    with pytest.raises(SettingsError, match="the method random .* keeps no session of two clicks .* 0.015"):
+        run_evaluation(small(place, tmp_path / "ws", ratios=(0.015, 0.5), **asked), spark)
+    assert not list((tmp_path / "ws/evaluate/shop/cells").iterdir())
+
+
+def test_a_floor_that_a_smaller_ratio_does_not_fit_is_left_out_there(
+    spark: SparkSession, table: str, tmp_path: Path
+) -> None:
+    asked = {"targets": ("markov",), "ablations": ("floors",), "ratios": (0.03, 0.5), "name": "shop"}
+    found = run_evaluation(small(table, tmp_path / "ws", **asked), spark)
+    rows = found.summary[found.summary["variant"] == "floor=1"]
+    assert set(rows["ratio"]) == {0.5}
+    (told,) = [text for text in found.found["warnings"] if "floor=1" in text]
+    assert "left out at the ratio 0.03: its floor takes" in told
 
 
 def test_another_test_is_other_data() -> None:
