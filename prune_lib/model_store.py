@@ -6,6 +6,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,13 @@ def _serves(folder: Path, source: str, wanted: Mapping[str, Any]) -> bool:
     except (OSError, ValueError, TypeError, AttributeError) as error:
         _LOG.warning("left out: %s is not a bundle of experts: %s", folder, error)
         return False
-    return made == wanted and (of == source or normalised(of) == normalised(source))
+    if of != source and normalised(of) != normalised(source):
+        return False
+    others = [key for key in sorted({*made, *wanted}) if made.get(key) != wanted.get(key)]
+    if others:
+        told = ", ".join(f"{key} {made.get(key)}, not {wanted.get(key)}" for key in others[:3])
+        _LOG.info("left out: the experts %s of this input were trained by other settings: %s", folder, told)
+    return not others
 
 
 def ensure_bundle(
@@ -117,13 +124,13 @@ def ensure_bundle(
                 raise
             _LOG.info("the input has outgrown the experts %s: training new ones", bundle.version)
         else:
-            _LOG.info("experts %s from %s", bundle.version, bundle.path)
+            _LOG.info("experts %s from %s", bundle.version, bundle.place)
             return bundle
     from prune_lib.experts.training import train_experts
 
     folder = new_folder(settings.workspace)
     with stages.stage("training") as stage:
-        _LOG.info("no trained experts for this input: training them into %s", folder)
+        _LOG.info("no experts of this input by these settings: training them into %s", folder)
         bundle = train_experts(encoded, settings.wanted_training, folder, source=source_of(table))
         stage.rows = encoded.n_interactions
     track_training(settings, table, bundle, stages)
@@ -184,7 +191,8 @@ def track_training(
         "input_version": table.version,
         "experts_version": bundle.version,
         "folder": str(bundle.path),
-        **settings.training.model_dump(mode="json"),
+        # What it was trained by: a score can ask for more than the settings do.
+        **{**settings.training.model_dump(mode="json"), **bundle.config["settings"]},
     }
     registered = None
     with tracked_run(settings.workspace, "train", bundle.version, params) as tracker:
@@ -237,7 +245,10 @@ def _registered(settings: PruneSettings) -> Bundle:
     uri = str(settings.experts)
     with tempfile.TemporaryDirectory(prefix="prune-experts-") as folder:
         try:
-            return Bundle.load(download_model(settings.workspace, uri, Path(folder)))
+            # The folder goes with this block: nothing may name it afterwards.
+            return replace(
+                Bundle.load(download_model(settings.workspace, uri, Path(folder))), path=None, uri=uri
+            )
         except RegistryError as error:
             raise BundleError(
                 f"--experts {uri} cannot be fetched from MLflow's registry: {error}. Write "

@@ -212,7 +212,7 @@ def plan(spark: SparkSession, settings: PruneSettings, table: InputTable | None)
     bundle, scores = check_experts(spark, settings, table), _asks_experts(settings)
     if scores:
         lines.append(
-            f"experts: {bundle.path} (version {bundle.version})"
+            f"experts: {bundle.place} (version {bundle.version})"
             if bundle
             else "experts: none for this input yet; they would be trained first"
         )
@@ -232,7 +232,7 @@ def plan(spark: SparkSession, settings: PruneSettings, table: InputTable | None)
         },
         "tables": tables_of(settings.resolved_output),
         "settings": settings.model_dump(mode="json", by_alias=True),
-        "experts": str(bundle.path) if bundle else None,
+        "experts": bundle.place if bundle else None,
     }
     return Summary("\n".join([*lines, *ahead]), plan=found)
 

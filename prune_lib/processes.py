@@ -38,7 +38,8 @@ class Hold:
             FileNotFoundError: it is not there, or is gone by now.
         """
         place = folder / self._NAME
-        self._file = place.open("a", encoding="utf-8")
+        # Not "a": the folders of Databricks' volumes refuse to append to a file.
+        self._file = os.fdopen(os.open(place, os.O_RDWR | os.O_CREAT, 0o666), "w", encoding="utf-8")
         try:
             _lock_if_any(self._file.fileno())
             # One who removed the folder held it until then: this lock can be of a file that is in no folder.

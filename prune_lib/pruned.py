@@ -157,7 +157,8 @@ class Pruned:
     def at(self, ratio: float | None = None, *, rank: int | None = None) -> DataFrame:
         """The kept rows of a smaller budget, without another run: the first by rank.
 
-        `prune_weight` stays that of the whole run.
+        They are what a run of that budget would keep (not of `dual`, whose order is another at every
+        ratio). `prune_weight` stays that of the whole run.
 
         Args:
             ratio: share of the input to keep, counted as the run did; at most its own.
@@ -207,7 +208,8 @@ class Pruned:
             ratio (share of the data kept, counted as the run did), rank (the last kept, for `at(rank=...)`),
             sessions, interactions, items, popular, mid and cold (items of the band), objective (share of
             the largest; NaN where a baseline knows none), difficulty (mean; NaN where there is none). Each
-            row is exact. Cost: two aggregates of the kept decisions, and a join of the items with them.
+            row is exact, but for `dual`, which orders anew at every ratio. Cost: two aggregates of the kept
+            decisions, and a join of the items with them.
         """
         from prune_lib.report.tables import curve
 

@@ -31,13 +31,14 @@ __all__ = [
 ]
 
 DELTA_SQL = "io.delta.sql.DeltaSparkSessionExtension"
+_ARROW = "spark.sql.execution.arrow.pyspark.enabled"
 _SETTINGS = {
     # Delta's catalog and its SQL (`_extensions`) are static: they must be there before the session is.
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     # Timestamps mean the same on every machine.
     "spark.sql.session.timeZone": "UTC",
     # Pattern-sized results come to the driver as Arrow batches, not as pickled rows.
-    "spark.sql.execution.arrow.pyspark.enabled": "true",
+    _ARROW: "true",
     # Our own lines say what is going on; a progress bar would overwrite them.
     "spark.ui.showConsoleProgress": "false",
 }
@@ -166,6 +167,8 @@ def measured_joins(spark: SparkSession) -> Iterator[None]:
     """
     measured = spark.conf.get(_MEASURED_BROADCAST, None) or spark.conf.get(_BROADCAST, None) or "10MB"
     wanted = {_MEASURED_BROADCAST: measured, _BROADCAST: "-1", _ADAPTIVE: "true"}
+    # A session that was there before us fetches rows one by one, a pattern-sized result with it.
+    wanted[_ARROW] = _SETTINGS[_ARROW]
     with in_utc(spark), configured(spark, wanted):
         yield
 

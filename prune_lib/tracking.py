@@ -76,6 +76,7 @@ def download_model(workspace: str, uri: str, folder: Path) -> Path:
     """
     _quieten()
     try:
+        from mlflow import get_registry_uri
         from mlflow.artifacts import download_artifacts
         from mlflow.tracking import MlflowClient
     except ImportError as error:
@@ -89,7 +90,13 @@ def download_model(workspace: str, uri: str, folder: Path) -> Path:
         name, alias, version = _model(uri)
         if alias:
             version = str(client.get_model_version_by_alias(name, alias).version)
-        source = client.get_model_version_download_uri(name, version)
+        # Unity Catalog lends the rights to a model's files with its name; by their place alone the cluster's
+        # own would have to do, and for managed storage it has none. Of a store that is not the environment's
+        # own, MLflow would look a name up in the wrong registry.
+        if get_registry_uri().startswith(("databricks", "uc:")):
+            source = f"models:/{name}/{version}"
+        else:
+            source = client.get_model_version_download_uri(name, version)
         return Path(download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=store))
     except RegistryError:
         raise

@@ -158,9 +158,11 @@ def _folder(settings: ExpertsSettings) -> Path:
                 f"A bundle of experts takes the place of its folder, and --output {settings.output} is the "
                 "one where this job was started, or lies around it. Name one inside, such as ./experts."
             )
-        if folder.is_file():
-            raise InputError(f"--output {settings.output} is a file, and a bundle of experts is a folder.")
         try:
+            if folder.is_file():
+                raise InputError(
+                    f"--output {settings.output} is a file, and a bundle of experts is a folder."
+                )
             others = strangers(folder)
         except OSError as refusal:
             raise OutputError(

@@ -89,9 +89,18 @@ class Evaluation:
         return float(value_by_rank()["recall@20"][ranks.clip(max=21)].mean())
 
     def full(self, split: Split) -> Subset:
-        """All training sessions of a split."""
+        """All training sessions of a split.
+
+        Raises:
+            InputError: none of them has two clicks.
+        """
         folder = split.folder / "subsets" / "all"
-        return subset_of(self.spark, split, None, 1.0, folder, self.settings.fit.max_length)
+        subset = subset_of(self.spark, split, None, 1.0, folder, self.settings.fit.max_length)
+        if not subset.targets:
+            raise InputError(
+                "no session of the training data has two clicks: there is nothing to learn from."
+            )
+        return subset
 
     def pruned(self, split: Split, method: Method, seed: int, ratios: Iterable[float]) -> Pruned:
         """Subsets of a method at several ratios, from one pruning run at the largest where its ranks nest.

@@ -206,6 +206,10 @@ def write_subset(
         folder: where to; what is there of the same sessions is kept, of others replaced.
         max_length: longer sessions are cut to their last items in the feed.
         session: what tells sessions apart for an item's popularity; `place` where absent.
+
+    Returns:
+        The subset; where no session has two clicks one without targets, and nothing is written: who asked
+        for it can say what to do (see `check_kept`).
     """
     rows = kept.select("session_id", F.col("items").cast("array<int>").alias("items"), "place")
     digest = fingerprint(rows, F.col("session_id").cast("string"), F.col("items"), F.col("place"))
@@ -213,6 +217,8 @@ def write_subset(
     if known is not None:
         return known
     shutil.rmtree(folder, ignore_errors=True)
+    if rows.filter(F.size("items") >= 2).isEmpty():
+        return Subset(folder, sessions=0, interactions=0, items=0, targets=0, hash=digest)
     folder.mkdir(parents=True)
     _write_feed(rows, folder / "feed", n_items, max_length)
     rows.orderBy("place").select("place", "items").write.parquet(str(folder / "sessions"))

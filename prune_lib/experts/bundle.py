@@ -62,11 +62,18 @@ class Bundle:
 
     Attributes:
         files: content of every file of FILES by its name, and of OPTIONAL.
-        path: the folder that it was read from or saved to last.
+        path: the folder that it was read from or saved to last, where there still is one.
+        uri: of the registered model that it was fetched as.
     """
 
     files: Mapping[str, bytes] = field(repr=False)
     path: Path | None = None
+    uri: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where it lies, as people are told."""
+        return str(self.path or self.uri or self.version)
 
     @classmethod
     def build(
@@ -150,7 +157,13 @@ class Bundle:
             BundleError: the folder is no bundle, is damaged, or is of a newer format.
         """
         folder = Path(path)
-        missing = [name for name in (*FILES, "hash") if not (folder / name).is_file()]
+        try:
+            missing = [name for name in (*FILES, "hash") if not (folder / name).is_file()]
+        except OSError as refusal:
+            raise BundleError(
+                f"The experts of {folder} cannot be read: {refusal.strerror}. See to the rights to that "
+                "folder, or give another one by --experts."
+            ) from refusal
         if missing:
             raise BundleError(
                 f"{folder} is not a bundle of experts: {', '.join(missing)} missing. Give the folder that "
@@ -254,7 +267,7 @@ class Bundle:
         content = self.files.get(OPTIONAL[fold])
         if content is None:
             raise BundleError(
-                f"The bundle of experts {self.path or self.version} does not hold the experts of every "
+                f"The bundle of experts {self.place} does not hold the experts of every "
                 "epoch, which scores over epochs (forgetting, variability) need. Train experts that are kept "
                 "so (jobs/train.py --training-snapshots), or leave --experts out."
             )
@@ -314,7 +327,7 @@ def check_vocabulary(
     if share > max_unknown:
         examples = ", ".join(repr(str(items[i])) for i in unknown[:3])
         raise BundleError(
-            f"The bundle of experts {bundle.path or bundle.version} was made for another vocabulary: it "
+            f"The bundle of experts {bundle.place} was made for another vocabulary: it "
             f"lacks {len(unknown)} of the input's {len(index)} items (such as {examples}), which carry "
             f"{share:.1%} of the interactions; at most {max_unknown:.0%} may be unknown. Train experts on "
             "this input (leave --experts out), or give the bundle that was trained on it."

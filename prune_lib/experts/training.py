@@ -99,6 +99,8 @@ def train_experts(
             recent=settings.validation_positions,
         )
         _check_feed(feed / "feed", written, reader)
+        # Now, not after hours on the driver, in which an executor may go and take with it what it keeps.
+        vocabulary = encoded.items.select("item", "idx", "sessions").toPandas()
         log.info(
             "training feed written: %s sessions, %.1f s",
             f"{encoded.n_sessions:,}",
@@ -114,7 +116,7 @@ def train_experts(
                 mixtures=[fold.mixture for fold in trained],
                 snapshots=[fold.snapshots for fold in trained],
                 settings=settings,
-                vocabulary=encoded.items.select("item", "idx", "sessions").toPandas(),
+                vocabulary=vocabulary,
                 metrics={f"fold{k}": fold.metrics for k, fold in enumerate(trained)},
                 described={
                     "sessions": encoded.n_sessions,

@@ -138,8 +138,8 @@ class PruneSettings(PipelineSettings):
         default=None,
         min_length=1,
         description="Trained experts: a bundle's folder, or a model of MLflow's registry "
-        "(models:/name/version, models:/name@alias). Default: the workspace's newest for this input, trained "
-        "first where there are none.",
+        "(models:/name/version, models:/name@alias). Default: the workspace's newest that was trained on "
+        "this input by these settings of training; trained first where there is none.",
     )
     score: Score = Field(
         default="nll",

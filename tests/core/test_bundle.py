@@ -78,11 +78,25 @@ def test_a_registered_model_is_fetched(saved, tmp_path, monkeypatch):
     client.set_registered_model_alias("experts", "champion", version.version)
     for uri in ("models:/experts@champion", "models:/experts/champion", "models:/experts/1"):
         settings = PruneSettings(ratio=0.1, workspace=str(workspace), experts=uri)
-        assert find_bundle(settings, "anywhere").hash == saved.hash
+        found = find_bundle(settings, "anywhere")
+        # The folder that it was fetched into is gone; nobody is told of it.
+        assert (found.hash, found.path, found.place) == (saved.hash, None, uri)
     for uri, why in (("models:/experts@nobody", "nobody"), ("models:/experts", "no version and no alias")):
         settings = PruneSettings(ratio=0.1, workspace=str(workspace), experts=uri)
         with pytest.raises(BundleError, match=rf"{uri} cannot be fetched.*{why}"):
             find_bundle(settings, "anywhere")
+
+
+def test_a_model_of_unity_catalog_is_fetched_by_its_name(tmp_path, monkeypatch):
+    """By the place of its files alone the rights to them, which come with the name, would be missing."""
+    artifacts = pytest.importorskip("mlflow.artifacts")
+    asked = []
+    monkeypatch.setattr(artifacts, "download_artifacts", lambda **of: asked.append(of) or str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "databricks")
+    assert download_model("main.shop", "models:/main.shop.experts/3", tmp_path) == tmp_path
+    assert asked == [
+        {"artifact_uri": "models:/main.shop.experts/3", "dst_path": str(tmp_path), "tracking_uri": None}
+    ]
 
 
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
@@ -196,6 +210,19 @@ def test_only_the_bundle_that_serves_is_read(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(Bundle, "load", noted)
     assert find_bundle(settings, "shop.clicks") is not None
     assert read == ["20260101T000000000000"] and not caplog.text
+    caplog.set_level("INFO", "prune_lib")
+    longer = PruneSettings(ratio=0.1, workspace=str(tmp_path / "ws"), training={"epochs": 9})
+    assert find_bundle(longer, "shop.clicks") is None
+    assert "of this input were trained by other settings: epochs 6, not 9" in caplog.text
+
+
+def test_experts_that_may_not_be_read_are_told_in_a_paragraph(saved, monkeypatch):
+    def refuse(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(BundleError, match="cannot be read: Permission denied.*--experts"):
+        Bundle.load(saved.path)
 
 
 def test_the_same_training_has_the_same_hash():
