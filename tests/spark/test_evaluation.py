@@ -353,8 +353,8 @@ def test_an_evaluation_from_sessions_to_tables_and_again(
     all_of_it = spark.read.format("delta").load(str(workspace / "evaluation")).toPandas()
     assert set(all_of_it["target"]) == set(more["target"])
     pd.testing.assert_frame_equal(
-        all_of_it[[*key, "method", "value"]].sort_values([*key, "method"], ignore_index=True),
-        more[[*key, "method", "value"]].sort_values([*key, "method"], ignore_index=True),
+        all_of_it[[*key, "value"]].sort_values(key, ignore_index=True),
+        more[[*key, "value"]].sort_values(key, ignore_index=True),
     )
     runs = spark.read.format("delta").load(str(workspace / "evaluation_runs")).toPandas()
     assert len(runs) == 4 and runs["command"].str.startswith("prune_lib.evaluate(").all()
