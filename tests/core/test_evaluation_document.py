@@ -495,6 +495,8 @@ def test_figures_have_a_panel_for_every_target_and_a_mark_for_every_number(text:
     words = {word.text for word in root.iter(f"{SVG}text")}
     assert {*TARGETS, "10 %", "30 %", "ours", "random", "recent", "all the data", "Recall@20 (%)"} <= words
     assert "markov" not in (written / "recall-shop-test-epochs.svg").read_text()
+    paths = (written / "recall-shop-test-steps.svg").read_text()
+    assert 'id="clip0"' in paths and "url(#clip0)" in paths, "named by no machine's last digits"
 
 
 def test_a_single_ratio_without_all_the_data_is_drawn(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,8 +81,22 @@ def recall_figure(part: Part, regime: str, folder: Path, data_set: str) -> str:
         figure.supylabel("Recall@20 (%)", color=_INK, fontsize=9)
         _legend(figure, list(panels.flat)[: len(targets)])
         # No date and no version: the file changes when the numbers do.
-        figure.savefig(folder / name, format="svg", metadata={"Date": None, "Creator": None})
+        drawn = io.StringIO()
+        figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
+    (folder / name).write_text(_numbered(drawn.getvalue()), encoding="utf-8")
     return name
+
+
+def _numbered(svg: str) -> str:
+    """A drawing whose clip paths are numbered: matplotlib names them by all digits of their coordinates.
+
+    The last of these are of the machine.
+
+    >>> _numbered('<clipPath id="p64ab76be38"/><g clip-path="url(#p64ab76be38)"/>')
+    '<clipPath id="clip0"/><g clip-path="url(#clip0)"/>'
+    """
+    names: dict[str, str] = {}
+    return re.sub(r"\bp[0-9a-f]{10}\b", lambda found: names.setdefault(found[0], f"clip{len(names)}"), svg)
 
 
 def _lines(part: Part, regime: str) -> dict[str, dict[str, dict[float, Found]]]:
