@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import nbformat
@@ -18,6 +19,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     name: SMALL | {"03_choosing_a_ratio": {"RATIOS": [0.2]}, "04_training": {"STEPS": 40}}.get(name, {})
     for name in NAMES
 }
+# Those that train take as long as all others together: what they call has tests of its own.
+LONG = ("03_choosing_a_ratio", "04_training")
 # Run after the last cell, with the notebook's own names.
 CHECKS = {
     "01_quickstart": """
@@ -62,27 +65,40 @@ CHECKS = {
 
 
 @pytest.fixture(scope="module")
-def books(tmp_path_factory: pytest.TempPathFactory) -> dict[str, nbformat.NotebookNode]:
-    """All notebooks, run in one kernel; a cell that fails fails here, with its code."""
-    folder = tmp_path_factory.mktemp("notebooks")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], nbformat.NotebookNode]:
+    """A notebook by its name, run in one kernel with those that are as long; a cell that fails fails here."""
+    done: dict[str, nbformat.NotebookNode] = {}
+
+    def of(name: str) -> nbformat.NotebookNode:
+        if name not in done:
+            together = [other for other in NAMES if (other in LONG) == (name in LONG)]
+            done.update(zip(together, run(together, tmp_path_factory), strict=True))
+        return done[name]
+
+    return of
+
+
+def run(names: Sequence[str], folders: pytest.TempPathFactory) -> list[nbformat.NotebookNode]:
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("PYSPARK_SUBMIT_ARGS", "SPARK_HOME", "SPARK_CONF_DIR", "PYTHONPATH"):
-            patch.delenv(name, raising=False)
+        for variable in ("PYSPARK_SUBMIT_ARGS", "SPARK_HOME", "SPARK_CONF_DIR", "PYTHONPATH"):
+            patch.delenv(variable, raising=False)
         patch.setenv("SPARK_SUBMIT_OPTS", SHORT_LIVED)
-        checks = {name: "\n".join(map(str.strip, CHECKS[name].splitlines())) for name in NAMES}
-        done = notebooks.execute(notebooks.all_notebooks(), folder, PARAMETERS, checks)
-    return dict(zip(NAMES, done, strict=True))
+        checks = {name: "\n".join(map(str.strip, CHECKS[name].splitlines())) for name in names}
+        paths = [path for path in notebooks.all_notebooks() if path.stem in names]
+        return notebooks.execute(paths, folders.mktemp("notebooks"), PARAMETERS, checks)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.soak) if name in LONG else name for name in NAMES]
+)
 def test_a_notebook_runs_and_shows_what_is_stored_of_it(
-    books: dict[str, nbformat.NotebookNode], name: str
+    ran: Callable[[str], nbformat.NotebookNode], name: str
 ) -> None:
     stored = nbformat.read(notebooks.FOLDER / f"{name}.ipynb", as_version=4)
-    for own, ran in zip(stored.cells, books[name].cells, strict=True):
-        assert own.source == ran.source and own.id == ran.id
+    for own, shown in zip(stored.cells, ran(name).cells, strict=True):
+        assert own.source == shown.source and own.id == shown.id
         if own.cell_type == "code":
-            assert kinds(own) == kinds(ran), (
+            assert kinds(own) == kinds(shown), (
                 f"scripts/notebooks.py {name[:2]} stores outputs again: {own.source}"
             )
     assert any(kinds(cell) for cell in stored.cells if cell.cell_type == "code")

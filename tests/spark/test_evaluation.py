@@ -360,6 +360,7 @@ def test_an_evaluation_from_sessions_to_tables_and_again(
     assert len(runs) == 4 and runs["command"].str.startswith("prune_lib.evaluate(").all()
 
 
+@pytest.mark.soak  # forms, floors and cuts have tests of their own, and the whole way is in the one above
 def test_validation_chooses_and_samples_and_ablations_run(
     spark: SparkSession, table: str, tmp_path: Path
 ) -> None:
