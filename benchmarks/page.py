@@ -151,6 +151,8 @@ Where the first limits are:
 - *Greedy picks in sequence*: what is *alone* above is mostly that, and no core makes it shorter.
 - *The driver collects patterns and items*: start the job with `--conf spark.driver.maxResultSize=8g` where
   there are tens of millions; without, the job ends before it picks anything, and says so.
+- *`prune_weight` is calibrated in one task*, which holds the items of all kept sessions. Beyond 250 million
+  (10 GB) weights are the same of all, and the run says so.
 """
 
 

@@ -190,7 +190,7 @@ def evaluate(
             check_runtime(spark)
             if key == "input":
                 _opened(rows, asked)
-            with measured_joins(spark), Stages().stage(key):
+            with measured_joins(spark, utc=False), Stages().stage(key):
                 values[key] = write_down(spark, rows, asked.workspace, None)
         return run_evaluation(of_call(EvaluateSettings, values), spark)
 
@@ -256,7 +256,7 @@ def _of_frame(
             return Pruned.of(spark, plan(spark, settings, table))
         check_experts(spark, settings, table)
     folder = settings.checkpoint_folder(loses_executors(str(spark.sparkContext.master)))
-    with measured_joins(spark), checkpoints(spark, folder), Stages().stage("input"):
+    with measured_joins(spark, utc=False), checkpoints(spark, folder), Stages().stage("input"):
         place = write_down(spark, rows, settings.workspace, name)
     return _run(of_call(PruneSettings, {**values, "input": place}), spark)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,8 +20,10 @@ __all__ = ["checkpoints", "loses_executors"]
 
 _LOG = logging.getLogger(__name__)
 
-# What a run that was killed has left is removed by a later one, when no run can still be at work on it.
+# What a run that was killed has left is removed by a later one, when no run can still be at work on it. The
+# folder may be anybody's: nothing is touched in it but what has a name of ours.
 _STALE_SECONDS = 3 * 86_400
+_OURS = re.compile(r"prune-[0-9a-f]{32}")
 
 
 def loses_executors(master: str) -> bool:
@@ -39,7 +43,7 @@ def checkpoints(spark: SparkSession, folder: str | None) -> Iterator[None]:
         spark: the session; where its user has set a checkpoint folder already, that one stays.
         folder: which driver and executors share; None leaves settled frames on the executors.
 
-    What was written is removed at the end.
+    What was written is removed at the end, and the folder, if it was not there before.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -52,26 +56,30 @@ def checkpoints(spark: SparkSession, folder: str | None) -> Iterator[None]:
     jvm: Any = spark._jvm
     place = jvm.org.apache.hadoop.fs.Path(folder)
     files = place.getFileSystem(context._jsc.hadoopConfiguration())
-    _sweep(files, place)
-    context.setCheckpointDir(folder)  # makes a folder of its own in it
-    own = context.getCheckpointDir()
+    new = not files.exists(place)
+    if not new:
+        _sweep(files, place)
+    own = jvm.org.apache.hadoop.fs.Path(place, f"prune-{uuid.uuid4().hex}")
+    context.setCheckpointDir(own.toString())
     try:
         yield
     finally:
         # There is no call that takes the folder back, and frames settled later must not lie in it.
         getattr(context._jsc.sc(), "checkpointDir_$eq")(jvm.scala.Option.empty())
         try:
-            files.delete(jvm.org.apache.hadoop.fs.Path(own), True)
-            if not files.listStatus(place):
+            files.delete(own, True)
+            if new and not files.listStatus(place):
                 files.delete(place, False)
         except Py4JError as problem:
-            _LOG.debug("checkpoints stay in %s: %s", own, problem)
+            _LOG.debug("checkpoints stay in %s: %s", own.toString(), problem)
 
 
 def _sweep(files: Any, place: Any) -> None:
     """Remove what runs that were killed have left."""
-    if not files.exists(place):
-        return
     for entry in files.listStatus(place):
-        if time.time() - entry.getModificationTime() / 1000 > _STALE_SECONDS:
+        if not (entry.isDirectory() and _OURS.fullmatch(entry.getPath().getName())):
+            continue
+        # Spark's folder in it grows while a run is at work.
+        times = [part.getModificationTime() for part in (entry, *files.listStatus(entry.getPath()))]
+        if time.time() - max(times) / 1000 > _STALE_SECONDS:
             files.delete(entry.getPath(), True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from delta import exceptions
 from pyspark.sql import DataFrame, SparkSession
 
 from prune_lib.delta import hadoop_path, identifier, is_delta, quoted, replace_table, table_version
-from prune_lib.errors import OutputError
+from prune_lib.errors import AnotherWriter
 from prune_lib.locations import is_location
 from prune_lib.session import configured
 
@@ -196,7 +197,7 @@ def write_together(
     Cost: a look at each table's history, two more at the first's; at whole histories where a run was cut off.
 
     Raises:
-        OutputError: another run has written one of them since; they are as it left them.
+        AnotherWriter: another run has written one of them since; they are as it left them.
         Exception: whatever Spark raises; the tables are then as they were.
     """
     formers = {
@@ -216,14 +217,15 @@ def write_together(
             try:
                 _commit(spark, table, former, note)
             except _CONFLICTS as problem:
-                raise _not_alone(spark, table.target) from problem
+                raise _not_alone(spark, table.target, note) from problem
             if len(begun) == 1:
                 # Who begins to write when another has just done so meets no conflict of Delta's.
                 _see_alone(spark, former, note)
             _LOG.info("wrote %s", table.target)
-        # Nor does who takes the first of these commits for what a run that was cut off has left.
+        # Nor does who takes the first of these commits for what a run that was cut off has left; but who came
+        # after it and looks, as above, takes its own back.
         for former in begun[:1]:
-            _see_alone(spark, former, note)
+            _see_alone(spark, former, note, patience=_PATIENCE)
     # A run that is stopped by hand leaves the tables as they were, too.
     except BaseException:
         for former in reversed(begun):
@@ -260,20 +262,40 @@ def _by_name(fs: Any, path: Any) -> dict[str, Any]:
     return {str(status.getPath().getName()): status.getPath() for status in fs.listStatus(path)}
 
 
+# Seconds for which a run that was first waits for one that was second to take its commit back.
+_PATIENCE = 20.0
+
+
 def _see_alone(
-    spark: SparkSession, former: _Former, note: str, history: Sequence[_Commit] | None = None
+    spark: SparkSession,
+    former: _Former,
+    note: str,
+    history: Sequence[_Commit] | None = None,
+    patience: float = 0.0,
 ) -> None:
-    """Refuse where another has written to a target since the run began."""
-    if history is None:
-        history = _history(spark, former.target, former.version or 0)
-    if _since(history, former, note)[1]:
-        raise _not_alone(spark, former.target)
+    """Refuse where another has written to a target since the run began, and does not take that back."""
+    until = time.monotonic() + patience
+    while True:
+        if history is None:
+            history = _history(spark, former.target, former.version or 0)
+        _, theirs = _since(history, former, note)
+        if not theirs:
+            return
+        # Only who has come after us, and is a run like ours, looks whether it was second.
+        ours = [commit.version for commit in history if commit.note == note]
+        runs = [_run_id(commit.note) for commit in history if commit.version in theirs]
+        second = ours and min(ours) < min(theirs) and all(runs)
+        if not second or time.monotonic() > until:
+            raise _not_alone(spark, former.target, note)
+        time.sleep(1.0)
+        history = None
 
 
-def _not_alone(spark: SparkSession, target: str) -> OutputError:
-    """Say who was there: the run whose rows are."""
-    whose = next(iter(_runs(_history(spark, target, 0)).values()), None)
-    return OutputError(
+def _not_alone(spark: SparkSession, target: str, note: str) -> AnotherWriter:
+    """Say who was there: the newest run but this one."""
+    found = _runs(_history(spark, target, 0)).values()
+    whose = next((run for run in found if run != _run_id(note)), None)
+    return AnotherWriter(
         f"Another writer{f', the run {whose},' if whose else ''} wrote to {target} while this run was at "
         "work. That stays, and this run has left none of its tables. Run it again, or give it another "
         "--output; where a scheduler starts jobs, let one at a time write an output (max_concurrent_runs: 1)."
@@ -412,18 +434,17 @@ def _since(history: Iterable[_Commit], former: _Former, note: str) -> tuple[list
 
     What was taken back since, by whomever, does not count; nor does of a run's own what another replaced.
     """
-    ours: list[int] = []
-    theirs: list[int] = []
+    now: tuple[list[int], list[int]] = [], []
+    then = {former.version: now}  # by version
     for commit in history:
         if former.version is not None and commit.version <= former.version:
             continue
-        if commit.restored is not None and commit.restored == former.version:
-            ours.clear()
-            theirs.clear()
+        ours, theirs = now
+        if commit.restored is not None and commit.restored in then:
+            now = then[commit.restored]
         elif commit.note == note:
-            ours.append(commit.version)
+            now = [*ours, commit.version], theirs
         elif commit.operation not in _TIDYING:
-            theirs.append(commit.version)
-            if "REPLACE" in commit.operation:
-                ours.clear()
-    return ours, theirs
+            now = [] if "REPLACE" in commit.operation else ours, [*theirs, commit.version]
+        then[commit.version] = now
+    return now

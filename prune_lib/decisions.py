@@ -15,12 +15,9 @@ from prune_lib.sampling.gains import GAIN_UNIT
 from prune_lib.sampling.select import Selection
 from prune_lib.sessions.encoding import Encoded
 from prune_lib.settle import settle
-from prune_lib.weights import session_weights
+from prune_lib.weights import Weights, session_weights
 
 __all__ = ["Decided", "decide", "decision_rows", "item_rows"]
-
-# Gains are shares of the objective; twelve digits are more than its unit of 2^-52 resolves on real data.
-_DECIMALS = 12
 
 
 @dataclass
@@ -31,13 +28,11 @@ class Decided:
         sessions: sid, session_id, n, items ARRAY<INT>, kept, rank, reason, gain DOUBLE, gain_parts,
             propagated, q and the columns of the scores, cover_rank BIGINT, group (sid of the newest session
             with the same sequence); of samples also length, distinct. Settled.
-        weights: rank, weight DOUBLE, of the kept sessions.
-        weight_error: how far weighted counts of items are from the input's, see `weights.calibrated`.
+        weights: of the kept sessions.
     """
 
     sessions: DataFrame
-    weights: DataFrame
-    weight_error: float
+    weights: Weights
 
 
 def decide(
@@ -74,9 +69,7 @@ def decide(
     still = offers(graph, selection.objective, names)
     # A baseline's sessions were not chosen for a gain.
     at_choice = (
-        ranked.select(
-            "sid", F.lit(None).cast("bigint").alias("added"), F.lit(None).cast(parts).alias("gain_parts")
-        )
+        ranked.select("sid", F.lit(None).cast(parts).alias("gain_parts"))
         if method
         else kept_parts(graph, ranked, selection.objective, names)
     )
@@ -108,9 +101,8 @@ def decide(
             kept.alias("kept"),
             "rank",
             F.when(kept, kept_as).otherwise(pruned_as).alias("reason"),
-            F.round(F.when(kept, at_decision).otherwise(F.col("gain_left") / GAIN_UNIT), _DECIMALS).alias(
-                "gain"
-            ),
+            # Exact, as its parts are: a BIGINT over a power of two.
+            F.when(kept, at_decision).otherwise(F.col("gain_left") / GAIN_UNIT).alias("gain"),
             F.when(~kept, F.col("parts_left"))
             .when(F.lit(not method), F.coalesce("gain_parts", F.array().cast(parts)))
             .alias("gain_parts"),
@@ -118,8 +110,8 @@ def decide(
             F.col("twin").alias("group"),
         )
     )
-    weights, error = session_weights(sessions.filter("kept"), encoded.item_sessions, encoded.n_sessions)
-    return Decided(sessions, weights, error)
+    weights = session_weights(sessions.filter("kept"), encoded.item_sessions, encoded.n_sessions)
+    return Decided(sessions, weights)
 
 
 def _of_samples(sessions: DataFrame) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from delta.tables import DeltaTable
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.types import ArrayType, DataType, MapType, StructType
+from pyspark.sql.types import ArrayType, AtomicType, DataType, MapType, StructType
 
 from prune_lib.locations import is_location
 from prune_lib.sessions.columns import quoted
@@ -130,10 +130,11 @@ def leaf_names(data_type: DataType, name: str = "") -> Iterable[str]:
     if isinstance(data_type, StructType):
         for field in data_type.fields:
             yield from leaf_names(field.dataType, f"{name}.{field.name}" if name else field.name)
-    elif isinstance(data_type, ArrayType) and isinstance(data_type.elementType, StructType):
+    elif isinstance(data_type, ArrayType):
         yield from leaf_names(data_type.elementType, name)
-    elif isinstance(data_type, MapType) and isinstance(data_type.valueType, StructType):
-        yield from leaf_names(data_type.valueType, name)
+    elif isinstance(data_type, MapType):
+        of_keys = () if isinstance(data_type.keyType, AtomicType) else leaf_names(data_type.keyType, name)
+        yield from (*of_keys, *leaf_names(data_type.valueType, name))
     else:
         yield name
 

@@ -1,12 +1,13 @@
 """The errors a user can meet, each saying what is wrong, where, and what to do.
 
-Exit codes: a user's mistake (`UserError` and its children) ends a job with 2 and one paragraph, without a
-stack trace; everything else ends it with 1.
+Exit codes: a user's mistake (`UserError` and its children but `AnotherWriter`) ends a job with 2 and one
+paragraph, without a stack trace; everything else ends it with 1.
 """
 
 from __future__ import annotations
 
 __all__ = [
+    "AnotherWriter",
     "BundleError",
     "EnvironmentProblem",
     "InputError",
@@ -39,6 +40,12 @@ class InputError(UserError):
 
 class OutputError(UserError):
     """The output table cannot be written where the user asked for it."""
+
+
+class AnotherWriter(OutputError):
+    """Another run has written to the output meanwhile: nobody's mistake, exit code 1, and a rerun helps."""
+
+    exit_code = 1
 
 
 class BundleError(UserError):

@@ -1,7 +1,7 @@
 """Why each session was kept or pruned, read off the state that the sampler ended with.
 
 Kept:    FLOOR            needed by a floor
-         COLD_ITEM        most of what it added, it added for cold items that no kept session had taught
+         COLD_ITEM        most of what it added was new, for cold items: they, or transitions to them
          NEW_PATTERN      most of what it added was new: patterns that no kept session held
          REPRESENTATIVE   it adds evidence of patterns that others hold too
 Pruned:  DUPLICATE        its sequence of items is kept in another session
@@ -37,11 +37,12 @@ _WEIGHT_UNIT = float(2**50)
 
 
 def kept_reason() -> Column:
-    """Reason of a kept session from phase, gain, gain_new and gain_cold."""
+    """Reason of a kept session from phase, and added, added_new and added_cold of `gain_parts.kept_parts`."""
+    added = F.col("added")
     return (
         F.when(F.col("phase") == FLOOR, F.lit("FLOOR"))
-        .when((F.col("gain") > 0) & (2 * F.col("gain_cold") >= F.col("gain")), F.lit("COLD_ITEM"))
-        .when((F.col("gain") > 0) & (2 * F.col("gain_new") >= F.col("gain")), F.lit("NEW_PATTERN"))
+        .when((added > 0) & (2 * F.col("added_cold") >= added), F.lit("COLD_ITEM"))
+        .when((added > 0) & (2 * F.col("added_new") >= added), F.lit("NEW_PATTERN"))
         .otherwise(F.lit("REPRESENTATIVE"))
     )
 

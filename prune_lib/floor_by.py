@@ -3,7 +3,7 @@
     --floor-by category:5,band:200,week:50
 
 Every value keeps so many sessions, or all that it has. A session has the values of all its rows or, in a
-list, of all its elements.
+list, of all its elements; a sample those of its clicks.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, AtomicType, DataType, TimestampType
+from pyspark.sql.types import ArrayType, AtomicType, DataType, IntegralType, TimestampType
 
 from prune_lib.errors import InputError, SettingsError
 from prune_lib.ordering import with_dense_index
+from prune_lib.samples import is_samples, sample_buckets, sample_values
 from prune_lib.sampling.floors import Floors
 from prune_lib.sessions.shaping import session_values
 from prune_lib.settle import settle
@@ -85,6 +86,11 @@ def check_columns(table: InputTable, floors: list[FloorBy]) -> None:
         elif name in BUCKETS:
             if table.time_column is None:
                 raise InputError(f"{floor}: the input has no times. Name their column by --time-column.")
+            kind = table.df.schema[table.time_column].dataType
+            if isinstance(kind.elementType if isinstance(kind, ArrayType) else kind, IntegralType):
+                raise InputError(
+                    f"{floor}: the times of the input are numbers, and nothing says from when on they count."
+                )
         elif name != BAND:
             near = difflib.get_close_matches(name, [*table.df.columns, BAND, *BUCKETS], n=1)
             raise InputError(
@@ -125,6 +131,8 @@ def _values(table: InputTable, raw: DataFrame, encoded: Encoded, bands: Bands, f
     """Sid, value STRING, each pair once."""
     name = floor.column
     if name in table.df.columns:
+        if is_samples(encoded):
+            return sample_values(table, encoded, name)
         values = session_values(table, name)
     elif name == BAND:
         # Items are numbered by falling popularity in sessions, of which samples have a count of their own.
@@ -140,6 +148,8 @@ def _values(table: InputTable, raw: DataFrame, encoded: Encoded, bands: Bands, f
             raise InputError(
                 f"{floor}: the times of the input are numbers, and nothing says from when on they count."
             )
+        if is_samples(encoded):
+            return sample_buckets(table, encoded, name)
         bucket = F.date_trunc(name, "ordering").cast("string")
         values = raw.select("session_id", bucket.alias("value"))
     return values.join(encoded.sessions.select("session_id", "sid"), "session_id").select("sid", "value")

@@ -23,6 +23,8 @@ __all__ = ["forecast", "run_before", "seconds_by"]
 
 #: Stages whose time does not grow with the input, or that a run may not have.
 _APART = ("training", "demo data")
+#: Stages that say how many rows an input of a layout has.
+_COUNTS = {"sessions": "read", "events": "encode"}
 
 
 def run_before(spark: SparkSession, output: str) -> dict[str, Any] | None:
@@ -49,7 +51,8 @@ def seconds_by(run: Mapping[str, Any], rows: int | None, layout: str, trains: bo
     Returns:
         The sum over its stages, those that grow with the input scaled by its rows.
     """
-    before = run["interactions_before" if layout == "events" else "sessions_before"]
+    # Not the run's own counts, which are of samples where it chose those.
+    before = next((s["rows"] for s in run["stages"] if s["name"] == _COUNTS[layout]), None)
     growth = 1.0 if rows is None or not before else rows / before
     spent = {stage["name"]: float(stage["seconds"]) for stage in run["stages"]}
     grown = sum(seconds * growth for name, seconds in spent.items() if name not in _APART)
@@ -82,10 +85,14 @@ def forecast(
     rows = _rows(table) if table is not None and counted else None
     trains = wanted and experts is None
     about = seconds_by(run, rows, "sessions" if table is None else table.layout, trains)
+    were = {stage["name"]: stage["rows"] or 0 for stage in run["stages"]}
     lines.append(
-        f"about {about:,.0f} s before the writing, by that run's {run['sessions_before']:,} sessions of "
-        f"{run['interactions_before']:,} interactions{'' if rows is None else f'; {rows:,} rows now'}"
+        f"about {about:,.0f} s before the writing, by that run's {were.get('read', 0):,} sessions of "
+        f"{were.get('encode', 0):,} interactions{'' if rows is None else f'; {rows:,} rows now'}"
     )
+    other = [f"{key} {run[key]}" for key in ("method", "unit") if run[key] != getattr(settings, key)]
+    if other:
+        lines.append(f"which was by {' and '.join(other)}, and takes another time than this one")
     if trains and "training" not in {stage["name"] for stage in run["stages"]}:
         lines.append("and the training of experts, which that run did not do")
     if wanted and run["experts_version"] not in (None, experts):

@@ -111,10 +111,12 @@ def kept_parts(graph: SessionGraph, ranked: DataFrame, objective: Objective, nam
         names: a broadcast PatternNames.
 
     Returns:
-        sid BIGINT, added BIGINT (units of 1/GAIN_UNIT), gain_parts ARRAY<STRUCT<item, next_item, gain
-        DOUBLE>>, which sum to it; no row where a session has no pattern. Of a session that coverage chose,
-        what was added is the gain that it was chosen for; a floor, or what is put in line when coverage ends,
-        goes by something else, and adds all the same. Cost: two shuffles of the kept sessions' edges.
+        sid BIGINT, added BIGINT (units of 1/GAIN_UNIT), of that added_new (by patterns that none of them
+        held) and of that added_cold (by those that teach a cold item), gain_parts ARRAY<STRUCT<item,
+        next_item, gain DOUBLE>>, which sum to added; no row where a session has no pattern. Of a session
+        that coverage chose, what was added is the gain that it was chosen for; a floor, or what is put in
+        line when coverage ends, goes by something else, and adds all the same. Cost: two shuffles of the
+        kept sessions' edges.
     """
     before = Window.partitionBy("pattern").orderBy("rank").rowsBetween(Window.unboundedPreceding, -1)
     edges = (
@@ -145,9 +147,18 @@ def kept_parts(graph: SessionGraph, ranked: DataFrame, objective: Objective, nam
             places = np.arange(pattern.size, dtype=np.int32)
             gain = contributions(offer(pattern, evidence), saturation, places, message)
             parts = names.value.named(pattern, gain, lengths)
-            added = pa.array(sum_by_row(gain, lengths))
+            new = np.where(evidence == 0, gain, 0)
+            cold = np.where(shared.value.cold[pattern], new, 0)
             yield pa.RecordBatch.from_arrays(
-                [batch.column("sid"), added, parts], names=["sid", "added", "gain_parts"]
+                [
+                    batch.column("sid"),
+                    *(pa.array(sum_by_row(part, lengths)) for part in (gain, new, cold)),
+                    parts,
+                ],
+                names=["sid", "added", "added_new", "added_cold", "gain_parts"],
             )
 
-    return lists.mapInArrow(run, f"sid bigint, added bigint, gain_parts {parts_type(names.value.kind)}")
+    kind = parts_type(names.value.kind)
+    return lists.mapInArrow(
+        run, f"sid bigint, added bigint, added_new bigint, added_cold bigint, gain_parts {kind}"
+    )

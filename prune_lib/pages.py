@@ -264,11 +264,13 @@ def _gain(facts: SessionFacts, lines: int) -> Iterator[str]:
     what = "added when it was chosen" if of["kept"] else "could still add at the end"
     yield _line("gain", f"{gain:.3g} {what}" + (", made of" if parts else ""))
     key, settings = key_of(facts), facts.settings
+    # Older tables have gains of twelve decimals, whose smallest are 0.
+    whole = sum(part["gain"] for part in parts or [])
     for part in (parts or [])[:lines]:
-        yield _line("", f"{100 * part['gain'] / gain:5.1f} %  {_pattern(part)}")
+        yield _line("", f"{100 * part['gain'] / whole:5.1f} %  {_pattern(part)}")
     rest = (parts or [])[lines:]
     if rest:
-        share = 100 * sum(part["gain"] for part in rest) / gain
+        share = 100 * sum(part["gain"] for part in rest) / whole
         yield _line("", f"{share:5.1f} %  {len(rest):,} more patterns")
     if parts is None:
         yield _line("", "its parts are not in this table, which an older version wrote")

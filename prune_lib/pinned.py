@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import unquote
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -106,9 +107,7 @@ def _exists(spark: SparkSession, file: str) -> bool:
     path = jvm.org.apache.hadoop.fs.Path(file)
     files = path.getFileSystem(session.sessionState().newHadoopConf())
     # Some versions of Delta give names as they are, others as addresses (%20 for a blank).
-    return bool(files.exists(path)) or bool(
-        files.exists(jvm.org.apache.hadoop.fs.Path(jvm.java.net.URI(file)))
-    )
+    return bool(files.exists(path)) or bool(files.exists(jvm.org.apache.hadoop.fs.Path(unquote(file))))
 
 
 def run_row_of(spark: SparkSession, runs: DataFrame, run_id: str) -> dict[str, Any]:

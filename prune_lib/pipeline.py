@@ -183,6 +183,12 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
             f"only {selection.spent:,} of the budget of {budget:,} {settings.counted} are used: the next "
             "session in line is too long for the rest"
         )
+    if selection.beyond:
+        stages.warn(
+            f"coverage is complete at {selection.complete:,} {settings.counted}: what the "
+            f"{selection.beyond:,} sessions kept beyond could add is less than its arithmetic tells apart, "
+            "and they are the easiest of the rest. A smaller --ratio covers as much"
+        )
     with stages.stage("explanation") as stage:
         decided = decide(
             points,
@@ -195,6 +201,11 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
             method=settings.method != "graph",
         )
         stage.rows = decided.sessions.count()
+        if decided.weights.equal is not None:
+            stages.warn(
+                f"prune_weight is the same of all kept sessions: they hold {decided.weights.equal:,} items, "
+                "more than one task can calibrate weights to"
+            )
         ids = table.df.schema[table.session_column].dataType
         churn = churn_of(spark, settings.resolved_output, decided.sessions, ids)
     counts = {
@@ -383,7 +394,7 @@ def _frames(
     items = getattr(item_field, "elementType", item_field)
     chosen = (
         decided.sessions.filter("kept")
-        .join(decided.weights, "rank")
+        .join(decided.weights.rows, "rank")
         .select(
             F.col("session_id").cast(ids).alias("session_id"),
             *(["length"] if samples else []),

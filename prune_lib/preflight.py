@@ -277,7 +277,7 @@ def budget_of(settings: PruneSettings, stats: SessionStats) -> int:
     """What may be kept, in interactions, sessions or samples: the ratio's share, rounded down.
 
     Raises:
-        SettingsError: less than one.
+        SettingsError: less than one, or than any session costs.
     """
     clicks, sessions = stats.n_interactions, stats.n_sessions
     # All clicks but a session's first are the target of a sample.
@@ -287,6 +287,12 @@ def budget_of(settings: PruneSettings, stats: SessionStats) -> int:
         raise SettingsError(
             f"--ratio {settings.ratio:g} of {total:,} {settings.counted} is less than one: nothing would be "
             "kept. Raise --ratio."
+        )
+    if settings.counted == "interactions" and budget < stats.shortest:
+        raise SettingsError(
+            f"--ratio {settings.ratio:g} keeps nothing: the budget is {budget:,} interactions, and the "
+            f"shortest session has {stats.shortest:,}. Raise --ratio, or count sessions with "
+            "--budget sessions."
         )
     return budget
 

@@ -79,7 +79,7 @@ def counts_of(
         "duplicates_before": int(groups["duplicates_before"]),
         "duplicates_after": int(groups["duplicates_after"]),
         "objective": selection.objective.share(graph.evidence),
-        "weight_error": decided.weight_error,
+        "weight_error": decided.weights.error,
         "demand": graph.demand,
         "reasons": {str(r["reason"]): int(r["n"]) for r in by_reason},
     }

@@ -23,11 +23,20 @@ from prune_lib.errors import InputError
 from prune_lib.sampling.keys import lists_of
 from prune_lib.sessions.columns import InputTable, column_of, time_lists
 from prune_lib.sessions.encoding import Encoded
-from prune_lib.sessions.shaping import click_order
+from prune_lib.sessions.shaping import as_id, as_time, click_order
 from prune_lib.settle import settle
 from prune_lib.tables import pruned_frame
 
-__all__ = ["last_clicks", "sample_frame", "sample_id", "samples_of", "windows"]
+__all__ = [
+    "is_samples",
+    "last_clicks",
+    "sample_buckets",
+    "sample_frame",
+    "sample_id",
+    "sample_values",
+    "samples_of",
+    "windows",
+]
 
 Ints = npt.NDArray[np.int64]
 
@@ -144,6 +153,76 @@ def last_clicks(raw: DataFrame, samples: Encoded, max_distance: int) -> DataFram
     )
 
 
+def is_samples(encoded: Encoded) -> bool:
+    """Whether the rows of an encoding are samples, and not sessions."""
+    return "length" in encoded.sessions.columns
+
+
+def sample_values(table: InputTable, samples: Encoded, column: str) -> DataFrame:
+    """The values that a sample has in a column of the input: those of its clicks, or of all its session.
+
+    Returns:
+        sid of the sample, value STRING; each pair once, no nulls. Cost: for events a window by session; a row
+        a sample and value.
+    """
+    kind, value = table.df.schema[column].dataType, column_of(column)
+    session = as_id(table.df, table.session_column).alias("session_id")
+    if table.layout == "events":
+        of_click = F.explode(value) if isinstance(kind, ArrayType) else value
+        rows = _placed(table).select(session, F.col(_PLACE).alias("place"), of_click.alias("value"))
+    elif not isinstance(kind, ArrayType):
+        rows = table.df.select(session, F.lit(1).alias("place"), value.alias("value"))
+    else:
+        # A list that is not cut with the items is the whole session's.
+        cut = F.lit(column in (table.item_column, *time_lists(table)))
+        cut &= F.size(value) == F.size(column_of(table.item_column))
+        rows = table.df.select(session, cut.alias("cut"), F.posexplode(value).alias("place", "value"))
+        rows = rows.withColumn("place", F.when(F.col("cut"), F.col("place") + 1).otherwise(1))
+    first = (
+        rows.select("session_id", F.col("value").cast("string").alias("value"), "place")
+        .dropna()
+        .groupBy("session_id", "value")
+        .agg(F.min("place").alias("place"))
+    )
+    of_sample = samples.sessions.select("session_id", "length", "sid")
+    return first.join(of_sample, "session_id").filter("place <= length").select("sid", "value")
+
+
+def sample_buckets(table: InputTable, samples: Encoded, bucket: str) -> DataFrame:
+    """The hour, day, week or month of each sample's last click; of its session's, where clicks have no times.
+
+    Returns:
+        sid of the sample, value STRING. Cost: for events a window by session.
+    """
+    session = as_id(table.df, table.session_column).alias("session_id")
+    of_sample = samples.sessions.select("session_id", "length", "sid")
+    if table.layout == "events":
+        at = click_order(table)[0]
+        rows = _placed(table).select(session, F.col(_PLACE).alias("length"), at)
+    else:
+        assert table.time_column is not None
+        times, kind = column_of(table.time_column), table.df.schema[table.time_column].dataType
+        if not isinstance(kind, ArrayType):
+            rows = of_sample.join(table.df.select(session, as_time(times, kind).alias("at")), "session_id")
+            return rows.select("sid", F.date_trunc(bucket, "at").cast("string").alias("value"))
+        clicks = table.df.select(session, F.posexplode(times).alias("place", "time"))
+        at = as_time(F.col("time"), kind.elementType).alias("at")
+        rows = clicks.select("session_id", (F.col("place") + 1).alias("length"), at)
+    rows = rows.join(of_sample, ["session_id", "length"])
+    return rows.select("sid", F.date_trunc(bucket, "at").cast("string").alias("value"))
+
+
+_PLACE = "__prune_place"
+
+
+def _placed(table: InputTable) -> DataFrame:
+    """Clicks of events with their place in the session, from 1."""
+    rest = [column_of(f.name) for f in table.df.schema if not _holds_map(f.dataType)]
+    # What two clicks of one item at one time have in other columns must not depend on their order.
+    by = Window.partitionBy(column_of(table.session_column)).orderBy(*click_order(table), F.xxhash64(*rest))
+    return table.df.withColumn(_PLACE, F.row_number().over(by))
+
+
 def sample_frame(table: InputTable, selection: DataFrame, run_id: str) -> DataFrame:
     """The kept samples as rows of the input, in its layout, all columns untouched but for what is cut off.
 
@@ -162,15 +241,8 @@ def sample_frame(table: InputTable, selection: DataFrame, run_id: str) -> DataFr
         InputError: see `pruned_frame`.
     """
     if table.layout == "events":
-        place = "__prune_place"
-        rest = [column_of(f.name) for f in table.df.schema if not _holds_map(f.dataType)]
-        # What two clicks of one item at one time have in other columns must not depend on their order.
-        by = Window.partitionBy(column_of(table.session_column)).orderBy(
-            *click_order(table), F.xxhash64(*rest)
-        )
-        placed = table.df.withColumn(place, F.row_number().over(by))
-        kept = pruned_frame(placed, table.session_column, selection, run_id)
-        return kept.filter(F.col(place) <= F.col("prune_length")).drop(place)
+        kept = pruned_frame(_placed(table), table.session_column, selection, run_id)
+        return kept.filter(F.col(_PLACE) <= F.col("prune_length")).drop(_PLACE)
     frame = pruned_frame(table.df, table.session_column, selection, run_id)
     items = column_of(table.item_column)
     cuts = {table.item_column: F.slice(items, F.lit(1), F.col("prune_length"))}

@@ -54,7 +54,7 @@ class OutColumn:
 
 
 KEPT_REASONS = {
-    "COLD_ITEM": "kept: most of what it added was for rare items that no kept session had taught",
+    "COLD_ITEM": "kept: most of what it added no kept session had held, and was for rare items",
     "NEW_PATTERN": "kept: most of what it added were patterns that no kept session held",
     "REPRESENTATIVE": "kept: it adds evidence of patterns that many other sessions hold too",
     "FLOOR": "kept: needed so that an item, or a value of a column, keeps its minimum number of sessions",

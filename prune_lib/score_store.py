@@ -4,7 +4,8 @@ The workspace's Delta table `scores` has a row a session and `basis`. A basis is
 losses depend on besides itself: experts, normaliser, score, the kind of device (GPU or CPU), and the code
 that computes them. What is in the table is what would be computed anew, bit for bit (experts/scoring.py), so
 that a run does not depend on those before it. Two processors of one kind may still differ in a loss's last
-bits, and are not told apart. A session whose items changed is scored again, and its row replaced.
+bits, and are not told apart. A session whose items changed is scored again, beside its former row, which may
+be another input's; both go with the basis.
 
 The table is a cache: it may be deleted at any time, and where it cannot be read or written the run says so
 and goes on.
@@ -163,7 +164,7 @@ class ScoreStore:
             try:
                 self.spark.sql(
                     f"MERGE INTO {name} AS kept USING {view} AS new ON kept.basis = '{self.basis}' "
-                    "AND kept.session_id = new.session_id "
+                    "AND kept.session_id = new.session_id AND kept.content = new.content "
                     "WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *"
                 )
             finally:

@@ -9,13 +9,14 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from py4j.java_gateway import is_instance_of
 from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark import SparkConf, SparkContext
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from prune_lib.errors import EnvironmentProblem
@@ -32,9 +33,10 @@ __all__ = [
 
 DELTA_SQL = "io.delta.sql.DeltaSparkSessionExtension"
 _ARROW = "spark.sql.execution.arrow.pyspark.enabled"
+_CATALOG = "spark.sql.catalog.spark_catalog"
 _SETTINGS = {
     # Delta's catalog and its SQL (`_extensions`) are static: they must be there before the session is.
-    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    _CATALOG: "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     # Timestamps mean the same on every machine.
     "spark.sql.session.timeZone": "UTC",
     # Pattern-sized results come to the driver as Arrow batches, not as pickled rows.
@@ -154,7 +156,7 @@ _ZONE = "spark.sql.session.timeZone"
 
 
 @contextmanager
-def measured_joins(spark: SparkSession) -> Iterator[None]:
+def measured_joins(spark: SparkSession, *, utc: bool = True) -> Iterator[None]:
     """Within it, Spark broadcasts a side of a join by its measured size, never by a guess.
 
     A settled frame has no statistics of its own, and Spark's guess from what it was made of can be a
@@ -163,13 +165,14 @@ def measured_joins(spark: SparkSession) -> Iterator[None]:
     bytes of a shuffle that is done, up to the same threshold. It is turned on, also because without it a
     settled frame remembers how its rows were partitioned, by columns that it may no longer have; Spark's
     analysis of a join of such a frame with what it was made from ends in "conflicting references". Every
-    job works within it, and so in UTC (`in_utc`). The session's settings come back at the end.
+    job works within it, and so in UTC (`in_utc`; `utc` False leaves the zone). The session's settings come
+    back at the end.
     """
     measured = spark.conf.get(_MEASURED_BROADCAST, None) or spark.conf.get(_BROADCAST, None) or "10MB"
     wanted = {_MEASURED_BROADCAST: measured, _BROADCAST: "-1", _ADAPTIVE: "true"}
     # A session that was there before us fetches rows one by one, a pattern-sized result with it.
     wanted[_ARROW] = _SETTINGS[_ARROW]
-    with in_utc(spark), configured(spark, wanted):
+    with in_utc(spark) if utc else nullcontext(), configured(spark, wanted):
         yield
 
 
@@ -260,7 +263,8 @@ def check_runtime(spark: SparkSession) -> None:
     """See that the JVM has what the job needs, before any work.
 
     Raises:
-        EnvironmentProblem: there is no JVM, or Delta's or GraphFrames' classes are not on the class path.
+        EnvironmentProblem: there is no JVM, Delta's or GraphFrames' classes are not on the class path, or the
+            session was built without Delta's SQL and catalog.
     """
     _refuse_connect(_is_connect(spark))
     loader = spark._jvm.java.lang.Thread.currentThread().getContextClassLoader()  # type: ignore[union-attr]
@@ -278,3 +282,21 @@ def check_runtime(spark: SparkSession) -> None:
             f"Spark, or add `--packages {packages}` to spark-submit, or on a managed cluster install them "
             "as Maven libraries."
         )
+    if not _knows_delta(spark):
+        raise EnvironmentProblem(
+            "This Spark session was started without Delta's SQL and catalog, which cannot be added to it any "
+            "more. Start Spark by `prune_lib.get_spark()`, or with `--conf spark.sql.extensions="
+            f"{DELTA_SQL} --conf {_CATALOG}={_SETTINGS[_CATALOG]}`."
+        )
+
+
+def _knows_delta(spark: SparkSession) -> bool:
+    """Whether a session's SQL and catalog are more than Spark's own; a vendor's have names of their own."""
+    state: Any = spark._jsparkSession.sessionState()
+    if state.catalogManager().v2SessionCatalog().getClass().getSimpleName() == "V2SessionCatalog":
+        return False
+    try:
+        state.sqlParser().parsePlan("RESTORE TABLE delta.`/a/table` TO VERSION AS OF 0")
+    except (Py4JError, PySparkException):
+        return False
+    return True

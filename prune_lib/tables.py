@@ -351,6 +351,7 @@ def _check_name(spark: SparkSession, target: str, mark: str, writer: str, what: 
             f"{schema}), or give another --output."
         )
     if not in_catalog(spark, target):
+        _check_not_forgotten(spark, target)
         return
     if not is_delta(spark, target):
         raise OutputError(
@@ -359,11 +360,37 @@ def _check_name(spark: SparkSession, target: str, mark: str, writer: str, what: 
     _check_ours(spark, target, mark, writer, what)
 
 
+def _check_not_forgotten(spark: SparkSession, target: str) -> None:
+    """Refuse a name whose table is there and which the catalog does not know.
+
+    Spark would write its commits on top of the former table's, which reads like another run's at work.
+    """
+    if not _sparks_own(spark, target):
+        return
+    database = spark.catalog.getDatabase(schema_of(target) or spark.catalog.currentDatabase())
+    jvm: Any = spark._jvm
+    folder = (name_parts(target) or [])[-1].strip("`").lower()
+    place = str(jvm.org.apache.hadoop.fs.Path(database.locationUri, folder).toString())
+    if is_delta(spark, place):
+        raise OutputError(
+            f"The files of a former table are in {place}, where the output {target} would lie, and this "
+            "Spark does not know its name any more: it forgets names at the end of a session unless it has a "
+            "metastore. Add `--conf spark.sql.catalogImplementation=hive`, give a location by --output, or "
+            "delete that folder."
+        )
+
+
+def _sparks_own(spark: SparkSession, target: str) -> bool:
+    """Whether a name is of the catalog that every Spark has."""
+    parts = name_parts(target) or []
+    catalog = parts[0].strip("`") if len(parts) == 3 else spark.catalog.currentCatalog()
+    return catalog.lower() == "spark_catalog"
+
+
 def _catalogs_problem(spark: SparkSession, target: str) -> str | None:
     """What Spark's own catalog would not take in the name of a new table, after all has been computed."""
     parts = name_parts(target) or []
-    catalog = parts[0].strip("`") if len(parts) == 3 else spark.catalog.currentCatalog()
-    if catalog.lower() != "spark_catalog" or _CATALOGS_OWN.fullmatch(parts[-1].strip("`")):
+    if not _sparks_own(spark, target) or _CATALOGS_OWN.fullmatch(parts[-1].strip("`")):
         return None
     return (
         f"has the part {parts[-1]}, and this catalog takes letters from a to z, digits and underscores only, "

@@ -10,11 +10,14 @@ with t_i the sessions of the input that hold item i and c_i the sum of the weigh
 After each round weights below 1 are 1, as a session stands for itself at least, and what they have above 1
 is scaled so that all sum to the sessions of the input. Where no weights fit, because few kept sessions hold
 many items each, it stops between.
+
+One task holds the kept sessions' items. Where there are more than it can hold, weights stay equal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -25,13 +28,15 @@ from pyspark.sql import functions as F
 from prune_lib.sampling.keys import lists_of
 from prune_lib.settle import settle
 
-__all__ = ["calibrated", "session_weights"]
+__all__ = ["Weights", "calibrated", "session_weights"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 #: Rounds of scaling: the error falls fast at first; later ones only make weights more uneven.
 ROUNDS = 20
+# Items of kept sessions that one task holds, at most, some 40 bytes each: 10 GB.
+_MOST = 250_000_000
 # Two kinds of processor may differ in the last bit of an exponential, hardly ever in nine decimals.
 _DECIMALS = 9
 
@@ -78,7 +83,23 @@ def calibrated(item: Ints, lengths: Ints, item_sessions: Ints, n_sessions: int) 
     return weight, round(error, _DECIMALS)
 
 
-def session_weights(kept: DataFrame, item_sessions: Ints, n_sessions: int) -> tuple[DataFrame, float]:
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the kept sessions.
+
+    Attributes:
+        rows: rank BIGINT, weight DOUBLE. Settled.
+        error: of `calibrated`.
+        equal: how many items the kept sessions hold, where that is more than one task does, and weights are
+            the same of all; else None.
+    """
+
+    rows: DataFrame
+    error: float
+    equal: int | None = None
+
+
+def session_weights(kept: DataFrame, item_sessions: Ints, n_sessions: int) -> Weights:
     """Weights of the kept sessions.
 
     Args:
@@ -86,10 +107,13 @@ def session_weights(kept: DataFrame, item_sessions: Ints, n_sessions: int) -> tu
         item_sessions: sessions of the input by item, shape (n_items,).
         n_sessions: sessions of the input.
 
-    Returns:
-        rank BIGINT, weight DOUBLE, settled; and the error of `calibrated`.
-        Cost: one task that holds the kept sessions' items.
+    Cost: one task that holds the kept sessions' items.
     """
+    of_session = kept.select("rank", F.array_distinct("items").alias("items"))
+    held = F.coalesce(F.sum(F.size("items").cast("bigint")), F.lit(0))
+    size = of_session.agg(F.count(F.lit(1)), held).first() or (0, 0)
+    if size[1] > _MOST:
+        return _equal(of_session, item_sessions, n_sessions / int(size[0]), int(size[1]))
     context = kept.sparkSession.sparkContext
     shared = context.broadcast(item_sessions)
 
@@ -109,8 +133,18 @@ def session_weights(kept: DataFrame, item_sessions: Ints, n_sessions: int) -> tu
             names=["rank", "weight"],
         )
 
-    rows = kept.select("rank", F.array_distinct("items").alias("items")).coalesce(1)
-    out = settle(rows.mapInArrow(run, "rank bigint, weight double"))
+    out = settle(of_session.coalesce(1).mapInArrow(run, "rank bigint, weight double"))
     shared.destroy()
     first = out.filter("rank = 0").first()
-    return out.filter("rank > 0"), float(first["weight"]) if first else 0.0
+    return Weights(out.filter("rank > 0"), float(first["weight"]) if first else 0.0)
+
+
+def _equal(of_session: DataFrame, item_sessions: Ints, weight: float, n: int) -> Weights:
+    """The same weight of all. Cost: a shuffle of the items' counts."""
+    weight = round(weight, _DECIMALS)
+    counted = of_session.select(F.explode("items").alias("item")).groupBy("item").count().toPandas()
+    counted = counted.sort_values("item")  # sums of floats depend on their order
+    wanted = item_sessions[counted["item"].to_numpy()].astype(np.float64)
+    error = float(np.abs(counted["count"].to_numpy() * weight - wanted).sum() / wanted.sum())
+    rows = settle(of_session.select("rank", F.lit(weight).alias("weight")))
+    return Weights(rows, round(error, _DECIMALS), n)

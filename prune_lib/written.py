@@ -19,6 +19,7 @@ from prune_lib.delta import identifier, replace_table, table_version
 from prune_lib.errors import InputError, SettingsError
 from prune_lib.fingerprint import fingerprint
 from prune_lib.locations import is_location, table_in_workspace
+from prune_lib.session import in_utc
 from prune_lib.sessions.columns import column_of
 from prune_lib.settle import settle
 
@@ -81,13 +82,19 @@ def write_down(spark: SparkSession, frame: DataFrame, workspace: str, name: str 
             the table's next version.
 
     Returns:
-        The table: `inputs/NAME` of a folder, `input_NAME` of a schema. Cost: the frame is computed once and
-        kept on the executors; a pass over it for its content, one to write it.
+        The table: `inputs/NAME` of a folder, `input_NAME` of a schema. Cost: the frame is computed once, in
+        the session's own zone, and kept on the executors; a pass over it for its content, one to write it.
 
     Raises:
         InputError: a table of this name is there that was not written here.
     """
+    # What reads its times from text, or computes with them, means its session's zone.
     settled = settle(frame)
+    with in_utc(spark):
+        return _write(spark, settled, workspace, name)
+
+
+def _write(spark: SparkSession, settled: DataFrame, workspace: str, name: str | None) -> str:
     content = _content(settled)
     name = name or f"frame_{content}"
     place = table_in_workspace(workspace, f"inputs/{name}" if is_location(workspace) else f"input_{name}")

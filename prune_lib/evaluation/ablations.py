@@ -195,7 +195,7 @@ class _Bench:
         """The kept sessions of a ratio, each as often as its weight says: as `sample_rows` has samples."""
         some = settle(cut(kept, budget_of(ratio, self.split.n_interactions)))
         ranked = some.select(F.col("prune_rank").alias("rank"), "items")
-        weights, _ = session_weights(ranked, self.encoded.item_sessions, self.encoded.n_sessions)
+        weights = session_weights(ranked, self.encoded.item_sessions, self.encoded.n_sessions).rows
         # What is left of a weight is a chance, drawn by the session's own hash.
         chance = F.pmod(F.xxhash64(F.lit("copies"), "session_id"), F.lit(2**20)) / 2**20
         times = (F.floor("weight") + (chance < F.col("weight") - F.floor("weight")).cast("int")).cast("int")

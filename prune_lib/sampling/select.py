@@ -6,10 +6,13 @@ Phases, in the order of rank:
    set cover finds, without those that later ones made redundant; sessions that share no transition count
    the less, the harder they are, and suspects come in only for what the others leave;
 1. *coverage*: greedy on the session-pattern graph, one session of every distinct sequence;
-2. *rest*: distinct sessions without anything to offer (a single click), by key;
-3. *duplicate*: sessions whose sequence is kept already, by key; reached only when the budget is larger
-   than all distinct sessions together;
-4. *suspect*: sessions that are set aside, by key.
+2. *rest*: distinct sessions without anything to offer: what they hold is covered by more evidence than the
+   gain's unit resolves (small catalogues, large ratios), or they are a single click;
+3. *duplicate*: sessions whose sequence is kept already; reached only when the budget is larger than all
+   distinct sessions together;
+4. *suspect*: sessions that are set aside.
+
+The last three are in order of their key; of those whose gain is 0 the easier first, single clicks last.
 """
 
 from __future__ import annotations
@@ -80,12 +83,16 @@ class Selection:
         objective: the coverage objective after all picks.
         spent: cost of the kept sessions.
         records: a record a round.
+        beyond: distinct sessions that were kept after coverage was complete, single clicks aside.
+        complete: what was spent when it was; `spent` where it was not.
     """
 
     ranked: DataFrame
     objective: Objective
     spent: int
     records: list[RoundRecord]
+    beyond: int = 0
+    complete: int = 0
 
 
 def first_twin(sessions: DataFrame) -> DataFrame:
@@ -218,20 +225,26 @@ def select_sessions(
         task_edges=_task_edges(graph.n_edges, settings),
     )
     frames, records, spent = frames + picks.frames, records + picks.records, spent + picks.spent
+    beyond, complete = 0, None
     if not picks.full and spent < budget:
         done = reduce(DataFrame.unionByName, frames).select("sid") if frames else None
         left = open_sessions if done is None else open_sessions.join(done, "sid", "left_anti")
         rest = _rest_in_order(left, objective, price, budget - spent)
         frames.append(rest)
         objective.add(*received_by_pattern(sessions.join(rest.select("sid"), "sid", "left_semi")))
-        spent += int((rest.agg(F.sum(price)).first() or [0])[0] or 0)
+        saturated = (F.col("phase") == REST) & F.col("key").between(*_SATURATED)
+        row = rest.agg(F.sum(price), F.count_if(saturated)).first() or (0, 0)
+        complete, beyond = spent, int(row[1])
+        spent += int(row[0] or 0)
     ranked = with_dense_index(
         reduce(DataFrame.unionByName, frames).withColumn("order", -F.col("key")),
         ["phase", "round", "order", "tie", "sid"],
         name="rank",
         start=1,
     ).select("sid", "rank", "phase", "round", "gain", "gain_new", "gain_cold")
-    return Selection(settle(ranked), objective, spent, records)
+    return Selection(
+        settle(ranked), objective, spent, records, beyond, spent if complete is None else complete
+    )
 
 
 def _floor_picks(
@@ -357,11 +370,16 @@ def _task_edges(n_edges: int, settings: SamplingSettings) -> int | None:
 
 
 _UNITS = {"n": "interactions", "one": "sessions"}
+# Keys of sessions whose gain is 0 are below all others: exp(-kappa x) less 2, of single clicks less 4.
+_SATURATED, _SINGLE = (-2.0, -1.0), 4.0
 
 
 def _rest_in_order(left: DataFrame, objective: Objective, price: Column, budget: int) -> DataFrame:
     """What the rounds left, by (phase, key descending, tie, sid), as far as the budget goes."""
     keyed = with_keys(left, objective).join(left.select("sid", "copy", "aside"), "sid")
+    # A click adds about as much in a long session as in a short one: their lengths cancel out.
+    easier = F.col("scale") * price - F.when(F.size("patterns") > 0, -_SATURATED[0]).otherwise(_SINGLE)
+    keyed = keyed.withColumn("key", F.when(F.col("gain") > 0, F.col("key")).otherwise(easier))
     phase = F.when(F.col("aside"), SUSPECT).when(F.col("copy"), DUPLICATE).otherwise(REST)
     ordered = with_running_total(
         keyed.withColumn("phase", phase)

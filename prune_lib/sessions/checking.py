@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pyspark.sql import Column, DataFrame
@@ -31,12 +31,14 @@ class SessionStats:
         n_interactions: clicks.
         n_items: distinct items.
         tied: neighbouring clicks of events that nothing but their items puts in an order.
+        shortest: clicks of the shortest session.
     """
 
     n_sessions: int
     n_interactions: int
     n_items: int
     tied: int = 0
+    shortest: int = field(default=1, compare=False)
 
     def guessed(self, table: InputTable) -> str | None:
         """A warning where the order of most clicks is that of their items, which says nothing."""
@@ -94,7 +96,12 @@ def check_sessions(
         found = [_told(table, fault, int(counts[fault.name])) for fault in faults if counts[fault.name]]
         if counts["repeated"]:
             found.append(_repeated(table, int(counts["repeated"])))
-        stats = SessionStats(int(counts["sessions"]), int(counts["clicks"] or 0), *_items_and_ties(sessions))
+        stats = SessionStats(
+            int(counts["sessions"]),
+            int(counts["clicks"] or 0),
+            *_items_and_ties(sessions),
+            shortest=int(counts["shortest"] or 0),
+        )
     with reading_errors(table.location):
         found += _order_of_text(table)
     found += _too_little(stats, int(counts["longest"] or 0))
@@ -241,6 +248,7 @@ def _counts(table: InputTable, faults: Sequence[_Fault]) -> Mapping[str, Any]:
         F.count("session_id").alias("sessions"),
         F.sum(F.when(known, F.col("clicks"))).alias("clicks"),
         F.max(F.when(known, F.col("clicks"))).alias("longest"),
+        F.min(F.when(known, F.col("clicks"))).alias("shortest"),
         F.count(F.when(twice, F.lit(1))).alias("repeated"),
         *[F.sum(f.name).alias(f.name) for f in faults],
     ).first()

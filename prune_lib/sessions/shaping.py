@@ -18,6 +18,7 @@ from pyspark.sql.types import (
 from prune_lib.sessions.columns import InputTable, check_roles, column_of, quoted
 
 __all__ = [
+    "as_id",
     "as_time",
     "click_order",
     "ordering_of",
@@ -52,7 +53,7 @@ def to_sessions(table: InputTable, *, tied: bool = False) -> DataFrame:
         InputError: events whose clicks nothing puts in an order.
     """
     check_roles(table)
-    session = _as_id(table.df, table.session_column).alias("session_id")
+    session = as_id(table.df, table.session_column).alias("session_id")
     ordering = ordering_of(table)
     if table.layout == "sessions":
         columns = [session, _as_ids(table.df, table.item_column).alias("items")]
@@ -93,7 +94,7 @@ def click_order(table: InputTable) -> list[Column]:
     keys = [at.alias("at")]
     if table.time_column is not None and table.order_column is not None:
         keys.append(_as_rank(table.df, table.order_column).alias("then"))
-    return [*keys, _as_id(table.df, table.item_column).alias("item")]
+    return [*keys, as_id(table.df, table.item_column).alias("item")]
 
 
 def session_values(table: InputTable, column: str) -> DataFrame:
@@ -105,7 +106,7 @@ def session_values(table: InputTable, column: str) -> DataFrame:
     kind = table.df.schema[column].dataType
     value = column_of(column)
     rows = table.df.select(
-        _as_id(table.df, table.session_column).alias("session_id"),
+        as_id(table.df, table.session_column).alias("session_id"),
         (F.explode(value) if isinstance(kind, ArrayType) else value).alias("value"),
     )
     return rows.select("session_id", F.col("value").cast("string").alias("value")).dropna().distinct()
@@ -169,7 +170,8 @@ def _as_rank(df: DataFrame, name: str) -> Column:
     return column_of(name).cast("bigint" if isinstance(kind, IntegralType) else "timestamp")
 
 
-def _as_id(df: DataFrame, name: str) -> Column:
+def as_id(df: DataFrame, name: str) -> Column:
+    """A column of ids as `to_sessions` gives them."""
     kind = df.schema[name].dataType
     return column_of(name).cast("bigint") if isinstance(kind, IntegralType) else column_of(name)
 

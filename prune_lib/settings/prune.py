@@ -160,7 +160,8 @@ class PruneSettings(PipelineSettings):
     checkpoints: str | None = Field(
         default=None,
         min_length=1,
-        description="Folder, shared by driver and executors, for a run's intermediate results, so that it "
+        description="Folder, shared by driver and executors, for a run's intermediate results (in a folder "
+        "of its own, removed at its end), so that it "
         "survives the loss of an executor; none: they stay on the executors. Default: on a cluster, "
         "`checkpoints` in a workspace that is a folder; else none.",
     )

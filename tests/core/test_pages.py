@@ -57,7 +57,7 @@ def test_the_page_of_a_kept_session() -> None:
     """To be read as a whole: a change of the page shows as a change of this text."""
     assert page(["a", "b"]) == (
         "Session s12 was kept: rank 12 of 1,780.\n"
-        "COLD_ITEM: most of what it added was for rare items that no kept session had taught.\n"
+        "COLD_ITEM: most of what it added no kept session had held, and was for rare items.\n"
         "\n"
         "  clicks        2: a → b\n"
         "  difficulty    0.62, its rank among all sessions, 1 = hardest, loss 5.21 nats\n"
@@ -104,6 +104,8 @@ def test_the_page_of_a_bot_says_from_where_on_sessions_look_like_one() -> None:
         ({"difficulty": None, "propagated": None}, "difficulty    none"),
         ({"gain_parts": None}, "which an older version wrote"),
         ({"gain": 0.0, "gain_parts": []}, "gain          0 added when it was chosen\n"),
+        # An older version wrote gains of twelve decimals.
+        ({"gain": 0.0, "gain_parts": [{"item": "b", "next_item": None, "gain": 3e-14}]}, "100.0 %  item b\n"),
         ({"propagated": 0.62}, "as hard as it is"),
     ],
 )

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from prune_lib import commits
 from prune_lib.commits import Seen, Written, runs_by_version, versions_seen, write_together
-from prune_lib.errors import OutputError
+from prune_lib.errors import AnotherWriter, OutputError
 
 pytestmark = pytest.mark.spark
 
@@ -93,8 +93,9 @@ def test_who_comes_second_says_so_and_writes_nothing(place: Place) -> None:
     place.write("r1")
     seen = place.seen()
     place.write("fast", seen)
-    with pytest.raises(OutputError, match="the run fast, wrote to .*log while this run was at work"):
+    with pytest.raises(AnotherWriter, match="the run fast, wrote to .*log while this run was at") as told:
         place.write("slow", seen)
+    assert told.value.exit_code == 1, "whoever starts it may start it again"
     assert place.runs() == (["fast", "r1"], ["fast"])
 
 
@@ -105,9 +106,38 @@ def test_who_is_overtaken_between_its_look_and_its_commit_takes_that_back(
     if not first:
         place.write("r1")
     around(monkeypatch, place.log, before=lambda: place.write("fast"))
-    with pytest.raises(OutputError, match="while this run was at work"):
+    with pytest.raises(OutputError, match="the run fast, wrote to"):
         place.write("slow")
     assert place.runs() == (["fast"] if first else ["fast", "r1"], ["fast"])
+
+
+@pytest.mark.parametrize("slowly", [True, False])
+def test_who_was_first_is_not_stopped_by_who_came_second_and_left(
+    place: Place, monkeypatch: pytest.MonkeyPatch, slowly: bool
+) -> None:
+    """It replaces a table after the first's commit and takes that back: at once, or while the first looks."""
+    place.write("r1")
+    note = json.dumps({"run_id": "second"})
+    with ThreadPoolExecutor(1) as side:
+
+        def comes_and_leaves() -> None:
+            table = rows(place.spark, "second").writeTo(f"delta.`{place.log}`").using("delta")
+            table.option("userMetadata", note).createOrReplace()
+            version = place.seen()[place.log]
+            assert version
+
+            def leaves() -> None:
+                time.sleep(4.0 * slowly)
+                commits._restore(place.spark, place.log, version - 1, note)
+
+            left = side.submit(leaves)
+            if not slowly:
+                left.result()
+
+        # Of the last table, so that only the last look meets it.
+        around(monkeypatch, place.last, after=comes_and_leaves)
+        place.write("first")
+    assert place.runs() == (["first", "r1"], ["first"])
 
 
 def test_a_conflict_that_delta_finds_is_told_as_one(place: Place, tmp_path: Path) -> None:
@@ -252,6 +282,24 @@ def test_a_failing_first_run_leaves_what_is_not_its_own(
     place.write("r2")
     assert place.runs() == (["r2"], ["r2"])
     assert (log / "thesis.tex").read_text() == "precious"
+
+
+def test_what_was_taken_back_does_not_count_whoever_took_it() -> None:
+    def commit(version: int, run: str, operation: str = "WRITE", restored: int | None = None) -> Any:
+        return commits._Commit(version, operation, json.dumps({"run_id": run}), restored)
+
+    def since(version: int | None, *history: Any) -> tuple[list[int], list[int]]:
+        former = commits._Former("t", version, None)
+        return commits._since(history, former, json.dumps({"run_id": "a"}))
+
+    replace = "CREATE OR REPLACE TABLE AS SELECT"
+    a, b, back = commit(1, "a", replace), commit(2, "b", replace), commit(3, "b", "RESTORE", 1)
+    assert since(0, a, b) == ([], [2]), "it is replaced"
+    assert since(0, a, b, back) == ([1], []), "and is there again"
+    assert since(None, a, b, back) == ([1], [])
+    assert since(1, b, back) == ([], [])
+    assert since(2, commit(3, "b", "RESTORE", 1)) == ([], [3]), "to before what was there"
+    assert since(0, b, commit(3, "a", "RESTORE", 0)) == ([], [])
 
 
 def test_after_a_restore_to_a_moment_nobody_can_be_said() -> None:

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from prune_lib.errors import InputError, SettingsError
 from prune_lib.floor_by import FloorBy, check_columns, check_fits, floors_by
 from prune_lib.popularity import Bands
+from prune_lib.samples import samples_of
 from prune_lib.sampling.floors import Floors, item_floors, joined_floors
 from prune_lib.sessions.columns import InputTable
 from prune_lib.sessions.encoding import Encoded, encode
@@ -89,6 +90,45 @@ def test_a_session_of_events_has_the_values_of_all_its_clicks(spark: SparkSessio
     assert found == [([0], 1), ([0, 1], 1)]
     with pytest.raises(InputError, match="--floor-by day:1: the times of the input are numbers"):
         groups((table, raw, made), "day", 1)
+    # Before any work, too.
+    with pytest.raises(InputError, match="--floor-by day:1: the times of the input are numbers"):
+        check_columns(table, [FloorBy("day", 1)])
+
+
+@pytest.mark.parametrize("layout", ["events", "sessions"])
+def test_a_sample_has_the_values_of_its_own_clicks(spark: SparkSession, layout: str) -> None:
+    """Which of its session's clicks are cut off with it is not in its rows."""
+    clicks = [
+        ("s", 1, START, "x"),
+        ("s", 2, START + timedelta(hours=1), "x"),
+        ("s", 3, START + timedelta(days=1), "y"),
+        ("t", 1, START + timedelta(days=2), None),
+        ("t", 3, START + timedelta(days=3), "x"),
+    ]
+    df = spark.createDataFrame(clicks, "visit string, item bigint, time timestamp, page string")
+    if layout == "sessions":
+        click = F.array_sort(F.collect_list(F.struct("time", "item", "page"))).alias("c")
+        # A column of the session's own, and a list that is not cut with the items.
+        lists = ["c.item AS items", "c.time AS times", "element_at(c.page, -1) AS page", "c.page AS pages"]
+        df = df.groupBy("visit").agg(click).selectExpr("visit", *lists)
+    names = ("item", "time") if layout == "events" else ("items", "times")
+    table = InputTable(df, layout, "visit", *names, None, "here", None, "delta")
+    raw = to_sessions(table)
+    samples = samples_of(encode(raw, seed=0), 3)
+    sids = {(r["session_id"], r["length"]): r["sid"] for r in samples.sessions.collect()}
+
+    def held(column: str) -> list[set[tuple[str, int]]]:
+        _, found = groups((table, raw, samples), column, 1)
+        return [{key for key, sid in sids.items() if sid in of_value} for of_value, _ in found]
+
+    short, long, other = ("s", 2), ("s", 3), ("t", 2)
+    if layout == "events":
+        assert held("page") == [{short, long, other}, {long}]  # x, y
+    else:
+        assert held("page") == [{other}, {short, long}]
+        assert held("pages") == [{short, long, other}, {short, long}]
+    assert held(names[0]) == [{short, long, other}, {short, long}, {long, other}]  # items 1, 2, 3
+    assert held("day") == [{short}, {long}, {other}]
 
 
 def test_a_column_of_nulls_asks_for_nothing(spark: SparkSession, opened) -> None:

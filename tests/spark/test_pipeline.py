@@ -370,6 +370,16 @@ def test_an_interrupted_demo_is_made_again(spark: SparkSession, tmp_path: Path) 
     assert stored["demand"] == summary.run["demand"] == "recency"
 
 
+def test_more_than_one_task_can_weigh_weighs_alike_and_says_so(
+    spark: SparkSession, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prune_lib.weights._MOST", 3)
+    run = run_prune(settings(workspace, output=str(tmp_path / "out"), method="random"), spark).run
+    (weight,) = set(spark.read.format("delta").load(str(tmp_path / "out")).toPandas()["prune_weight"])
+    assert weight == pytest.approx(run["sessions_before"] / run["sessions_after"])
+    assert 0 < run["weight_error"] < 1 and "prune_weight is the same of all kept" in run["warnings"][0]
+
+
 @pytest.mark.parametrize("method", ["random", "graph"])
 def test_a_session_beyond_the_budget_does_not_end_it(
     spark: SparkSession, tmp_path: Path, method: str

@@ -37,6 +37,19 @@ def test_the_newest_of_an_input_without_an_order_are_refused_before_it_is_read(
         )
 
 
+def test_a_budget_that_no_session_fits_is_refused_before_anything_is_trained(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prune_lib.pipeline.encode", lambda *_: pytest.fail("it went on"))
+    rows = [(f"s{k}", [k % 7, k % 5, 9, k % 3], k) for k in range(100)]
+    rows.append(("short", [1, 2, 3], 100))
+    table = spark.createDataFrame(rows, "session_id string, items array<int>, day int")
+    table.write.parquet(str(tmp_path / "sessions"))
+    settings = PruneSettings(ratio=0.005, workspace=str(tmp_path), order_column="day")
+    with pytest.raises(SettingsError, match="the budget is 2 interactions, and the shortest session has 3"):
+        run_prune(settings, spark)
+
+
 def test_the_least_that_a_floor_costs_in_sessions(spark: SparkSession) -> None:
     """Twelve items in two sessions each, and two items in a session."""
     made, _ = encoded(spark, [[2 * k, 2 * k + 1, 2 * k] for k in range(6)] * 2)

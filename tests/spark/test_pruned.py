@@ -16,6 +16,7 @@ import prune_lib.api
 import prune_lib.pruned
 from prune_lib import Pruned, PruneSettings, UserError, evaluate, explain, prune
 from prune_lib.evaluation.settings import EvaluateSettings
+from prune_lib.session import configured
 from prune_lib.written import spark_frame, write_down
 from tests.spark.sessions import random_sessions
 
@@ -40,7 +41,7 @@ def run(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("user"))
         # What is relative to the folder the JVM does not see: it was started elsewhere.
-        here = str(Path.cwd() / "workspace")
+        here = str(Path.cwd() / "my workspace")
 
         def by_default(sessions: Any, ratio: float, **more: Any) -> Pruned:
             # One epoch: how good the experts are is no question here.
@@ -159,6 +160,19 @@ def test_a_later_run_of_the_same_frame_leaves_the_first_as_it_was(spark: SparkSe
     with pytest.raises(UserError, match=r"has lost its version .* \(VACUUM\)"):
         _ = first.sessions
     assert random.sessions.count() > 0
+
+
+def test_times_of_a_frame_are_read_in_its_sessions_zone(spark: SparkSession, tmp_path: Path) -> None:
+    """Spark reads times from text, and computes with them, when the frame is written down."""
+    clicks = ("session_id,item,ts", "a,1,2026-07-01 10:00:00", "a,2,2026-07-01 10:01:00")
+    (tmp_path / "log.csv").write_text("\n".join(clicks))
+    with configured(spark, {"spark.sql.session.timeZone": "Asia/Tokyo"}):
+        schema = "session_id string, item bigint, ts timestamp"
+        frame = spark.read.csv(str(tmp_path / "log.csv"), header=True, schema=schema)
+        shown = frame.agg(F.unix_seconds(F.min("ts"))).first()[0]
+        pruned = prune(frame, 1.0, method="random", workspace=str(tmp_path / "work"))
+        assert pruned.sessions.agg(F.unix_seconds(F.min("ts"))).first()[0] == shown
+    assert shown == int(pd.Timestamp("2026-07-01T10:00:00+09:00").timestamp())
 
 
 def test_a_name_holds_versions(spark: SparkSession, tmp_path: Path) -> None:

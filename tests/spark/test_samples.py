@@ -263,6 +263,16 @@ def test_a_sample_is_explained(spark: SparkSession, workspace: Path) -> None:
         explain(0, length=99, output=output, spark=spark)
 
 
+def test_a_dry_run_counts_sessions_and_not_the_samples_of_the_run_before(
+    spark: SparkSession, workspace: Path
+) -> None:
+    lines = run_prune(values(workspace, dry_run=True), spark).plan["forecast"]
+    n = len(SESSIONS)
+    assert f"by that run's {n} sessions of {sum(map(len, SESSIONS))} interactions; {n} rows now" in lines[1]
+    whole = PruneSettings(ratio=0.2, method="random", workspace=str(workspace), dry_run=True)
+    assert "which was by method graph and unit prefix" in run_prune(whole, spark).plan["forecast"][2]
+
+
 @pytest.mark.parametrize("method", ["d2", "item-quota"])
 def test_baselines_choose_samples_too(spark: SparkSession, workspace: Path, method: str) -> None:
     (experts,) = (path for path in (workspace / "experts").glob("*") if path.is_dir())

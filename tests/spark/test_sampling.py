@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import product
 
 import numpy as np
 import pytest
@@ -12,7 +13,15 @@ from pyspark.sql import functions as F
 from prune_lib.errors import SettingsError
 from prune_lib.graph import SessionGraph, build_graph
 from prune_lib.sampling.floors import item_floors
-from prune_lib.sampling.select import DUPLICATE, FLOOR, Selection, first_twin, select_sessions
+from prune_lib.sampling.select import (
+    COVERAGE,
+    DUPLICATE,
+    FLOOR,
+    REST,
+    Selection,
+    first_twin,
+    select_sessions,
+)
 from prune_lib.sessions.encoding import Encoded
 from prune_lib.settings import SamplingSettings
 from tests import reference
@@ -135,6 +144,23 @@ def test_sessions_that_teach_nothing_are_put_in_line(spark: SparkSession, sample
     selection = run(made, graph, 4, sampler=sampler)
     assert sorted(kept_in_order(selection)) == [0, 1, 2, 3]
     assert not any(record.picked for record in selection.records)
+
+
+@pytest.mark.parametrize("sampler", ["exact", "rounds"])
+def test_after_coverage_is_complete_the_easier_come_first(spark: SparkSession, sampler: str) -> None:
+    """Three items in 243 orders: forty sessions say all that there is to say."""
+    sessions = [list(order) for order in product(range(3), repeat=5)]
+    made, _ = encoded(spark, [*sessions, [0], [1]])
+    graph = build_graph(made, SamplingSettings())
+    difficulty = F.pmod(F.col("sid") * 101, 245) / 245
+    selection = run(made, graph, made.n_interactions, sampler=sampler, x=difficulty)
+    ranked = selection.ranked.toPandas().sort_values("rank")
+    rest = ranked[ranked["phase"] == REST]["sid"].to_numpy()
+    assert len(ranked) == 245 and selection.beyond == rest.size - 2 > 100
+    assert selection.complete == 5 * (ranked["phase"] == COVERAGE).sum()
+    x = rest * 101 % 245
+    assert (np.diff(x[:-2]) > 0).all() and sorted(rest[-2:]) == [243, 244], "single clicks are last"
+    assert run(made, graph, 50, sampler=sampler).beyond == 0
 
 
 @pytest.mark.parametrize("floor", [1, 2])

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +35,26 @@ def test_a_missing_jar_is_named_with_what_to_do(spark: SparkSession, monkeypatch
         EnvironmentProblem, match="GraphFrames is not on Spark's class path.*make setup.*a:b:1"
     ):
         session.check_runtime(spark)
+
+
+@pytest.mark.parametrize("lacks", ["spark.sql.extensions", "spark.sql.catalog.spark_catalog"])
+def test_a_session_without_deltas_sql_is_refused_before_any_work(spark: SparkSession, lacks: str) -> None:
+    """As a notebook's own, started with the jars alone: it would fail at the first commit."""
+    jvm: Any = spark._jvm
+    conf = spark.sparkContext._jsc.sc().conf()
+    given = conf.get(lacks)
+    conf.remove(lacks)
+    try:
+        java = jvm.SparkSession(spark.sparkContext._jsc.sc(), {})
+        if lacks == "spark.sql.catalog.spark_catalog":  # all sessions have it of the first
+            java.conf().unset(lacks)
+        jvm.SparkSession.setActiveSession(java)
+        plain: Any = SimpleNamespace(_jvm=spark._jvm, _jsparkSession=java, version=spark.version)
+        with pytest.raises(EnvironmentProblem, match=r"without Delta's SQL and catalog.*get_spark.*--conf"):
+            session.check_runtime(plain)
+    finally:
+        jvm.SparkSession.setActiveSession(spark._jsparkSession)
+        conf.set(lacks, given)
 
 
 def test_workers_of_this_machine_are_forked_by_our_own_daemon(spark: SparkSession) -> None:

@@ -11,10 +11,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from prune_lib import commits
-from prune_lib.delta import identifier, table_version
+from prune_lib.delta import identifier, replace_table, table_version
 from prune_lib.errors import InputError, OutputError
 from prune_lib.schemas import TABLE_COMMENTS, TABLES, conform
-from prune_lib.tables import check_output, pruned_frame, read_table, write_tables
+from prune_lib.tables import check_output, pruned_frame, read_table, unusual_names, write_tables
 
 pytestmark = [pytest.mark.spark, pytest.mark.usefixtures("compiled")]
 
@@ -354,6 +354,15 @@ def test_names_that_cannot_be_written_are_refused(spark: SparkSession, schema: s
         check_output(spark, f"{schema}.pruned")
 
 
+def test_a_name_that_the_catalog_has_forgotten_is_refused(spark: SparkSession, schema: str) -> None:
+    """As in a new session without a metastore: the table's files are there, and its name is not."""
+    place = f"{spark.catalog.getDatabase(schema).locationUri}/pruned_items"
+    spark.range(3).write.format("delta").save(place)
+    for name in (f"{schema}.Pruned", f"spark_catalog.{schema}.`pruned`"):
+        with pytest.raises(OutputError, match=r"files of a former table are in .*pruned_items.*catalogImpl"):
+            check_output(spark, name)
+
+
 def test_a_parent_that_cannot_be_written_is_refused(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="is a file"):
@@ -369,6 +378,23 @@ def test_a_parent_that_cannot_be_written_is_refused(spark: SparkSession, tmp_pat
     (tmp_path / "empty").mkdir()
     check_output(spark, str(tmp_path / "empty" / "deep" / "pruned"))
     assert not list((tmp_path / "empty").iterdir())
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "array<array<struct<`a b`: int>>>",
+        "map<string, array<struct<`a b`: int>>>",
+        "map<struct<`a b`: int>, string>",
+    ],
+)
+def test_names_that_need_column_mapping_are_found_however_deep(
+    spark: SparkSession, tmp_path: Path, kind: str
+) -> None:
+    frame = spark.range(1).select(F.lit(None).cast(kind).alias("deep"))
+    assert [name for name in unusual_names(frame)] == ["deep.a b"]
+    replace_table(spark, frame, str(tmp_path / "t"), "deep", {})
+    assert spark.read.format("delta").load(str(tmp_path / "t")).schema == frame.schema
 
 
 def test_what_binds_a_column_to_its_own_table_is_left_behind(spark: SparkSession, tmp_path: Path) -> None:
