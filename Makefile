@@ -69,7 +69,7 @@ test: setup ## Run every test, those without Spark first; but for those of make 
 	$(PYTEST) -m "not soak" scripts/environment tests/core
 	$(PYTEST) -m "not soak" tests/e2e tests/spark prune_lib
 
-soak: setup ## Run the long tests: kill -9 everywhere, executors lost, full disks, notebooks that train; an hour
+soak: setup ## Run the long tests: kill -9 everywhere, executors lost, full disks, notebooks; over an hour
 	"$(BIN)/python" -m pytest -m soak --durations=0 tests/e2e tests/spark
 
 bench: setup ## Measure everything of docs/performance.md anew: two hours on an idle machine

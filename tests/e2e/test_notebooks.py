@@ -19,8 +19,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     name: SMALL | {"03_choosing_a_ratio": {"RATIOS": [0.2]}, "04_training": {"STEPS": 40}}.get(name, {})
     for name in NAMES
 }
-# Those that train take as long as all others together: what they call has tests of its own.
-LONG = ("03_choosing_a_ratio", "04_training")
+# These take minutes each: what they call has tests of its own.
+LONG = ("02_sql", "03_choosing_a_ratio", "04_training", "05_databricks")
 # Run after the last cell, with the notebook's own names.
 CHECKS = {
     "01_quickstart": """

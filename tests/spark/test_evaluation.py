@@ -300,6 +300,7 @@ def small(table: str, workspace: Path, **more: Any) -> EvaluateSettings:
     return EvaluateSettings(**values)
 
 
+@pytest.mark.soak  # test_evaluate_job.py has the whole way once, `merged` below what former runs become
 def test_an_evaluation_from_sessions_to_tables_and_again(
     spark: SparkSession, table: str, tmp_path: Path
 ) -> None:
@@ -360,7 +361,7 @@ def test_an_evaluation_from_sessions_to_tables_and_again(
     assert len(runs) == 4 and runs["command"].str.startswith("prune_lib.evaluate(").all()
 
 
-@pytest.mark.soak  # forms, floors and cuts have tests of their own, and the whole way is in the one above
+@pytest.mark.soak  # forms, floors and cuts have tests of their own
 def test_validation_chooses_and_samples_and_ablations_run(
     spark: SparkSession, table: str, tmp_path: Path
 ) -> None:
