@@ -23,7 +23,14 @@ from pyspark.sql.types import ArrayType, DataType, MapType, StructField, StructT
 from prune_lib.commits import Seen, Written, versions_seen, write_together
 from prune_lib.delta import child, hadoop_path, is_delta, leaf_names, quoted, special
 from prune_lib.errors import InputError, OutputError
-from prune_lib.locations import companion, is_location, name_parts, name_problem, schema_of
+from prune_lib.locations import (
+    companion,
+    is_location,
+    name_parts,
+    name_problem,
+    on_databricks,
+    schema_of,
+)
 from prune_lib.schemas import PRUNED, TABLE_COMMENTS, conform
 from prune_lib.sessions.opening import connector_hint, in_catalog
 from prune_lib.sessions.read_errors import first_line
@@ -365,7 +372,7 @@ def _check_not_forgotten(spark: SparkSession, target: str) -> None:
 
     Spark would write its commits on top of the former table's, which reads like another run's at work.
     """
-    if not _sparks_own(spark, target):
+    if on_databricks() or not _sparks_own(spark, target):  # there is a metastore
         return
     database = spark.catalog.getDatabase(schema_of(target) or spark.catalog.currentDatabase())
     jvm: Any = spark._jvm

@@ -232,7 +232,7 @@ def select_sessions(
         rest = _rest_in_order(left, objective, price, budget - spent)
         frames.append(rest)
         objective.add(*received_by_pattern(sessions.join(rest.select("sid"), "sid", "left_semi")))
-        saturated = (F.col("phase") == REST) & F.col("key").between(*_SATURATED)
+        saturated = (F.col("phase") == REST) & (F.col("gain") == 0) & (F.col("key") >= -1)
         row = rest.agg(F.sum(price), F.count_if(saturated)).first() or (0, 0)
         complete, beyond = spent, int(row[1])
         spent += int(row[0] or 0)
@@ -370,15 +370,14 @@ def _task_edges(n_edges: int, settings: SamplingSettings) -> int | None:
 
 
 _UNITS = {"n": "interactions", "one": "sessions"}
-# Keys of sessions whose gain is 0 are below all others: exp(-kappa x) less 2, of single clicks less 4.
-_SATURATED, _SINGLE = (-2.0, -1.0), 4.0
 
 
 def _rest_in_order(left: DataFrame, objective: Objective, price: Column, budget: int) -> DataFrame:
     """What the rounds left, by (phase, key descending, tie, sid), as far as the budget goes."""
     keyed = with_keys(left, objective).join(left.select("sid", "copy", "aside"), "sid")
-    # A click adds about as much in a long session as in a short one: their lengths cancel out.
-    easier = F.col("scale") * price - F.when(F.size("patterns") > 0, -_SATURATED[0]).otherwise(_SINGLE)
+    # Keys without a gain are below all others, from -1 to 0, single clicks' from -2 to -1. A click adds about as
+    # much in a long session as in a short one: their lengths cancel out, and exp(-kappa x) is left.
+    easier = -1 / (1 + F.col("scale") * price) - F.when(F.size("patterns") > 0, 0).otherwise(1)
     keyed = keyed.withColumn("key", F.when(F.col("gain") > 0, F.col("key")).otherwise(easier))
     phase = F.when(F.col("aside"), SUSPECT).when(F.col("copy"), DUPLICATE).otherwise(REST)
     ordered = with_running_total(
