@@ -375,8 +375,8 @@ _UNITS = {"n": "interactions", "one": "sessions"}
 def _rest_in_order(left: DataFrame, objective: Objective, price: Column, budget: int) -> DataFrame:
     """What the rounds left, by (phase, key descending, tie, sid), as far as the budget goes."""
     keyed = with_keys(left, objective).join(left.select("sid", "copy", "aside"), "sid")
-    # Keys without a gain are below all others, from -1 to 0, single clicks' from -2 to -1. A click adds about as
-    # much in a long session as in a short one: their lengths cancel out, and exp(-kappa x) is left.
+    # Keys without a gain are below all others, from -1 to 0, single clicks' from -2 to -1. A click adds about
+    # as much in a long session as in a short one: their lengths cancel out, and exp(-kappa x) is left.
     easier = -1 / (1 + F.col("scale") * price) - F.when(F.size("patterns") > 0, 0).otherwise(1)
     keyed = keyed.withColumn("key", F.when(F.col("gain") > 0, F.col("key")).otherwise(easier))
     phase = F.when(F.col("aside"), SUSPECT).when(F.col("copy"), DUPLICATE).otherwise(REST)
