@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -16,8 +17,9 @@ from prune_lib.locations import Companion, companion
 from prune_lib.moments import with_zone
 from prune_lib.sessions.columns import ColumnNames, InputTable, column_of
 from prune_lib.sessions.opening import load_table, open_input
-from prune_lib.sessions.read_errors import reading_errors
+from prune_lib.sessions.read_errors import reading_errors, short
 from prune_lib.sessions.reading import to_sessions
+from prune_lib.wording import shown
 
 __all__ = [
     "ItemFacts",
@@ -187,7 +189,12 @@ def session_facts(
         row = to_sessions(replace(table, df=of_session)).first()
         return None if row is None else list(row["items"])[:length]
 
-    return SessionFacts(decision, run, weight, from_input(spark, run, settings, own_clicks), settings)
+    clicks = from_input(spark, run, settings, own_clicks)
+    # Of an input without versions the present rows are there, which may be others.
+    wanted_clicks = decision["interactions"] if length is None else length
+    if clicks is not None and len(clicks) != wanted_clicks:
+        clicks = None
+    return SessionFacts(decision, run, weight, clicks, settings)
 
 
 def item_facts(
@@ -225,6 +232,8 @@ def item_facts(
         return {row["reason"]: int(row["count"]) for row in counted.collect()}
 
     reasons = from_input(spark, run, settings, by_reason)
+    if reasons is not None and sum(reasons.values()) != found["sessions_before"]:
+        reasons = None  # the input has changed since
     return ItemFacts(found, run, [row.asDict() for row in rows], reasons)
 
 
@@ -265,18 +274,20 @@ def _one(table: DataFrame, column: str, text: str, what: str, output: str) -> tu
     """An id in its column's type, and its row."""
     wanted: Any = text
     if isinstance(table.schema[column].dataType, IntegralType):
-        try:
-            wanted = int(text)
-        except ValueError:
+        # Python's own reading takes more: 1_0, blanks, other scripts' digits.
+        if not re.fullmatch(r"-?[0-9]+", text.strip()):
             raise InputError(
-                f"'{text}' is no id of a {what}: they are numbers here, such as {_some(table, column)}."
-            ) from None
+                f"'{shown(text)}' is no id of a {what}: they are numbers here, such as "
+                f"{_some(table, column)}."
+            )
+        wanted = int(text)
     # Spark's long numbers take no others, and no column of whole numbers holds them.
     beyond = isinstance(wanted, int) and not -(2**63) <= wanted < 2**63
     row = None if beyond else table.filter(F.col(column) == F.lit(wanted)).first()
     if row is None:
         raise InputError(
-            f"The input of {output} has no {what} '{text}': it has {table.count():,}, such as "
+            f"The input of {output} has no {what} '{shown(text)}': it has "
+            f"{table.select(column).distinct().count():,}, such as "
             f"{_some(table, column)}. See that the id is written as in the input, and that --output names "
             "the right table."
         )
@@ -285,7 +296,8 @@ def _one(table: DataFrame, column: str, text: str, what: str, output: str) -> tu
 
 def _some(table: DataFrame, column: str) -> str:
     """Three ids of a table."""
-    return ", ".join(str(row[0]) for row in table.select(column).limit(3).collect())
+    few = table.select(column).distinct().limit(3).collect()
+    return ", ".join(shown(short(row[0])) for row in few)
 
 
 def opened_as(

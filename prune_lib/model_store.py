@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -57,6 +57,21 @@ def find_bundle(settings: PruneSettings, source: str) -> Bundle | None:
             return Bundle.load(folder)
         except BundleError as error:
             _LOG.warning("left out: %s", error)
+    return None
+
+
+def bundle_of_version(workspaces: Sequence[str], version: str) -> Bundle | None:
+    """The bundle of a version, wherever in some workspaces it lies; None where it does not.
+
+    Those that are schemas of a catalog have none.
+    """
+    for workspace in workspaces:
+        for folder in _newest_first(_store(workspace)) if is_location(workspace) else ():
+            try:
+                if (folder / "hash").read_text(encoding="utf-8").startswith(version):
+                    return Bundle.load(folder)
+            except (OSError, BundleError) as error:
+                _LOG.warning("left out: %s", error)
     return None
 
 

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from prune_lib.schemas import KEPT_REASONS, PRUNED_REASONS
-from prune_lib.summary import WHY, tables_of, used_of
+from prune_lib.summary import WHY, tables_of, used_of, window_of
 from prune_lib.wording import percent, shown
 
 __all__ = ["table_of"]
@@ -27,8 +27,8 @@ def table_of(run: Mapping[str, Any], output: str) -> str:
     """
     used, budget, _ = used_of(run)
     head = (
-        f"{100 * run['ratio']:g} % of the {run['budget']} of {shown(run['input'])}: {used:,} of a budget of "
-        f"{budget:,}"
+        f"{100 * run['ratio']:g} % of the {run['budget']} of {shown(run['input'])}{window_of(run)}: "
+        f"{used:,} of a budget of {budget:,}"
     )
     rows = "".join((*_counts(run), *_reasons(run), *_places(output), *_warnings(run)))
     return (

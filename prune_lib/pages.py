@@ -29,6 +29,7 @@ from prune_lib.session import get_spark, in_utc
 from prune_lib.settings.explain import ExplainSettings
 from prune_lib.settings.keywords import as_arguments
 from prune_lib.settings.sources import of_call
+from prune_lib.summary import window_of
 from prune_lib.wording import shown
 
 if TYPE_CHECKING:
@@ -310,7 +311,7 @@ def _difficulty(of: Mapping[str, Any], units: str) -> Iterator[str]:
 def _clicks(facts: SessionFacts) -> str:
     count = f"{facts.decision['interactions']:,}"
     if facts.clicks is None:
-        return f"{count}; the input of the run cannot be read any more"
+        return f"{count}; the input of the run cannot be read any more as it was"
     first = [shown(item) for item in facts.clicks[:50]]
     more = len(facts.clicks) - len(first)
     return f"{count}: " + " → ".join([*first, *([f"{more:,} more"] if more else [])])
@@ -331,7 +332,7 @@ def _source(run: Mapping[str, Any]) -> str:
     version = "" if run["input_version"] is None else f", version {run['input_version']}"
     return (
         f"Run {run['run_id']}: {run['method']}, {100 * run['ratio']:g} % of the {run['budget']} of "
-        f"{run['input']}{version}."
+        f"{run['input']}{version}{window_of(run)}."
     )
 
 

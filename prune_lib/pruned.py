@@ -22,7 +22,7 @@ from prune_lib.settings.explain import ExplainSettings
 from prune_lib.settings.keywords import as_arguments
 from prune_lib.settings.report import MAP_POINTS
 from prune_lib.settings.sources import of_call
-from prune_lib.summary import Summary, described, tables_of, used_of
+from prune_lib.summary import Summary, described, tables_of, used_of, window_of
 from prune_lib.wording import allowed, shown
 
 if TYPE_CHECKING:
@@ -257,7 +257,8 @@ class Pruned:
         used, budget, _ = used_of(run)
         units = "samples" if run.get("unit") == "prefix" else "sessions"
         return (
-            f"Pruned {shown(run['input'])}: {run['sessions_after']:,} of {run['sessions_before']:,} {units}, "
+            f"Pruned {shown(run['input'])}{window_of(run)}: "
+            f"{run['sessions_after']:,} of {run['sessions_before']:,} {units}, "
             f"{used:,} of the budget of {budget:,} {run['budget']}\n"
             f"  in {shown(self.output)} (run {run['run_id']}, method {run['method']})"
         )

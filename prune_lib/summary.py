@@ -180,12 +180,16 @@ def _units(run: Mapping[str, Any]) -> str:
     return "samples" if run.get("unit") == "prefix" else "sessions"
 
 
+def window_of(run: Mapping[str, Any]) -> str:
+    """From when on a run took sessions, to be put after its input; empty where it took all."""
+    begins = run.get("since")  # an older version's record has none
+    return f", sessions since {begins:%Y-%m-%d %H:%M:%S} UTC" if begins else ""
+
+
 def _head(run: Mapping[str, Any]) -> Iterator[str]:
     used, budget, _ = used_of(run)
     version = "" if run["input_version"] is None else f", version {run['input_version']}"
-    begins = run.get("since")
-    window = f", sessions since {begins:%Y-%m-%d %H:%M:%S} UTC" if begins else ""
-    yield f"Pruned {shown(run['input'])}{version}{window}"
+    yield f"Pruned {shown(run['input'])}{version}{window_of(run)}"
     yield _line("asked", f"{100 * run['ratio']:g} % of the {run['budget']}: a budget of {budget:,}")
     yield _line("used", f"{used:,}, {percent(used, budget).strip()} of the budget")
     yield _line("run", f"{run['run_id']}, method {run['method']}, seed {run['seed']}")
@@ -235,7 +239,8 @@ def _churn(run: Mapping[str, Any]) -> Iterator[str]:
         f"({percent(stayed, before).strip()})",
     )
     why = sorted(churn["left_because"].items(), key=lambda pair: (-pair[1], pair[0]))
-    parts = [f"{n:,} {'no longer in the input' if reason == GONE else reason}" for reason, n in why]
+    gone = f"no longer in the input{' or its window' if run.get('since') else ''}"
+    parts = [f"{n:,} {gone if reason == GONE else reason}" for reason, n in why]
     left = f"{churn['left']:,} left{': ' if parts else ''}{', '.join(parts)}"
     text = f"{left}; {churn['came']:,} came, {churn['came_new']:,} of them new in the input"
     yield from (_line("", part) for part in textwrap.wrap(text, _WIDTH - 2 - _MARGIN))

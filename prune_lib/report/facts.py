@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
+
+from prune_lib.lookup import Versions
 
 __all__ = ["BANDS", "MIXTURE", "TWENTIETHS", "Entry", "Facts", "Measured", "Neighbourhood", "Sample"]
 
@@ -33,6 +35,7 @@ class Facts:
         losses: see `tables.losses`; empty where no experts were used.
         shares: see `tables.shares`; empty where no experts were used.
         lengths: interactions (those of 20 and more as 20), kept, sessions.
+        versions: of the run's tables, by kind; those that are not known are absent.
     """
 
     output: str
@@ -45,6 +48,11 @@ class Facts:
     losses: pd.DataFrame
     shares: pd.DataFrame
     lengths: pd.DataFrame
+    versions: Versions = field(default_factory=dict)
+
+    def as_of(self, kind: str) -> str:
+        """What SQL puts after a table's name to have it as this run left it."""
+        return f" VERSION AS OF {self.versions[kind]}" if kind in self.versions else ""
 
 
 @dataclass(frozen=True)

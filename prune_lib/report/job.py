@@ -170,7 +170,7 @@ def _contents(
     tables: Tables, settings: ReportSettings, facts: Facts, stages: Stages
 ) -> tuple[list[Section], MapPoints | None]:
     """The sections in order, and the points of the map."""
-    bundle = _bundle(facts, stages)
+    bundle = _bundle(facts, settings.workspace, stages)
     with stages.stage("sessions"):
         around = _neighbours(tables, settings, facts, stages)
         shown = examples(tables, facts, _EACH)
@@ -182,6 +182,8 @@ def _contents(
             stage.rows = len(points.x) if points else 0
     fairness = bundle.metrics.get("fold0", {}).get("fairness") if bundle else None
     found = measured(tables.spark, facts, settings.resolved_evaluation)
+    if found is None and settings.evaluation is not None:
+        stages.warn(f"no evaluation of {facts.run['input']} is in {settings.evaluation}")
     parts = [
         kept.what_was_kept(facts),
         kept.reasons(facts),
@@ -197,13 +199,17 @@ def _contents(
     return [part for part in parts if part is not None], points
 
 
-def _bundle(facts: Facts, stages: Stages) -> Bundle | None:
-    """The experts of the run; None where it had none, or they are gone."""
+def _bundle(facts: Facts, workspace: str, stages: Stages) -> Bundle | None:
+    """The experts of the run, in its own workspace or the report's; None where there are none, or no more."""
     version = facts.run["experts_version"]
     if version is None:
         return None
-    from prune_lib.model_store import find_bundle
+    from prune_lib.model_store import bundle_of_version, find_bundle
 
+    places = dict.fromkeys([str(facts.settings.get("workspace") or workspace), workspace])
+    bundle = bundle_of_version(list(places), version)
+    if bundle is not None:
+        return bundle
     try:
         bundle = find_bundle(PruneSettings.model_validate(facts.settings), str(facts.run["input"]))
     except ValidationError as error:
@@ -218,7 +224,7 @@ def _bundle(facts: Facts, stages: Stages) -> Bundle | None:
         return None
     if bundle is None or bundle.version != version:
         stages.warn(
-            f"no map, and no gate by popularity: the run's experts {version} are no longer in its workspace"
+            f"no map, and no gate by popularity: the run's experts {version} are not in {' or '.join(places)}"
         )
         return None
     return bundle
@@ -227,8 +233,8 @@ def _bundle(facts: Facts, stages: Stages) -> Bundle | None:
 def _neighbours(
     tables: Tables, settings: ReportSettings, facts: Facts, stages: Stages
 ) -> Neighbourhood | None:
-    wanted = settings.session or example_session(tables)
-    found = None if wanted is None else look_around(tables, facts, wanted)
+    wanted, length = (settings.session, None) if settings.session else example_session(tables)
+    found = None if wanted is None else look_around(tables, facts, wanted, length)
     if wanted is not None and found is None:
         stages.warn(
             f"no clicks, no map and no neighbours: {facts.run['input']} cannot be read any more as the run "
@@ -278,7 +284,8 @@ def _commands(facts: Facts) -> list[tuple[str, str]]:
     return [
         (
             "Who stands for a dropped session",
-            f"SELECT session_id, reason, covered_by, shared_items\nFROM {decisions} WHERE NOT kept;",
+            "SELECT session_id, reason, covered_by, shared_items\n"
+            f"FROM {decisions}{facts.as_of('decisions')} WHERE NOT kept;",
         ),
         ("One session in words", f"{launcher()} jobs/explain.py --output {output} --session ID"),
     ]

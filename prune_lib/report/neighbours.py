@@ -20,14 +20,15 @@ _MOST = 12
 _FEW, _MANY = 4, 10
 
 
-def example_session(tables: Tables) -> str | None:
+def example_session(tables: Tables) -> tuple[str | None, int | None]:
     """A session worth a picture: a covered one that shares much with the session that stands for it.
 
     Args:
         tables: the run's.
 
     Returns:
-        Its id as text; None where none was pruned for another. Cost: one pass over the decisions.
+        Its id as text, None where none was pruned for another; and of a sample its length. Cost: one pass
+        over the decisions.
     """
     decisions = tables.companion("decisions")
     row = (
@@ -36,20 +37,26 @@ def example_session(tables: Tables) -> str | None:
             (F.col("reason") == "COVERED").desc(),
             F.size("shared_items").desc(),
             F.xxhash64(F.col("session_id").cast("string")),
+            *(["length"] if "length" in decisions.columns else []),
         )
-        .select("session_id")
+        .select("session_id", *(["length"] if "length" in decisions.columns else []))
         .first()
     )
-    return None if row is None else str(row["session_id"])
+    if row is None:
+        return None, None
+    return str(row["session_id"]), row.asDict().get("length")
 
 
-def look_around(tables: Tables, facts: Facts, session: str) -> Neighbourhood | None:
+def look_around(
+    tables: Tables, facts: Facts, session: str, length: int | None = None
+) -> Neighbourhood | None:
     """The neighbourhood of a session.
 
     Args:
         tables: the run's.
         facts: the run.
         session: its id as text.
+        length: of one of its samples; None: the longest, where samples were chosen.
 
     Returns:
         The picture; None where its clicks cannot be read any more. Cost: a pass over the kept sessions.
@@ -57,7 +64,7 @@ def look_around(tables: Tables, facts: Facts, session: str) -> Neighbourhood | N
     Raises:
         InputError: there is no such session.
     """
-    found = session_facts(tables.spark, tables.output, session, versions=tables.versions)
+    found = session_facts(tables.spark, tables.output, session, length, tables.versions)
     if isinstance(found, SamplesFacts):  # the longest sample is the whole session
         longest = int(found.decisions[-1]["length"])
         found = session_facts(tables.spark, tables.output, session, longest, tables.versions)
@@ -96,12 +103,17 @@ def _kept(tables: Tables, facts: Facts, decision: Mapping[str, Any], drawn: list
     best = ranks.groupBy("session_id").agg(F.min("rank").alias("rank"))
     shared = F.array_intersect("items", F.array(*(F.lit(item) for item in drawn)))
     covers = F.col("session_id").eqNullSafe(F.lit(decision["covered_by"]))
-    rows = (
+    holding = (
         to_sessions(table)
         .filter(F.col("session_id") != F.lit(decision["session_id"]))
         .select("session_id", shared.alias("shared"))
         .filter(F.size("shared") > 0)
-        .join(best, "session_id")
+    )
+    if facts.samples:  # there may be many of a session
+        together = F.array_distinct(F.flatten(F.collect_list("shared")))
+        holding = holding.groupBy("session_id").agg(F.array_sort(together).alias("shared"))
+    rows = (
+        holding.join(best, "session_id")
         .orderBy(covers.desc(), F.size("shared").desc(), "rank")
         .limit(_MOST)
         .collect()

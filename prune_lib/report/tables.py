@@ -45,9 +45,12 @@ def gather(tables: Tables) -> Facts:
         )
     run, settings = tables.run(first["run_id"])
     scored = run["experts_version"] is not None
-    per_item = items.select(
-        "band", "sessions_before", "sessions_after", "interactions_before", "interactions_after"
-    ).toPandas()
+    per_item = (
+        # Of samples: an item that only begins sessions is no target of any, and cannot be lost.
+        items.filter("sessions_before > 0")
+        .select("band", "sessions_before", "sessions_after", "interactions_before", "interactions_after")
+        .toPandas()
+    )
     return Facts(
         output=tables.output,
         run=run,
@@ -59,6 +62,7 @@ def gather(tables: Tables) -> Facts:
         losses=losses(decisions) if scored else pd.DataFrame(),
         shares=shares(decisions) if scored else pd.DataFrame(),
         lengths=_lengths(decisions),
+        versions=tables.versions,
     )
 
 

@@ -88,14 +88,18 @@ def from_flags(
             suggested.add(option.key)
         else:
             out[option.key] = option.given(text, option.flag)
+    given = list(argv)
     known = {name: o.key for o in options for name in _flag_names(o)}
     example = f"--{job.example[0]} {job.example[1]}"
     after_unknown = False
     for text in extra:
         if text.startswith("-"):
             name = text.partition("=")[0]
+            at = given.index(text) if text in given else 0
+            before = given[at - 1] if at else ""
+            value = f" If it is a value, write {before}={text}." if before in known else ""
             mistakes.append(
-                f"{name} is not a flag.{did_you_mean(name, known, suggested)} --help lists the flags."
+                f"{name} is not a flag.{did_you_mean(name, known, suggested)}{value} --help lists the flags."
             )
             after_unknown = "=" not in text
         else:

@@ -7,6 +7,7 @@ import gzip
 import json
 import re
 from dataclasses import replace
+from datetime import datetime, timezone
 from html.parser import HTMLParser
 from typing import Any
 
@@ -128,6 +129,30 @@ def test_the_first_words_say_what_was_kept() -> None:
     values = {number.label: number.value for number in section.numbers}
     assert values["sessions kept"] == "120" and values["duplicates removed"] == "29"
     assert all(len(number.definition) > 10 for number in section.numbers)
+
+
+def test_the_window_is_told_and_the_pages_sql_is_of_its_run() -> None:
+    facts = made_facts()
+    windowed = {**facts.run, "since": datetime(2026, 5, 9, 6, tzinfo=timezone.utc)}
+    lead = what_was_kept(made_facts(run=windowed)).lead[0]
+    assert f"of {facts.run['input']}, sessions since 2026-05-09 06:00:00 UTC, the graph method" in lead
+    assert "VERSION" not in budgets(facts).data["sql"]
+    assert (
+        budgets(made_facts(versions={"pruned": 4}))
+        .data["sql"]
+        .endswith(" VERSION AS OF 4 WHERE prune_rank <= ")
+    )
+
+
+def test_floors_are_said_to_come_first() -> None:
+    rounds = [
+        {"phase": "floor", "picked": 30},
+        {"phase": "redundant", "picked": -4},
+        {"phase": "coverage", "picked": 9},
+    ]
+    (lead,) = budgets(made_facts(run={**made_facts().run, "rounds": rounds})).lead
+    assert "Floors come first: below rank 26 some are not met" in lead
+    assert "Floors" not in budgets(made_facts()).lead[0]
 
 
 def captions(facts: Facts) -> str:

@@ -40,6 +40,7 @@ def test_the_file_of_all_settings_is_the_defaults() -> None:
         ([], "there is nothing to explain: give the id of a session by --session"),
         (["--session", ""], "--session"),
         (["--sesion", "4711"], "--sesion is not a flag. Did you mean --session?"),
+        (["--session", "-a_b"], "-a_b is not a flag. If it is a value, write --session=-a_b."),
         (["--session", "1", "--output", "a.b.c.d"], "has 4 parts"),
         (["--session", "1", "--lines", "0"], "must be 1 or more; got 0"),
         (["--item", "1", "--length", "3"], "names a sample of a session: give the session's id"),

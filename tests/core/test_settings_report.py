@@ -124,7 +124,7 @@ def test_a_run_of_another_version_has_a_report_without_a_map(caplog: pytest.LogC
     run = {"experts_version": "abc", "input": "shop.clicks"}
     stages = Stages()
     facts = SimpleNamespace(run=run, settings={"ratio": 0.1, "sampling": {"gone": 1}})
-    assert _bundle(facts, stages) is None  # type: ignore[arg-type]
+    assert _bundle(facts, "/nowhere", stages) is None  # type: ignore[arg-type]
     assert stages.warnings == [
         "no map, and no gate by popularity: the run's settings are of another version of this project "
         "(sampling.gone)"

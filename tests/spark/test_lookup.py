@@ -114,12 +114,36 @@ def test_an_input_that_has_gone_is_said(
     assert page.item is not None and page.item.reasons is None
 
 
+def test_present_rows_of_an_input_without_versions_are_not_told_as_the_runs(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    """The next file of a folder of Parquet files adds clicks to a session that was pruned before."""
+    place = tmp_path / "clicks"
+    clicks = [(k, item, 10 * k + t) for k in range(30) for t, item in enumerate((k % 4, 8, 9))]
+    schema = "session_id bigint, item bigint, time bigint"
+    spark.createDataFrame(clicks, schema).write.parquet(str(place))
+    output = str(tmp_path / "kept")
+    values = {"ratio": 0.5, "method": "random", "input": str(place), "workspace": str(tmp_path)}
+    prune(PruneSettings(**values, output=output), spark=spark)
+    page = explain(3, item=9, output=output, spark=spark)
+    assert "3: 3 → 8 → 9" in str(page) and page.item is not None and page.item.reasons is not None
+    spark.createDataFrame([(3, 5, 900), (31, 9, 901), (31, 5, 902)], schema).write.mode("append").parquet(
+        str(place)
+    )
+    page = explain(3, item=9, output=output, spark=spark)
+    assert "cannot be read any more as it was" in str(page) and "→" not in str(page)
+    assert page.item is not None and page.item.reasons is None
+    assert "3: 0 → 8 → 9" in str(explain(4, output=output, spark=spark)), "others are as they were"
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
         ({"session": "900", "output": "kept"}, "has no session '900': it has 150, such as"),
         ({"session": "99999999999999999999", "output": "kept"}, "has no session '99999999999999999999': it"),
         ({"session": "abc", "output": "kept"}, "'abc' is no id of a session: they are numbers here, such as"),
+        ({"session": "1_0", "output": "kept"}, "'1_0' is no id of a session: they are numbers here, such as"),
+        ({"item": "\u0664", "output": "kept"}, "is no id of a item: they are numbers here, such as"),
         ({"item": "9999", "output": "kept"}, "has no item '9999'"),
         ({"session": "s900", "output": "drawn"}, "has no session 's900'"),
         ({"session": "1", "output": "nothing"}, "`output` names the pruned table"),

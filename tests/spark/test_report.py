@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,14 @@ from prune_lib import PruneSettings, UserError
 from prune_lib.lookup import Tables
 from prune_lib.pipeline import run_prune
 from prune_lib.report.facts import BANDS, Facts
-from prune_lib.report.job import report, write_report
+from prune_lib.report.job import _bundle, report, write_report
 from prune_lib.report.neighbours import example_session, look_around
 from prune_lib.report.results import measured
 from prune_lib.report.sample import drawn, examples
 from prune_lib.report.sections.sessions import examples_of
 from prune_lib.report.tables import curve, gather
 from prune_lib.settings.report import ReportSettings
+from prune_lib.stages import Stages
 from tests.core.reports import made_facts
 from tests.spark.sessions import random_sessions
 
@@ -177,7 +179,7 @@ def test_neighbours_hold_the_items_and_the_cover_comes_first(
     spark: SparkSession, workspace: Path, tables: Tables, facts: Facts, decisions: pd.DataFrame
 ) -> None:
     clicks = clicks_of(spark, workspace)
-    name = example_session(tables)
+    name, _ = example_session(tables)
     assert name is not None
     found = look_around(tables, facts, name)
     assert found is not None and found.clicks == [str(i) for i in clicks[int(name)]]
@@ -267,6 +269,40 @@ def test_samples_of_a_baseline_with_hostile_ids(spark: SparkSession, workspace: 
     facts = gather(Tables(spark, str(workspace / "drawn"), {}))
     assert facts.samples and facts.curve["interactions"].iloc[-1] == facts.run["interactions_after"]
     assert facts.curve["items"].iloc[-1] == facts.run["items_after"]
+    assert len(facts.items) == facts.run["items_before"], "what no sample predicts cannot be lost"
+    example, length = example_session(Tables(spark, str(workspace / "drawn"), {}))
+    assert (example is None) == (length is None)
+    around = look_around(Tables(spark, str(workspace / "drawn"), {}), facts, HOSTILE)
+    assert around is not None and len({entry.id for entry in around.kept}) == len(around.kept)
+
+
+def test_experts_and_evaluations_are_those_of_the_run(
+    spark: SparkSession, workspace: Path, tmp_path: Path
+) -> None:
+    """Newer ones of the same input do not hide its own; those of another workspace are found by the flag."""
+    (own,) = (path for path in (workspace / "experts").glob("2*") if path.is_dir())
+    experts = tmp_path / "there" / "experts"
+    shutil.copytree(own, experts / "of the run")
+    newer = experts / "99990101T000000-newer"
+    shutil.copytree(own, newer)
+    (newer / "hash").write_text("0" * 64)
+    facts = gather(Tables(spark, str(workspace / "kept"), {}))
+    moved = replace(facts, settings={**facts.settings, "workspace": str(tmp_path / "nowhere")})
+    stages = Stages()
+    found = _bundle(moved, str(tmp_path / "there"), stages)
+    assert found is not None and found.version == facts.run["experts_version"] and not stages.warnings
+    assert _bundle(moved, str(tmp_path / "empty"), stages) is None
+    assert f"are not in {tmp_path / 'nowhere'} or {tmp_path / 'empty'}" in stages.warnings[0]
+    page = report(
+        ReportSettings(
+            output=str(workspace / "kept"),
+            path=str(tmp_path / "x.html"),
+            evaluation=str(tmp_path / "e"),
+            map_points=0,
+        ),
+        spark,
+    )
+    assert any("no evaluation of" in text for text in page.warnings)
 
 
 def test_what_is_missing_is_said(spark: SparkSession, workspace: Path, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def performance(rows: pd.DataFrame, target: str) -> Spec:
     y = alt.Y("mean:Q", title="Recall@20", axis=alt.Axis(format=PERCENT), scale=alt.Scale(zero=False))
     tooltip = [
         alt.Tooltip("method:N"),
-        alt.Tooltip("ratio:Q", format=".0%"),
+        alt.Tooltip("ratio:Q", format=".3~%"),
         alt.Tooltip("mean:Q", title="Recall@20", format=".2%"),
         alt.Tooltip("low:Q", title="95 % from", format=".2%"),
         alt.Tooltip("high:Q", title="to", format=".2%"),

@@ -11,6 +11,7 @@ from prune_lib.report.facts import BANDS, Facts
 from prune_lib.report.parts import Column, Figure, Number, Section, Table, count, percent
 from prune_lib.report.sections.words import MEANS, as_designed, decimal, units
 from prune_lib.schemas import REASONS
+from prune_lib.summary import window_of
 
 __all__ = ["budgets", "reasons", "what_was_kept"]
 
@@ -26,7 +27,8 @@ def what_was_kept(facts: Facts) -> Section:
     clicks, clicks_before = run["interactions_after"], run["interactions_before"]
     ours = "the graph method (ours)" if run["method"] == "graph" else f"the baseline {run['method']}"
     lead = [
-        f"Asked for {asked} of {run['input']}, {ours} kept {count(kept)} of {count(before)} {unit}. "
+        f"Asked for {asked} of {run['input']}{window_of(run)}, {ours} kept {count(kept)} of {count(before)} "
+        f"{unit}. "
         f"They hold {percent(run['items_after'], run['items_before'])} of the items"
         + (
             f" and {count(run['duplicates_after'])} of the {count(run['duplicates_before'])} duplicates."
@@ -148,14 +150,23 @@ def budgets(facts: Facts) -> Section:
         if run["method"] in _BY_RATIO
         else "The ranks nest: the first k of this run are what a run with a smaller budget keeps."
     )
+    # What floors took, less what was taken back of it.
+    of_floors = sum(r["picked"] for r in run.get("rounds") or [] if r["phase"] in ("floor", "redundant"))
+    floors = (
+        f" Floors come first: below rank {count(of_floors)} some are not met, and a run with so small a "
+        "budget would be refused."
+        if of_floors
+        else ""
+    )
     points = {name: _plain(curve[name]) for name in curve.columns}
     return Section(
         "what-if",
         "What if",
         "What if I kept less?",
         [
-            f"{nested} This run ends at {percent(run['interactions_after'], run['interactions_before'])} of "
-            "the interactions; for more, prune again with a larger --ratio."
+            f"{nested}{floors} This run ends at "
+            f"{percent(run['interactions_after'], run['interactions_before'])} of the interactions; for "
+            "more, prune again with a larger --ratio."
         ],
         numbers,
         [figure],
@@ -166,7 +177,7 @@ def budgets(facts: Facts) -> Section:
             "interactions": int(run["interactions_before"]),
             "items": int(run["items_before"]),
             "cold": covered["cold"],
-            "sql": f"SELECT * FROM {sql_name(facts.output)} WHERE prune_rank <= ",
+            "sql": f"SELECT * FROM {sql_name(facts.output)}{facts.as_of('pruned')} WHERE prune_rank <= ",
         },
     )
 

@@ -8,6 +8,7 @@ from prune_lib.report.charts.results import performance
 from prune_lib.report.charts.run import seconds_by_stage
 from prune_lib.report.facts import Facts, Measured
 from prune_lib.report.parts import Column, Figure, Section, Table, count, percent
+from prune_lib.summary import window_of
 
 __all__ = ["performances", "the_run"]
 
@@ -40,7 +41,7 @@ def performances(found: Measured) -> Section:
             (
                 r["target"],
                 r["method"],
-                percent(r["ratio"], digits=0),
+                f"{100 * r['ratio']:g} %",
                 percent(r["mean"]),
                 percent(r["low"]),
                 percent(r["high"]),
@@ -73,7 +74,8 @@ def the_run(facts: Facts, commands: Sequence[tuple[str, str]]) -> Section:
         (
             "input",
             f"{run['input']}"
-            + (f", version {run['input_version']}" if run["input_version"] is not None else ""),
+            + (f", version {run['input_version']}" if run["input_version"] is not None else "")
+            + window_of(run),
         ),
         ("experts", run["experts_version"] or "none"),
         ("seed", str(run["seed"])),
