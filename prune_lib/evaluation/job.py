@@ -171,10 +171,15 @@ def run_evaluation(settings: EvaluateSettings, spark: SparkSession | None = None
         What was found, printable; with `dry_run` the plan.
 
     Raises:
-        UserError: the settings or the data cannot be used as they are; no table of results was touched.
+        UserError: the settings or the data cannot be used as they are, or there is no GPU; no table of
+            results was touched.
     """
     check_ablations(settings.ablations)
     _check_tuned(settings)
+    if settings.device == "cuda" and set(settings.targets) & set(NEURAL):
+        from prune_lib.experts.devices import pick_device
+
+        pick_device(settings.device)
     folder = working_folder(settings)
     spark = spark or get_spark("evaluate")
     ship_package(spark)
@@ -349,7 +354,14 @@ def _choose(run: Evaluation, split: Split, targets: list[str]) -> tuple[dict[str
     settings = run.settings
     with run.stages.stage("validation subsets"):
         full = run.full(split)
-        tenth = run.pruned(split, "random", settings.seed, [TUNING_RATIO]).subsets[TUNING_RATIO]
+        try:
+            tenth = run.pruned(split, "random", settings.seed, [TUNING_RATIO]).subsets[TUNING_RATIO]
+        except SettingsError as error:
+            raise SettingsError(
+                f"learning rates and lengths are tried on {TUNING_RATIO:g} of the validation split's "
+                "training data too, which is too little here. Give --fit-learning-rate and --fit-steps, or "
+                f"more sessions. ({error})"
+            ) from error
     plan = Plan(settings, split, full)
     tried = candidates(settings)
 

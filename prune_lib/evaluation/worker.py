@@ -95,6 +95,8 @@ def run_cells(jobs: Sequence[Job], store: CellStore, *, processes: int, device: 
                         f"a process that trained {job.label} was killed, most often for want of memory. What "
                         "is done is kept: run the same command again, with --processes 1."
                     ) from error
+                except PruneError:
+                    raise
                 except Exception as error:
                     raise RuntimeError(f"training {job.label}: {error}") from error
                 done_weight += job.weight
@@ -180,8 +182,11 @@ def _check_files(job: Job) -> None:
     Raises:
         PruneError: another evaluation has replaced the files in the meantime.
     """
-    subset = json.loads((job.subset / "subset.json").read_text())["hash"]
-    if subset != job.cell.subset or not job.cell.data.endswith(_cases(job.split).digest()):
+    note = json.loads((job.subset / "subset.json").read_text())
+    # The same sessions may have been cut to another length.
+    length = job.cell.recipe.get("max_length")
+    cut = length is not None and note.get("max_length", length) != length
+    if cut or note["hash"] != job.cell.subset or not job.cell.data.endswith(_cases(job.split).digest()):
         raise PruneError(
             f"the files that {job.label} is trained on were replaced while it ran: is another evaluation of "
             "the same data at work in the same workspace? Run them one after the other."

@@ -57,9 +57,9 @@ def fit_gate(
     agreement = _agreement(mixture, some, popularity) if some and n_items > NEGATIVES else {}
     mixture.forget()  # they hold the weights once more, and where these were trained
     if not len(held_inputs):
-        held, held_inputs, held_log_p = own, inputs, log_p
-    if not len(held_inputs):
-        log.warning("fold %d has no held-out positions: its gate stays a uniform mixture", fold)
+        # What the gate was trained on says nothing of how good it is.
+        left = "how good its mixture is is not known" if len(inputs) else "its gate stays a uniform mixture"
+        log.warning("fold %d has no held-out positions: %s", fold, left)
         return {"held_out_positions": 0}
     with torch.inference_mode():
         uniform = float(torch.logsumexp(held_log_p - np.log(len(EXPERTS)), dim=1).mean())

@@ -270,7 +270,9 @@ class Gate(nn.Module):
         """Take centre and spread of the inputs from those [N, INPUTS] that the gate is trained on."""
         if len(features) > 1:
             self.centre = features.mean(dim=0)
-            self.spread = features.std(dim=0).clamp(min=1e-3)
+            spread = features.std(dim=0)
+            # What never varied has taught nothing: its weights are as they were drawn, and it is left out.
+            self.spread = torch.where(spread < 1e-3, torch.inf, spread)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return log g, [N, 3], for features [N, INPUTS] as `gate_features` makes them."""

@@ -6,13 +6,16 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from prune_lib.errors import PruneError
 from prune_lib.evaluation.cases import Cases
-from prune_lib.evaluation.cells import CellStore
+from prune_lib.evaluation.cells import Cell, CellStore
+from prune_lib.evaluation.worker import Job, run_cells
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,6 +50,18 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "subset.json").write_text(json.dumps({"hash": "s"}))
     Cases.from_sessions([[0, 1], [1, 2, 0]]).save(tmp_path / "cases.npz")
     return tmp_path
+
+
+@pytest.mark.parametrize("changed", [{"hash": "t"}, {"max_length": 5}])
+def test_files_that_were_replaced_are_told_as_such(folder: Path, changed: dict[str, Any]) -> None:
+    """The same sessions may be cut to another length by an evaluation at work beside."""
+    (folder / "subset.json").write_text(json.dumps({"hash": "s", "max_length": 50, **changed}))
+    cases = Cases.load(folder / "cases.npz").digest()
+    cell = Cell(f"d/{cases}", "s", "markov", "positions", 0, 0, recipe={"max_length": 50})
+    store = CellStore(folder / "cells")
+    with pytest.raises(PruneError, match="another evaluation of the same data"):
+        run_cells([Job(cell, folder, folder, None, "markov", 1.0)], store, processes=1, device="cpu")
+    assert cell.id not in store
 
 
 @pytest.mark.parametrize("way", ["file", "module"])

@@ -140,3 +140,15 @@ def test_a_mixture_is_read_without_torchs_compiler():
         "assert 'torch._dynamo' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_input_that_never_varied_does_not_take_the_gate_over():
+    """All that it was trained on had two clicks: the position was 0 throughout, and later is not."""
+    gate = Gate()
+    inputs = torch.randn(200, 6, generator=torch.manual_seed(3))
+    inputs[:, 2] = 0.0
+    gate.standardise(inputs)
+    torch.nn.init.normal_(gate.last.weight)
+    later = inputs.clone()
+    later[:, 2] = math.log(9)
+    assert torch.equal(gate(later), gate(inputs))

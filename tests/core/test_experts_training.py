@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -198,6 +199,15 @@ def test_a_gate_without_a_position_is_uniform_in_a_large_vocabulary_too(tmp_path
     monkeypatch.setattr(gating, "NEGATIVES", 2)
     empty = train_first_fold(tmp_path / "feed", tmp_path, popularity=np.array([30, 20, 10], dtype=np.int64))
     assert empty.metrics["held_out_positions"] == 0
+
+
+def test_without_held_out_sessions_no_number_says_how_good_the_gate_is(folder, tmp_path):
+    """The likelihood of what it was trained on would."""
+    shutil.copytree(folder, tmp_path / "feed", ignore=shutil.ignore_patterns("part=holdout"))
+    few = SETTINGS.model_copy(update={"epochs": 1})
+    trained = train_first_fold(tmp_path / "feed", tmp_path, few)
+    assert trained.metrics["held_out_positions"] == 0
+    assert not [key for key in trained.metrics if "likelihood" in key or key == "fairness"]
 
 
 def test_a_kill_while_a_result_is_written_leaves_none(trained, folder, tmp_path, monkeypatch):
