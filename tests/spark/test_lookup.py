@@ -130,7 +130,7 @@ def test_present_rows_of_an_input_without_versions_are_not_told_as_the_runs(
     # To one clicks are added, to another an item of others.
     spark.createDataFrame([(3, 5, 900), (5, 3, 901)], schema).write.mode("append").parquet(str(place))
     page = explain(3, item=3, output=output, spark=spark)
-    assert "cannot be read any more as it was" in str(page) and "→" not in str(page)
+    assert "cannot be read any more as it was" in str(page) and "9 → 5" not in str(page)
     assert page.item is not None and page.item.reasons is None
     assert "3: 0 → 8 → 9" in str(explain(4, output=output, spark=spark)), "others are as they were"
 
