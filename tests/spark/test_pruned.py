@@ -164,7 +164,8 @@ def test_a_later_run_of_the_same_frame_leaves_the_first_as_it_was(spark: SparkSe
 
 def test_times_of_a_frame_are_read_in_its_sessions_zone(spark: SparkSession, tmp_path: Path) -> None:
     """Spark reads times from text, and computes with them, when the frame is written down."""
-    clicks = ("session_id,item,ts", "a,1,2026-07-01 10:00:00", "a,2,2026-07-01 10:01:00")
+    clicks = ["session_id,item,ts", "a,1,2026-07-01 10:00:00", "a,2,2026-07-01 10:01:00"]
+    clicks += ["b,2,2026-07-02 10:00:00", "b,1,2026-07-02 10:01:00"]
     (tmp_path / "log.csv").write_text("\n".join(clicks))
     with configured(spark, {"spark.sql.session.timeZone": "Asia/Tokyo"}):
         schema = "session_id string, item bigint, ts timestamp"
