@@ -153,7 +153,7 @@ def test_after_coverage_is_complete_the_easier_come_first(spark: SparkSession, s
     made, _ = encoded(spark, [*sessions, [0], [1]])
     graph = build_graph(made, SamplingSettings())
     difficulty = F.pmod(F.col("sid") * 101, 245) / 245
-    selection = run(made, graph, made.n_interactions, sampler=sampler, x=difficulty)
+    selection = run(made, graph, made.n_interactions, sampler=sampler, x=difficulty, task_edges=1000)
     ranked = selection.ranked.toPandas().sort_values("rank")
     rest = ranked[ranked["phase"] == REST]["sid"].to_numpy()
     assert len(ranked) == 245 and selection.beyond == rest.size - 2 > 100
