@@ -24,6 +24,8 @@ __all__ = ["Cell", "CellResult", "CellStore", "WORST_RANK", "export_cells", "imp
 
 #: Raised when the same cell would give another result.
 FORMAT = 3
+#: The same for cells of one target. srgnn: unknown items of a prefix are no longer one item clicked again.
+REVISIONS: Mapping[str, int] = {"srgnn": 1}
 #: This rank stands for itself and all behind it: no metric at a cut-off of 20 tells them apart.
 WORST_RANK = 21
 
@@ -53,7 +55,8 @@ class Cell:
     @property
     def id(self) -> str:
         """16 hexadecimal digits."""
-        text = json.dumps([FORMAT, asdict(self)], sort_keys=True, separators=(",", ":"))
+        revision = [REVISIONS[self.target]] if self.target in REVISIONS else []
+        text = json.dumps([FORMAT, asdict(self), *revision], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -124,7 +124,10 @@ class GnnEncoder(nn.Module):
         self.readout = nn.Linear(2 * dim, dim)
 
     def forward(self, x: Tensor, items: Tensor) -> Tensor:
-        """Return the states [B, T, d] of embedded inputs x [B, T, d] and items [B, T]."""
+        """Return the states [B, T, d] of embedded inputs x [B, T, d] and items [B, T].
+
+        Equal numbers in `items` are one item, whatever they are.
+        """
         batch, length, dim = x.shape
         causal = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
         # same[b, t, u]: position u <= t holds the item of position t
@@ -208,6 +211,9 @@ class Expert(nn.Module):
         """
         if x is None:
             x = self.weight[items]
+        # Unknown items share a row, and are not for that the same item clicked again: each is one of its own.
+        own = -1 - torch.arange(items.shape[1], device=items.device)
+        items = torch.where(items == self.n_items, own, items)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed):
             h = self.encoder(self.drop(x), items)
         h = self.drop(h.float())

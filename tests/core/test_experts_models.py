@@ -62,6 +62,17 @@ def test_the_graph_expert_sees_neighbours_and_repeats():
     assert not torch.allclose(model.states(one)[0, 3], model.states(other)[0, 3], atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", EXPERTS)
+def test_unknown_items_are_not_one_item_clicked_again(kind):
+    """Two that the model does not know share a row of its table; they stand as any two different items do."""
+    model = expert(kind)
+    with torch.no_grad():
+        model.weight[[5, 6]] = 0.0
+    known = torch.tensor([[5, 1, 6, 2]])
+    unknown = torch.tensor([[N_ITEMS, 1, N_ITEMS, 2]])
+    assert torch.equal(model.states(known), model.states(unknown))
+
+
 def mixture() -> Mixture:
     popularity = np.arange(N_ITEMS, 0, -1, dtype=np.int64)
     return Mixture([expert(kind) for kind in EXPERTS], Gate(), standardised_log_popularity(popularity)).eval()
