@@ -38,6 +38,8 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
             # The jobs of tests/e2e run compiled, as a user's do, and both are held to the same numbers.
             "spark.sql.codegen.wholeStage": "false",
             "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+            # Each query is described for a UI that nobody looks at; this is the shortest way to.
+            "spark.sql.ui.explainMode": "simple",
             "spark.driver.memory": "2g",
             "spark.sql.warehouse.dir": str(folder / "warehouse"),
             # The second compiler takes a third of the processor's time; the first one's code needs room.

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
+from py4j.java_gateway import JVMView
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -55,6 +56,23 @@ def test_a_session_without_deltas_sql_is_refused_before_any_work(spark: SparkSes
     finally:
         jvm.SparkSession.setActiveSession(spark._jsparkSession)
         conf.set(lacks, given)
+
+
+def test_an_expression_asks_the_jvm_for_no_name_again(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each such question goes through all jars of the class path."""
+    asked: list[str] = []
+    ask = JVMView.__getattr__
+
+    def counted(view: JVMView, name: str) -> Any:
+        asked.append(name)
+        return ask(view, name)
+
+    monkeypatch.setattr(JVMView, "__getattr__", counted)
+    F.coalesce(F.col("a") + F.lit(1), F.array(F.col("b"))[0]).alias("c")
+    spark.createDataFrame([(1,)], "a int").select("a").schema
+    assert "functions" not in asked and "PythonUtils" not in asked and "org" not in asked
 
 
 def test_workers_of_this_machine_are_forked_by_our_own_daemon(spark: SparkSession) -> None:
