@@ -33,7 +33,7 @@ prune: setup ## Keep a tenth of the data, and report: of your own with ARGS="--i
 
 notebooks: setup ## Open the notebooks in JupyterLab, which is fetched when first asked for
 	@"$(BIN)/python" -m ipykernel install --prefix "$(VENV)" >/dev/null  # the kernel is this environment's Python
-	JUPYTER_PATH="$(abspath $(VENV))/share/jupyter" \
+	JUPYTER_PATH="$$(CDPATH= cd -- "$(VENV)" && pwd)/share/jupyter" \
 	  "$(BIN)/uv" tool run --from jupyterlab jupyter-lab --notebook-dir=notebooks $(ARGS)
 
 evaluate: setup ## What pruning costs in quality, in minutes: on your data with ARGS="--input … --test …"

@@ -4,8 +4,8 @@
     .venv/bin/spark-submit benchmarks/against_apricot.py \
         --input ../shared/data/diginetica/sessions_train.parquet --order-column session_id
 
-apricot knows neither weights of features nor prices of rows: all patterns weigh the same here and every
-session costs one, for both. f(c) = 1 - exp(-c), apricot's default optimizer unless another is named, both
+apricot knows no weights of features: all patterns weigh the same here, and every session costs one, for
+both. f(c) = 1 - exp(-c), apricot's default optimizer unless another is named, both
 compiled before the clock starts. apricot is stopped at --limit seconds: what is said then is the least by
 which it is slower.
 

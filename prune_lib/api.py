@@ -16,7 +16,7 @@ from prune_lib.locations import is_location, table_in_workspace
 from prune_lib.pipeline import run_prune
 from prune_lib.preflight import NamesColumns, check_experts, check_run, columns_of, plan
 from prune_lib.pruned import Pruned
-from prune_lib.session import check_runtime, get_spark, measured_joins, ship_package
+from prune_lib.session import check_runtime, get_spark, measured_joins
 from prune_lib.sessions.columns import InputTable, with_columns
 from prune_lib.settings import PruneSettings
 from prune_lib.settings.job import JobSettings
@@ -232,7 +232,6 @@ def ingest_log(
 
 
 def _run(settings: PruneSettings, spark: SparkSession) -> Pruned:
-    ship_package(spark)
     return Pruned.of(spark, run_prune(settings, spark))
 
 

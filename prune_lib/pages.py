@@ -25,7 +25,7 @@ from prune_lib.lookup import (
 )
 from prune_lib.pinned import belonging
 from prune_lib.schemas import REASONS
-from prune_lib.session import get_spark, in_utc
+from prune_lib.session import check_runtime, get_spark, in_utc
 from prune_lib.settings.explain import ExplainSettings
 from prune_lib.settings.keywords import as_arguments
 from prune_lib.settings.sources import of_call
@@ -123,6 +123,7 @@ def explain_settings(
     Cost: a few filters over the run's tables and its input; nothing is computed again.
     """
     spark = spark or get_spark("explain")
+    check_runtime(spark)
     with in_utc(spark):
         return _explained(settings, spark, versions)
 

@@ -17,7 +17,7 @@ from prune_lib.notebook import table_of
 from prune_lib.ordering import with_running_total
 from prune_lib.pages import Explanation, explain_settings
 from prune_lib.pinned import pinned, run_row_of, versions_of
-from prune_lib.session import get_spark, ship_package
+from prune_lib.session import check_runtime, get_spark, ship_package
 from prune_lib.settings.explain import ExplainSettings
 from prune_lib.settings.keywords import as_arguments
 from prune_lib.settings.report import MAP_POINTS
@@ -85,6 +85,7 @@ class Pruned:
         """
         place = str(output)
         spark = spark or get_spark("prune")
+        check_runtime(spark)
         ship_package(spark)
         run_id, versions = versions_of(spark, place, run_id)
         runs = pinned(spark, tables_of(place)["runs"], versions["runs"])
@@ -157,8 +158,9 @@ class Pruned:
     def at(self, ratio: float | None = None, *, rank: int | None = None) -> DataFrame:
         """The kept rows of a smaller budget, without another run: the first by rank.
 
-        They are what a run of that budget would keep (not of `dual`, whose order is another at every
-        ratio). `prune_weight` stays that of the whole run.
+        They are what a run of that budget would keep, but that it would pass over a session which is longer
+        than its whole budget (`ccs` also draws its strata without those), and but for `dual`, whose order is
+        another at every ratio. `prune_weight` stays that of the whole run.
 
         Args:
             ratio: share of the input to keep, counted as the run did; at most its own.
@@ -176,6 +178,8 @@ class Pruned:
             rank = self._rank_of(ratio)
         if rank is None or rank < 1:
             raise SettingsError(f"`rank` must be 1 or more; got {rank}.")
+        if rank > (kept := int(self._done()["sessions_after"])):
+            raise SettingsError(f"`rank` must be {kept:,} or less, what this run kept; got {rank:,}.")
         return self.sessions.filter(F.col("prune_rank") <= int(rank))
 
     def _rank_of(self, ratio: float) -> int:

@@ -10,7 +10,9 @@ __all__ = ["holds_secret", "redacted"]
 # is none, and a container of Azure (abfss://container@account) has no colon. Quotes end an address in a text;
 # pathlib makes one slash of two.
 _USER = re.compile(
-    r"(?P<before>[A-Za-z][A-Za-z0-9+.-]*:/{1,2})[^/\s:'\"]*:(?!\d{1,5}(?:[/?#,\s]|$))[^\s'\"]*@",
+    # S3's have no port: a secret key may begin as one, 12/abc.
+    r"(?P<before>s3[an]?:/{1,2}(?=[^/\s:'\"]*:)|[A-Za-z][A-Za-z0-9+.-]*:/{1,2}(?=[^/\s:'\"]*:"
+    r"(?!\d{1,5}(?:[/?#,\s]|$))))[^/\s:'\"]*:[^\s'\"]*@",
     re.IGNORECASE,
 )
 # https://token@host, as servers of Git and of MLflow take it.
@@ -29,6 +31,8 @@ def holds_secret(text: str) -> bool:
 
     >>> [holds_secret(x) for x in ("s3a://KEY:SEC/RET@bucket/t", "https://h/t?sv=1&sig=x", "https://token@h/t")]
     [True, True, True]
+    >>> holds_secret("s3a://AKIA:12/RET@bucket/t")
+    True
     >>> [holds_secret(x) for x in ("abfss://c@a.net/t", "hdfs://name:8020/a@b", "models:/experts@champion")]
     [False, False, False]
     """

@@ -229,7 +229,7 @@ RUNS = (
     OutColumn("settings", "string", "All settings of the run, JSON", True),
     OutColumn("settings_hash", "string", "Hash of the settings that decide the result", True),
     OutColumn("input", "string", "Input table, name or location", True),
-    OutColumn("input_format", "string", "Format of the input: delta or parquet"),
+    OutColumn("input_format", "string", "Format of the input: delta, parquet, or view"),
     OutColumn("input_version", "bigint", "Delta version that was read; NULL for Parquet"),
     OutColumn(
         "since",

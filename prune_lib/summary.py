@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from prune_lib.launcher import launcher
+from prune_lib.launcher import job_script, launcher
 from prune_lib.locations import COMPANIONS, companion, sql_name
 from prune_lib.moments import with_zone
 from prune_lib.schemas import GONE, KEPT_REASONS, PRUNED_REASONS
@@ -301,7 +301,7 @@ def _next(output: str, run: Mapping[str, Any]) -> Iterator[str]:
     yield f"  FROM {sql_name(companion(output, 'decisions'))}"
     yield f"  GROUP BY reason, kept ORDER BY kept DESC, {units} DESC;"
     yield from ("", "Why one session was kept or not, or what became of an item (--item ID):", "")
-    yield f"  {launcher()} jobs/explain.py --output {shlex.quote(output)} --session ID"
+    yield f"  {launcher()} {job_script('explain')} --output {shlex.quote(output)} --session ID"
 
 
 def _line(head: str, text: str) -> str:

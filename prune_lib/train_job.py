@@ -15,7 +15,7 @@ from prune_lib.errors import InputError, OutputError, SettingsError
 from prune_lib.experts.bundle import strangers
 from prune_lib.experts.card import overall
 from prune_lib.experts.settings import EXPERTS
-from prune_lib.launcher import launcher
+from prune_lib.launcher import job_script, launcher
 from prune_lib.locations import is_location
 from prune_lib.model_store import local_folder, new_folder, track_training
 from prune_lib.preflight import make_demo, open_input_of, warn_of_input
@@ -88,8 +88,8 @@ def train(settings: ExpertsSettings, spark: SparkSession | None = None) -> Train
         The bundle, and a page about it; with `--dry-run` the plan.
 
     Raises:
+        BundleError: the bundle was written, and MLflow's registry did not take it.
         UserError: the settings, the input or the output cannot be used as they are; nothing was written.
-        RegistryError: the bundle was written, and MLflow's registry did not take it.
     """
     spark = spark or get_spark("train")
     check_runtime(spark)
@@ -217,4 +217,4 @@ def _lines(
     yield "Use it:"
     yield ""
     source, experts = shlex.quote(about["source"]), shlex.quote(registered or str(bundle.path))
-    yield f"  {launcher()} jobs/prune.py --ratio 0.1 --input {source} --experts {experts}"
+    yield f"  {launcher()} {job_script('prune')} --ratio 0.1 --input {source} --experts {experts}"

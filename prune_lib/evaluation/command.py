@@ -42,11 +42,11 @@ def asked_by(settings: EvaluateSettings, argv: Sequence[str] | None = None) -> s
 
 
 def _gives(argv: Sequence[str], settings: EvaluateSettings) -> bool:
-    """Whether arguments, with the environment, are these settings."""
+    """Whether arguments alone are these settings; a reader has not the environment of whoever ran it."""
     if any(word in ("-h", "--help", "--help-all") for word in argv):  # it would be printed
         return False
     try:
-        return load(type(settings), argv) == settings
+        return load(type(settings), argv, environ={}) == settings
     except UserError:
         return False
 

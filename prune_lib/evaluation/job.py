@@ -182,8 +182,8 @@ def run_evaluation(settings: EvaluateSettings, spark: SparkSession | None = None
         pick_device(settings.device)
     folder = working_folder(settings)
     spark = spark or get_spark("evaluate")
-    ship_package(spark)
     check_runtime(spark)
+    ship_package(spark)
     with measured_joins(spark):
         return _evaluate(settings, spark, folder)
 

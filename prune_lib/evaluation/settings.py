@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from prune_lib.evaluation.targets.settings import FitSettings
-from prune_lib.locations import is_location, table_in_workspace, workspace_folder
+from prune_lib.locations import is_location, local_path, table_in_workspace, workspace_folder
 from prune_lib.settings import PruneSettings
 from prune_lib.settings.fields import (
     BatchSize,
@@ -142,6 +142,7 @@ class EvaluateSettings(PipelineSettings):
         default=None,
         min_length=1,
         pattern=r"^\w[\w .-]*$",
+        examples=["diginetica: letters, digits, blanks, points and hyphens"],
         description="Name of the data set in tables; default: taken from the input's name, for "
         "/x/diginetica/sessions_train.parquet it is diginetica.",
     )
@@ -244,7 +245,9 @@ class EvaluateSettings(PipelineSettings):
     def resolved_document(self) -> str:
         """The report's folder: what was given, or one in the workspace, else in the working folder."""
         folder = workspace_folder(self.workspace) or Path()
-        return self.document or str(folder / "evaluation_report")
+        if self.document:
+            return str(local_path(self.document) or self.document)
+        return str(folder / "evaluation_report")
 
     def prune_settings(
         self,

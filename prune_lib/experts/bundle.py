@@ -154,7 +154,7 @@ class Bundle:
         """Read a bundle and verify its hash.
 
         Raises:
-            BundleError: the folder is no bundle, is damaged, or is of a newer format.
+            BundleError: the folder is no bundle, is damaged, or is of another format.
         """
         folder = Path(path)
         try:

@@ -14,7 +14,7 @@ from prune_lib.ingest.counts import Counts
 from prune_lib.ingest.profile import Profile
 from prune_lib.ingest.rules import PROTOCOL_RULES, RULES
 from prune_lib.ingest.source import Source
-from prune_lib.launcher import launcher
+from prune_lib.launcher import job_script, launcher
 from prune_lib.stages import Stages
 
 __all__ = ["COMMENTS", "RUN_SCHEMA", "as_quarantine", "as_sessions", "summary"]
@@ -129,10 +129,10 @@ def summary(
     yield ""
     yield "Prune it:"
     yield ""
-    yield f"  {launcher()} jobs/prune.py --ratio 0.1 --input {shlex.quote(targets['sessions'])}"
+    yield f"  {launcher()} {job_script('prune')} --ratio 0.1 --input {shlex.quote(targets['sessions'])}"
     if tested is not None:
         yield ""
         yield "Or see what pruning costs:"
         yield ""
         sessions, test = (shlex.quote(targets[kind]) for kind in ("sessions", "test"))
-        yield f"  {launcher()} jobs/evaluate.py --input {sessions} --test {test}"
+        yield f"  {launcher()} {job_script('evaluate')} --input {sessions} --test {test}"

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 import prune_lib
 from prune_lib.errors import InputError, UserError
 from prune_lib.experts.settings import EXPERTS
-from prune_lib.launcher import launcher
+from prune_lib.launcher import job_script, launcher
 from prune_lib.locations import companion, sql_name
 from prune_lib.lookup import Tables, Versions
 from prune_lib.pinned import belonging
@@ -27,7 +27,7 @@ from prune_lib.report.results import measured
 from prune_lib.report.sample import drawn, examples
 from prune_lib.report.sections import experts, items, kept, run, sessions
 from prune_lib.report.tables import gather
-from prune_lib.session import get_spark, in_utc
+from prune_lib.session import check_runtime, get_spark, in_utc
 from prune_lib.settings import PruneSettings
 from prune_lib.settings.keywords import as_arguments
 from prune_lib.settings.report import MAP_POINTS, ReportSettings
@@ -129,6 +129,7 @@ def report(
     place = settings.resolved_path.absolute()
     check_place(place)
     spark = spark or get_spark("report")
+    check_runtime(spark)
     with in_utc(spark):
         return _report(settings, spark, place, versions)
 
@@ -287,7 +288,7 @@ def _commands(facts: Facts) -> list[tuple[str, str]]:
             "SELECT session_id, reason, covered_by, shared_items\n"
             f"FROM {decisions}{facts.as_of('decisions')} WHERE NOT kept;",
         ),
-        ("One session in words", f"{launcher()} jobs/explain.py --output {output} --session ID"),
+        ("One session in words", f"{launcher()} {job_script('explain')} --output {output} --session ID"),
     ]
 
 

@@ -72,18 +72,20 @@ class _File:
         self.mistakes = mistakes
         self.suggested = suggested
         self.out: dict[str, Given] = {}
+        self.lines: dict[str, int] = {}
 
     def read(self, node: yaml.MappingNode, path: tuple[str, ...]) -> None:
-        seen: dict[str, int] = {}
         for name, value in node.value:
-            text = str(name.value).replace("-", "_")
-            here = (*path, text)
+            # `sampling.kappa: 1` is what `kappa: 1` in the group `sampling` is.
+            here = (*path, *str(name.value).replace("-", "_").split("."))
+            text = ".".join(here)
             line = name.start_mark.line + 1
             subject = f"the key `{'.'.join((*path, str(name.value)))}` in {self.path} (line {line})"
-            if text in seen:
-                self.mistakes.append(f"{subject} is there twice, first in line {seen[text]}. Remove one.")
+            if text in self.lines:
+                first = self.lines[text]
+                self.mistakes.append(f"{subject} is there twice, first in line {first}. Remove one.")
                 continue
-            seen[text] = line
+            self.lines[text] = line
             self._value(here, value, subject)
 
     def _value(self, path: tuple[str, ...], value: yaml.Node, subject: str) -> None:

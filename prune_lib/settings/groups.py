@@ -37,8 +37,8 @@ class SamplingSettings(BaseModel):
         default=0.25,
         ge=0,
         le=1,
-        description="Weight of a target item: its recency-weighted count to this power. Smaller "
-        "favours cold items.",
+        description="With demand = recency, or where there is no forecast: weight of a target item, its "
+        "recency-weighted count to this power. Smaller favours cold items.",
     )
     demand: Literal["recency", "forecast"] = Field(
         default="forecast",

@@ -86,7 +86,7 @@ class IngestSettings(JobSettings):
         default=False,
         description="A quoted field of CSV may hold line breaks; each file is then put in order in one task.",
     )
-    list_delimiter: str | None = Field(
+    list_delimiter: Annotated[str | None, BeforeValidator(_tab)] = Field(
         default=None,
         min_length=1,
         description="A row of CSV, or of a table with texts, is a session, and this stands between its items "
@@ -130,7 +130,7 @@ class IngestSettings(JobSettings):
     protocol: Literal["none", "srgnn", "session-rec"] = Field(
         default="none",
         description="The steps by which the field prepares a data set, in its order: min-length 2, "
-        "min-support 5, test-days 7 (of yoochoose 1), each of which can be given another value.",
+        "min-support 5, test-days 7 (of yoochoose and tmall 1), each of which can be given another value.",
     )
     collapse_repeats: bool = Field(
         default=False, description="Leave out a click on the item of the click before."

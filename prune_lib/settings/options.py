@@ -157,6 +157,8 @@ def domain(info: FieldInfo) -> str:
         return "a whole number" + tail
     if kind is float:
         return "a number" + tail
+    if any(getattr(rule, "max_length", None) == 1 for rule in info.metadata):
+        return "one character"
     return f"text such as {info.examples[0]}" if info.examples else "text that is not empty"
 
 

@@ -40,6 +40,10 @@ _EXTRAS = {
     "vl_convert": "report",
     "jinja2": "report",
     "umap": "report",
+    "ir_measures": "evaluation",
+    "matplotlib": "evaluation",
+    "scipy": "evaluation",
+    "tabulate": "evaluation",
 }
 
 # What a failure's text says about a cause that the user can do something about.

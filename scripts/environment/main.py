@@ -54,7 +54,8 @@ def set_up(venv: Path, python_name: str) -> None:
     run = Runner(venv / "setup.log")
     started = time.monotonic()
     if not (venv / "bin" / "python").exists() or not state.is_done("python", str(venv)):
-        make_environment(venv, python_name, run)
+        if make_environment(venv, python_name, run):
+            state.clear()  # it was made afresh: what was installed into the former one is gone
         state.note("python", str(venv))
     site = next(venv.glob("lib/python3.*/site-packages"))
     python, spark_home = venv / "bin" / "python", site / "pyspark"
@@ -102,16 +103,17 @@ def set_up(venv: Path, python_name: str) -> None:
     say(f"{venv} is ready ({time.monotonic() - started:.0f} s)")
 
 
-def make_environment(venv: Path, python_name: str, run: Runner) -> None:
-    """Makes the virtual environment, unless there is a good one."""
+def make_environment(venv: Path, python_name: str, run: Runner) -> bool:
+    """Makes the virtual environment, unless there is a good one; whether it did."""
     if packages.environment_python(venv):
-        return
+        return False
     machine.check_disk(venv)
     names = [f"python3.{minor}" for minor in machine.PYTHON_MINORS]
     base = machine.choose_python([python_name] if python_name else [*names, "python3"])
     say("making {} with Python {}.{}.{} ({})".format(venv, *base.version, base.path))
     venv.mkdir(parents=True, exist_ok=True)
     packages.create_environment(base, venv, run)
+    return True
 
 
 def install_packages(venv: Path, run: Runner) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 TEMPLATES = Path(__file__).parent / "spark-conf"
 CONF_FILES = ("spark-defaults.conf", "log4j2.properties", "spark-env.sh")
-LAUNCHERS = ("find-spark-home", "spark-submit")
+LAUNCHERS = ("find-spark-home", "spark-submit", "spark-sql")
 
 _GIB = 1024**3
 # Below 2 GiB Spark's own needs leave no room for data. Above 8 GiB a local run gains nothing: it is

@@ -48,6 +48,11 @@ class State:
         if self._keys.pop(step, None) is not None:
             self._write()
 
+    def clear(self) -> None:
+        """Notes that nothing is done."""
+        self._keys = {}
+        self._write()
+
     def note(self, step: str, step_key: str) -> None:
         """Notes that a step has succeeded."""
         self._keys[step] = step_key

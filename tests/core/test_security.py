@@ -38,6 +38,8 @@ ADDRESSES = (
     "wasbs://box@account/x?SharedKey=1&accessKey=planted",
     # As half of AWS's keys are; and a password with the sign that ends it.
     "s3a://AKIA:abc/planted+def@bucket/x",
+    # It begins as a port does, which S3 has not.
+    "s3a://AKIA:12/planted+def@bucket/x",
     "https://me:p@planted@host/x",
     "https://planted@host/x",
     "https://host/x?access_token=planted",

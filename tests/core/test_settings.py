@@ -126,6 +126,10 @@ def test_a_wrong_variable_of_the_environment() -> None:
         ("ratio: 0.1\nfloor_by: [a]\n", ["`floor_by`", "'a' is not text such as category:5"]),
         ("ratio: 0.1\nfloor_by: a:0\n", ["'a:0' is not text such as category:5"]),
         ("ratio: 0.1\nratio: 0.2\n", ["(line 2) is there twice, first in line 1"]),
+        (
+            "ratio: 0.1\nsampling.kappa: 1\nsampling:\n  kappa: 2\n",
+            ["`sampling.kappa` in", "(line 4) is there twice, first in line 2"],
+        ),
         ("ratio: 0.1\nconfig: other.yaml\n", ["cannot be set in the file itself"]),
         ("ratio: 0.1\ntraining:\n  epochs: 0\n", ["`training.epochs`", "got 0"]),
         ("ratio: [0.1\n", ["is not YAML"]),
@@ -255,6 +259,17 @@ def test_ways_to_write_the_same(file) -> None:
     assert s.timestamp == "2026-11-01"
     # An empty variable is not set.
     assert load_settings(["--ratio", "1"], {"PRUNE_METHOD": ""}).method == "graph"
+
+
+def test_a_key_of_a_group_may_be_written_with_a_point(file) -> None:
+    """As the help and all messages write it."""
+    dotted = load_settings(["--config", file("ratio: 0.1\nsampling.kappa: 1\n")], {})
+    assert dotted.sampling.kappa == 1
+
+
+def test_a_flag_that_stands_for_others_works_beside_a_file_of_all_settings(file) -> None:
+    path = file(default_yaml().replace("ratio:", "ratio: 0.1  #"))
+    assert load_settings(["--config", path, "--device", "cpu"], {}).training.device == "cpu"
 
 
 def test_the_default_file_is_the_defaults() -> None:

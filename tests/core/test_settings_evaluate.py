@@ -170,6 +170,11 @@ def test_quick_fills_only_what_is_not_given(file) -> None:
     assert (s.targets, s.ratios, s.seeds) == (("markov",), (0.2,), 2)
     assert (s.fit.dim, s.fit.steps) == (8, 200)
     assert settings("--quick", "--fit-steps", "0").fit.steps == 0
+    # A file that lists all settings gives none that is as it is anyway.
+    listed = settings(
+        "--quick", "--config", file(default_yaml(EvaluateSettings).replace("\nseeds: 3", "\nseeds: 2"))
+    )
+    assert (listed.ratios, listed.seeds, listed.fit.steps) == ((0.1, 1.0), 2, 200)
     assert settings("--no-quick", EVALUATE_QUICK="1") == EvaluateSettings()
     s = EvaluateSettings(quick=True, fit=FitSettings(dim=8))
     assert (s.fit.dim, s.fit.steps, s.seeds) == (8, 200, 1)
@@ -208,6 +213,7 @@ def test_where_things_lie() -> None:
     assert places == ("/w/sessions", "/w/evaluation", "/w/evaluation_report")
     s = EvaluateSettings(workspace="main.shop")
     assert (s.resolved_output, s.resolved_document) == ("main.shop.evaluation", "evaluation_report")
+    assert settings("--document", "file:/a/report").resolved_document == "/a/report"
 
 
 @pytest.mark.parametrize(

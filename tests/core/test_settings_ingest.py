@@ -27,7 +27,8 @@ def test_flags() -> None:
     assert (s.rule, s.kinds, s.max_bad) == (("duplicate:warn", "bad_time:drop"), ("view",), 0.0)
     assert settings("--input", "x", "--delimiter", ";", "--gap-minutes", "20").gap_minutes == 20
     assert settings("--input", "x", "--delimiter", r"\t").delimiter == "\t"
-    with pytest.raises(SettingsError, match="--delimiter"):
+    assert settings("--input", "x", "--list-delimiter", r"\t").list_delimiter == "\t"
+    with pytest.raises(SettingsError, match="--delimiter must be one character; got 'ab'"):
         settings("--input", "x", "--delimiter", "ab")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from environment import commands, jars, machine, packages, spark_conf, state
+from environment import commands, jars, machine, main, packages, spark_conf, state
 from environment.errors import MachineError, SetupError
 
 GIB = 1024**3
@@ -344,6 +344,35 @@ def test_a_step_is_done_until_something_it_depends_on_changes(tmp_path: Path) ->
     assert not steps.is_done("packages", state.key(lock, "3.11"))
 
 
+def test_an_environment_that_is_made_afresh_has_nothing_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its Python is gone, as after an upgrade of the system's; what was installed goes with it."""
+    venv = tmp_path / "venv"
+    (venv / "lib" / "python3.11" / "site-packages").mkdir(parents=True)
+    (venv / "pyvenv.cfg").touch()
+    steps = state.State(venv / "setup-state.json")
+    for name in ("python", "packages", "project", "jars", "conf", "check"):
+        steps.note(name, str(venv) if name == "python" else "done")
+    monkeypatch.setattr(state, "key", lambda *parts: "done")
+    monkeypatch.setattr(main, "key", lambda *parts: "done")
+    monkeypatch.setattr(main.machine, "check_java", lambda: 17)
+    monkeypatch.setattr(main.machine, "check_disk", lambda venv: None)
+    monkeypatch.setattr(main.machine, "choose_python", lambda names: machine.probe_python(sys.executable))
+    monkeypatch.setattr(main.packages, "create_environment", lambda base, venv, run: None)
+    done: list[str] = []
+    for owner, name in (
+        (main, "install_packages"),
+        (main.packages, "install_project"),
+        (main.jars, "fetch_jars"),
+        (main.spark_conf, "write_conf"),
+        (main, "try_out"),
+    ):
+        monkeypatch.setattr(owner, name, lambda *given, name=name: done.append(name))
+    main.set_up(venv, "")
+    assert done == ["install_packages", "install_project", "fetch_jars", "write_conf", "try_out"]
+
+
 @pytest.mark.parametrize("text", ["", '{"packages": ', "[]"])
 def test_an_unreadable_state_means_that_nothing_is_done(tmp_path: Path, text: str) -> None:
     (tmp_path / "state.json").write_text(text)
@@ -388,7 +417,22 @@ def test_settings_are_written_into_the_environment_s_own_spark(tmp_path: Path) -
     assert "SPARK_LOCAL_IP" in (spark_home / "conf" / "spark-env.sh").read_text()
     launcher = (tmp_path / "bin" / "find-spark-home").read_text()
     assert "${here}/../lib/python3.11/site-packages/pyspark" in launcher
-    assert os.access(tmp_path / "bin" / "spark-submit", os.X_OK)
+    for name in ("spark-submit", "spark-sql"):
+        real = spark_home / "bin" / name
+        real.parent.mkdir(exist_ok=True)
+        real.write_text('#!/bin/sh\necho "$0 $SPARK_HOME $1"\n')
+        real.chmod(0o755)
+        # From a folder that CDPATH names, where `cd` prints where it went; with another Spark in SPARK_HOME.
+        ran = subprocess.run(
+            [f"bin/{name}", "one"],
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"], "CDPATH": ".", "SPARK_HOME": "/opt/other"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        where = tmp_path / "bin" / ".." / "lib" / "python3.11" / "site-packages" / "pyspark"
+        assert ran.stdout == f"{where}/bin/{name} {where} one\n"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from rich.console import Console
 from prune_lib.cli import run_job
 from prune_lib.errors import InputError
 from prune_lib.experts.progress import PROGRESS, EpochProgress, Progress
-from prune_lib.launcher import launcher
+from prune_lib.launcher import job_script, launcher
 from prune_lib.notebook import table_of
 from prune_lib.schemas import REASONS, RUNS
 from prune_lib.settings import PruneSettings
@@ -97,7 +97,7 @@ def _loggers_as_they_were() -> Iterator[None]:
 
 
 def test_the_summary_is_the_golden_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr("shutil.which", lambda name: str(Path(sys.executable).parent / name))
     text = str(Summary.of(RUN, "/data/kept", stages(), SCORING, report="/data/kept_report.html"))
     assert max(map(len, text.splitlines())) <= 100
     assert text == (HERE / "golden_summary.txt").read_text(encoding="utf-8").rstrip("\n"), f"\n{text}"
@@ -123,7 +123,28 @@ def test_a_printed_command_can_be_pasted(tmp_path: Path, monkeypatch: pytest.Mon
         Summary.of(RUN, "/my data/kept")
     )
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    assert launcher() == "'an env/bin/spark-submit'", "another Spark's would lack the packages"
+    monkeypatch.setattr("shutil.which", lambda name: str(beside / name))
     assert launcher() == "spark-submit"
+
+
+def test_a_printed_command_names_the_job_beside_the_one_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = tmp_path / "checkout" / "jobs"
+    jobs.mkdir(parents=True)
+    for name in ("prune", "explain"):
+        (jobs / f"{name}.py").touch()
+    monkeypatch.setattr(sys, "argv", [str(jobs / "prune.py"), "--ratio", "0.1"])
+    monkeypatch.chdir(tmp_path / "checkout")
+    assert job_script("explain") == "jobs/explain.py"
+    monkeypatch.chdir(tmp_path)
+    assert job_script("explain") == "checkout/jobs/explain.py"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert job_script("explain") == str(jobs / "explain.py")
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/prune"])
+    assert job_script("explain") == "jobs/explain.py"
 
 
 def test_times_are_told_in_utc_wherever_the_machine_is(monkeypatch: pytest.MonkeyPatch) -> None:
