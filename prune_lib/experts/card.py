@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from prune_lib.experts.settings import EXPERTS
+from prune_lib.experts.settings import EXPERTS, SPREADS
 
 if TYPE_CHECKING:
     from prune_lib.experts.bundle import Bundle
@@ -22,7 +22,7 @@ _COLUMNS = (
     "disagreement",
     *(f"gate_{kind}" for kind in EXPERTS),
 )
-_AGREEMENT = "estimated_normaliser_spearman_adjusted"
+_AGREEMENT = "estimated_normaliser_spearman_"
 _SIZES = ("sessions", "interactions", "items")
 _WHAT = {"gnn": "SR-GNN", "rnn": "GRU4Rec", "transformer": "SASRec"}
 
@@ -88,12 +88,16 @@ def card_of(bundle: Bundle) -> str:
             cells = [f"{fold[key]:.3f}" if key in fold else "–" for fold in folds]
             label = {"uniform": "uniform mixture", "gate": "gated mixture"}.get(name, name)
             lines.append(f"| {label} | {' | '.join(cells)} | {found[key]:.3f} |")
-    agreement = [fold[_AGREEMENT] for fold in folds if _AGREEMENT in fold]
-    if agreement:
+    agreement = {
+        name: ", ".join(f"{fold[_AGREEMENT + name]:.3f}" for fold in folds if _AGREEMENT + name in fold)
+        for name in ("adjusted", *SPREADS)
+    }
+    if agreement["adjusted"]:
+        of_spreads = [f"of {name} {agreement[name]}" for name in SPREADS if agreement[name]]
         lines += [
             "",
             "Large inputs are scored by an estimated normaliser. Spearman of the adjusted loss of a held-out "
-            f"prediction with that by the exact one: {', '.join(f'{value:.3f}' for value in agreement)}.",
+            f"prediction with that by the exact one: {'; '.join([agreement['adjusted'], *of_spreads])}.",
         ]
     if "spearman" in found:
         lines += [

@@ -9,7 +9,7 @@ import torch
 
 from prune_lib.errors import EnvironmentProblem
 
-__all__ = ["mixed_precision", "pick_device", "torch_state"]
+__all__ = ["in_whole_float32", "mixed_precision", "pick_device", "torch_state"]
 
 
 def pick_device(device: str, rank: int = 0) -> torch.device:
@@ -41,12 +41,19 @@ def mixed_precision(precision: str, device: torch.device) -> bool:
 
 @contextmanager
 def torch_state(seed: int, threads: int) -> Iterator[None]:
-    """Seed torch and set its threads, and put both back as they were."""
-    before = torch.get_num_threads()
+    """Seed torch, set its threads, and compute in whole float32; put all back as they were."""
+    before, rounded = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         torch.set_num_threads(threads)
+        in_whole_float32()
         try:
             yield
         finally:
             torch.set_num_threads(before)
+            torch.backends.cudnn.allow_tf32 = rounded
+
+
+def in_whole_float32() -> None:
+    """Let cuDNN's GRU multiply in float32 where float32 is asked for, not in TensorFloat-32, its default."""
+    torch.backends.cudnn.allow_tf32 = False

@@ -17,7 +17,7 @@ from prune_lib.experts.feed import Feed
 from prune_lib.experts.fitting import first_positions
 from prune_lib.experts.mixture import Mixture
 from prune_lib.experts.models import Gate
-from prune_lib.experts.settings import EXACT_LIMIT, EXPERTS, NEGATIVES, TrainSettings
+from prune_lib.experts.settings import EXACT_LIMIT, EXPERTS, NEGATIVES, SPREADS, TrainSettings
 from prune_lib.popularity import popularity_band
 
 __all__ = ["LIKELIHOOD", "fit_gate"]
@@ -86,7 +86,7 @@ def fit_gate(
 def _agreement(
     mixture: Mixture, batches: list[Tensor], popularity: npt.NDArray[np.int64]
 ) -> dict[str, float]:
-    """Spearman of losses by the estimated normaliser with those by the exact one, raw and adjusted.
+    """Spearman of scores by the estimated normaliser with those by the exact one: losses, and SPREADS.
 
     Of predictions, `_AGREEMENT_POSITIONS` about; means over a session's predictions agree better.
     """
@@ -99,15 +99,18 @@ def _agreement(
     if len(targets) < 2:
         return {}
     bands = popularity_band(popularity[targets])
-    losses = []
+    device = mixture.log_popularity.device
+    scores = []
     for negatives in (0, NEGATIVES):
         mixture.prepare(negatives=negatives)
-        inputs, log_p = mixture.gate_inputs(some)
-        with torch.inference_mode():
-            loss = -torch.logsumexp(mixture.gate(inputs) + log_p, dim=1).double().cpu().numpy()
+        found = [mixture.with_spread(items.to(device))[1:] for items in some]
+        log_p, log_g, spread = (torch.cat(part).double().cpu() for part in zip(*found, strict=True))
+        loss = -torch.logsumexp(log_g + log_p, dim=1).numpy()
         of_band = np.bincount(bands, weights=loss) / np.maximum(np.bincount(bands), 1)
-        losses.append(pd.DataFrame({"raw": loss, "adjusted": loss - of_band[bands]}))
-    exact, estimated = losses
+        by_name = {"raw": loss, "adjusted": loss - of_band[bands]}
+        by_name |= {name: spread[:, k].numpy() for k, name in enumerate(SPREADS)}
+        scores.append(pd.DataFrame(by_name))
+    exact, estimated = scores
     return {
         f"estimated_normaliser_spearman_{name}": round(
             float(exact[name].corr(estimated[name], method="spearman")), 4

@@ -206,8 +206,10 @@ def cached_mixture(
             the experts of every epoch are wanted.
         load: returns the contents of experts and gate, and of the experts of every epoch.
     """
+    from prune_lib.experts.devices import in_whole_float32
     from prune_lib.experts.mixture import Mixture
 
+    in_whole_float32()
     if key not in _MIXTURES:
         if any(known[0] != key[0] for known in _MIXTURES):
             _MIXTURES.clear()  # another bundle: the former's weights are not needed again

@@ -134,8 +134,8 @@ def read_sources(
     env = _from_env(model.job.env_prefix, options, variables, mistakes, suggested)
     config = flags.get("config") or env.get("config")
     file = from_file(model.job, options, config, mistakes, suggested) if config else {}
-    # A file that lists all settings gives none of those that are as they are anyway: `quick`, which fills what
-    # is not given, and `device`, which stands for a group's, would do nothing beside it.
+    # A file that lists all settings gives none of those that are as they are anyway: `quick`, which fills
+    # what is not given, and `device`, which stands for a group's, would do nothing beside it.
     plain = {option.key: written(option.info.get_default(call_default_factory=True)) for option in options}
     file = {key: given for key, given in file.items() if _bare(given) != plain[key]}
     return _checked(model, options, {**file, **env, **flags}, suggested, mistakes, _missing)

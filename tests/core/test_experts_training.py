@@ -20,10 +20,10 @@ import pyarrow.parquet as pq  # noqa: E402
 from prune_lib.errors import EnvironmentProblem, PruneError  # noqa: E402
 from prune_lib.experts import fitting, gating, training  # noqa: E402
 from prune_lib.experts.checkpoint import expert_file  # noqa: E402
-from prune_lib.experts.devices import pick_device  # noqa: E402
+from prune_lib.experts.devices import pick_device, torch_state  # noqa: E402
 from prune_lib.experts.dynamics import snapshots_from_bytes  # noqa: E402
 from prune_lib.experts.feed import Feed  # noqa: E402
-from prune_lib.experts.settings import EXPERTS, TrainSettings  # noqa: E402
+from prune_lib.experts.settings import EXPERTS, SPREADS, TrainSettings  # noqa: E402
 from prune_lib.experts.training import _check_feed, _clear, _held  # noqa: E402
 from prune_lib.experts.workers import TrainedFold, Work, results, rounds, run_job, run_rounds  # noqa: E402
 from prune_lib.processes import Hold  # noqa: E402
@@ -328,9 +328,17 @@ def test_a_large_vocabulary_trains_its_gate_with_an_estimated_normaliser(folder,
     settings = SETTINGS.model_copy(update={"epochs": 1})
     estimated = train_first_fold(folder, tmp_path, settings)
     assert estimated.metrics["normaliser"] == "estimated"
-    for name in ("raw", "adjusted"):
+    for name in ("raw", "adjusted", *SPREADS):
         assert 0.5 < estimated.metrics[f"estimated_normaliser_spearman_{name}"] < 1
     monkeypatch.setattr(gating, "NEGATIVES", CYCLE + NOISE - 1)  # all items but one in a stratum
     near = train_first_fold(folder, tmp_path / "near", settings)
     assert near.metrics["estimated_normaliser_spearman_raw"] > 0.99
     assert estimated.mixture._normalisers is None
+
+
+def test_float32_is_float32_while_experts_train() -> None:
+    """Torch rounds the products of a GPU's GRU to 10 bits where nobody says otherwise."""
+    before = torch.backends.cudnn.allow_tf32
+    with torch_state(0, 1):
+        assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32 == before
