@@ -20,7 +20,7 @@ from prune_lib.pinned import pinned, run_row_of, versions_of
 from prune_lib.session import check_runtime, get_spark, ship_package
 from prune_lib.settings.explain import ExplainSettings
 from prune_lib.settings.keywords import as_arguments
-from prune_lib.settings.report import MAP_POINTS
+from prune_lib.settings.report import MAP_POINTS, report_place
 from prune_lib.settings.sources import of_call
 from prune_lib.summary import Summary, described, tables_of, used_of, window_of
 from prune_lib.wording import allowed, shown
@@ -227,7 +227,8 @@ class Pruned:
         """Write the run's report: one HTML page that needs nothing else.
 
         Args:
-            path: the file; by default beside the tables.
+            path: the file; by default beside the tables, <output>_report.html, and of a run that is not the
+                last <output>_report_<run_id>.html.
             map_points: points of the map of sessions, at most; 0 for none, which is quicker by far.
 
         Returns:
@@ -239,7 +240,11 @@ class Pruned:
         # Its charts and template need packages that pruning does not.
         from prune_lib.report.job import write_report
 
-        settings = self._done()["settings"]
+        run = self._done()
+        settings = run["settings"]
+        if path is None and versions_of(self.spark, self.output, None)[0] != run["run_id"]:
+            of_last = report_place(self.output, settings["workspace"])
+            path = of_last.with_name(f"{of_last.stem}_{run['run_id']}{of_last.suffix}")
         return write_report(
             self.spark,
             self.output,

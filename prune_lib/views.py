@@ -16,7 +16,7 @@ from typing import Literal
 from pyspark.sql import SparkSession
 
 from prune_lib.delta import identifier
-from prune_lib.errors import OutputError, UserError
+from prune_lib.errors import OutputError, SettingsError, UserError
 from prune_lib.locations import VIEWS, View, companion, is_location, last_part
 from prune_lib.lookup import Tables, opened_as
 from prune_lib.schemas import REASONS
@@ -170,54 +170,64 @@ def _kept_items(sources: Sources) -> str:
     )
 
 
-def view_names(output: str) -> dict[View, str]:
+def view_names(output: str, name: str | None = None) -> dict[View, str]:
     """The views of an output: in its schema, or temporary ones called after its folder.
 
     >>> view_names("main.shop.pruned")["summary"], view_names("/data/my clicks/")["item_coverage"]
     ('main.shop.pruned_summary', 'my_clicks_item_coverage')
+    >>> view_names("/data/my clicks/", "spring")["summary"]
+    'spring_summary'
     """
     if not is_location(output):
         return {view: companion(output, view) for view in VIEWS}
     # What SQL takes without backquotes.
-    stem = re.sub(r"\W+", "_", last_part(output), flags=re.ASCII)
+    stem = name or re.sub(r"\W+", "_", last_part(output), flags=re.ASCII)
     return {view: f"{stem}_{view}" for view in VIEWS}
 
 
-def create_views(spark: SparkSession, output: str) -> list[str]:
+def create_views(spark: SparkSession, output: str, *, name: str | None = None) -> list[str]:
     """Make the views `<output>_summary` and `<output>_item_coverage`, or replace those of an earlier run.
 
     Where the output is a name, they are views of its schema, and `prune` makes them by itself. Where it is a
     location they are temporary views of this session, called after its last folder: `/data/clicks_pruned` has
-    `clicks_pruned_summary` and `clicks_pruned_item_coverage`.
+    `clicks_pruned_summary` and `clicks_pruned_item_coverage`. Of two folders that are called the same the later
+    has them; `name` tells them apart.
 
     Args:
         spark: the session.
         output: the pruned table, a name or a location.
+        name: what temporary views are called in the place of the folder: letters, digits and underscores.
 
     Returns:
         The names of the views. Nothing is computed.
 
     Raises:
+        SettingsError: `name` is none that SQL takes, or the output is a name, which has views of its own.
         InputError: there is no such table, or its companions are missing.
         OutputError: a table or a view that is not ours has one of the names; it is left as it is.
         Exception: whatever Spark raises where views cannot be made. There are both views or neither then: one
             that an earlier run made might read the new tables wrongly.
     """
+    if name is not None and (not is_location(output) or not re.fullmatch(r"\w+", name, re.ASCII)):
+        raise SettingsError(
+            "`name` is of temporary views, beside tables in a folder: letters, digits and underscores; got "
+            f"{name!r} for {output}."
+        )
     sources = _sources(spark, output)
-    names = view_names(output)
+    names = view_names(output, name)
     lasting = not is_location(output)
     try:
-        for view, name in names.items():
-            if _what_is_there(spark, view, name, lasting) == "foreign":
+        for view, called in names.items():
+            if _what_is_there(spark, view, called, lasting) == "foreign":
                 raise OutputError(
-                    f"The name {name} is taken by a table or view that no pruning run made, and that stays. "
+                    f"The name {called} is taken by a table or view that no pruning run made, and that stays. "
                     "Rename it, or give another --output."
                 )
-        for view, name in names.items():
-            spark.sql(_statement(view, name, sources, lasting))
+        for view, called in names.items():
+            spark.sql(_statement(view, called, sources, lasting))
     except Exception:
-        for view, name in names.items():
-            _drop(spark, view, name, lasting)
+        for view, called in names.items():
+            _drop(spark, view, called, lasting)
         raise
     return list(names.values())
 

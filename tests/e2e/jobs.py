@@ -19,12 +19,16 @@ ROOT = Path(__file__).resolve().parents[2]
 # its own, spare two fifths of the processor's time.
 # The code cache of such a JVM is small and was full after a minute; then nothing is compiled any more.
 SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=240m"
-# Compiling small queries to bytecode takes an eighth of a run. The small run that the others are held to is
-# compiled, as a user's is.
-_INTERPRETED = "-Dspark.sql.codegen.wholeStage=false -Dspark.sql.codegen.factoryMode=NO_CODEGEN"
+# Compiling small queries to bytecode takes an eighth of a run. For a UI that nobody looks at each query is
+# described, here in the shortest way. The small run that the others are held to is compiled, as a user's is.
+_INTERPRETED = (
+    "-Dspark.sql.codegen.wholeStage=false -Dspark.sql.codegen.factoryMode=NO_CODEGEN "
+    "-Dspark.sql.ui.explainMode=simple"
+)
 #: Stands where users have their secrets while the small run is made; nothing that it writes may hold it.
 PLANTED = "planted-secret-4711"
-_SECRETS = ("AWS_SECRET_ACCESS_KEY", "DATABRICKS_TOKEN", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+#: Variables that hold such secrets.
+SECRETS = ("AWS_SECRET_ACCESS_KEY", "DATABRICKS_TOKEN", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 #: Of the small demo data set that most of these tests prune.
 SESSIONS, RATIO = 600, 0.2
 
@@ -45,7 +49,7 @@ def environment(*, compiled: bool = False) -> dict[str, str]:
     """
     own = {k: v for k, v in os.environ.items() if not k.startswith(("PYSPARK", "SPARK", *JOBS))}
     options = SHORT_LIVED if compiled else f"{SHORT_LIVED} {_INTERPRETED}"
-    return {**own, **dict.fromkeys(_SECRETS, PLANTED), "SPARK_SUBMIT_OPTS": options}
+    return {**own, **dict.fromkeys(SECRETS, PLANTED), "SPARK_SUBMIT_OPTS": options}
 
 
 def submit(

@@ -15,11 +15,13 @@ import psutil
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from tests.e2e.jobs import RATIO, Run, command, environment, submit
+from tests.e2e.jobs import RATIO, SHORT_LIVED, Run, command, environment, submit
 
 # A session's row by this column, an item's by that.
 KEYS = {"out": "session_id", "out_decisions": "session_id", "out_items": "item"}
 EXECUTOR = "CoarseGrainedExecutorBackend"
+# Executors do not have the driver's own flags.
+EXECUTORS = {"spark.executor.extraJavaOptions": SHORT_LIVED, "spark.ui.enabled": "false"}
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +65,9 @@ def test_a_local_cluster_without_adaptive_execution(run: Run, shuffled: Path, tm
         cwd=tmp_path,
         master="local-cluster[2,1,1024]",
         conf={
+            **EXECUTORS,
             "spark.sql.adaptive.enabled": "false",
             "spark.sql.shuffle.partitions": "7",
-            "spark.ui.enabled": "false",
         },
     )
     assert done.returncode == 0, done.stdout + _said_by_us(done.stderr)
@@ -77,10 +79,11 @@ def test_a_local_cluster_without_adaptive_execution(run: Run, shuffled: Path, tm
 def daemon(*arguments: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A daemon of the environment's own Spark, ended with all that it started."""
     spark_class = Path(sys.executable).with_name("spark-class")
+    own = {"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_DAEMON_JAVA_OPTS": SHORT_LIVED}
     with (folder / f"{arguments[0].rsplit('.', 1)[-1]}.log").open("ab") as log:
         process = subprocess.Popen(
             [str(spark_class), *arguments],
-            env={**environment(), "SPARK_LOCAL_IP": "127.0.0.1"},
+            env={**environment(), **own},
             cwd=folder,
             stdout=log,
             stderr=log,
@@ -141,10 +144,10 @@ def test_a_standalone_cluster_that_loses_an_executor(
             *flags(run, shuffled, tmp_path / "out"),
             master=cluster,
             conf={
+                **EXECUTORS,
                 "spark.driver.host": "127.0.0.1",
                 "spark.driver.bindAddress": "127.0.0.1",
                 "spark.executor.memory": "1g",
-                "spark.ui.enabled": "false",
             },
         ),
         cwd=tmp_path,

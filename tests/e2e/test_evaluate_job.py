@@ -21,6 +21,11 @@ FLAGS = (
     *("--demo-sessions", "800", "--training-epochs", "1", "--fit-steps", "60"),
     *("--targets", "gru4rec,stamp,session-knn,markov", "--processes", "1"),
 )
+# Nothing to prune and no training to tune: the cells are those that FLAGS have of all the data, too.
+FEWER = (
+    *("--quick", "--demo-sessions", "800", "--ratios", "1"),
+    *("--targets", "session-knn,markov", "--processes", "1"),
+)
 
 
 def start(*flags: str, cwd: Path) -> subprocess.Popen[str]:
@@ -36,40 +41,59 @@ def start(*flags: str, cwd: Path) -> subprocess.Popen[str]:
     )
 
 
-def killed_after_a_cell(folder: Path) -> dict[str, int]:
-    """Start an evaluation, kill all of it once a cell is done, and give what was done by then."""
-    job = start(*FLAGS, cwd=folder)
-    cells = folder / "workspace" / "evaluate" / "workspace" / "cells"
+def written(folder: Path, what: str) -> dict[Path, int]:
+    """Working files, and when they were written: `cells/*`, or notes on what was pruned."""
+    files = (folder / "workspace" / "evaluate" / "workspace").glob(what)
+    return {file: file.stat().st_mtime_ns for file in files if not file.name.startswith(".")}
+
+
+def killed_after_a_cell(*flags: str, cwd: Path) -> dict[Path, int]:
+    """Start an evaluation, kill all of it once a cell is done, and give the cells that are."""
+    job = start(*flags, cwd=cwd)
     deadline = time.monotonic() + 600
-    while not (cells.is_dir() and [f for f in cells.iterdir() if not f.name.startswith(".")]):
+    while not written(cwd, "cells/*"):
         assert job.poll() is None and time.monotonic() < deadline, job.communicate()[0]
         time.sleep(0.05)
     os.killpg(job.pid, signal.SIGKILL)
     job.communicate()
-    return {f.name: f.stat().st_mtime_ns for f in cells.iterdir() if not f.name.startswith(".")}
+    return written(cwd, "cells/*")
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, int], str]:
-    """The workspace, what was done when the first run was killed, and what the second one said."""
-    folder = tmp_path_factory.mktemp("user")
-    done = killed_after_a_cell(folder)
+def completed(folder: Path) -> str:
+    """What an evaluation by FLAGS says, which goes on where the one before was killed."""
     job = start(*FLAGS, cwd=folder)
     output = job.communicate(timeout=900)[0]
     assert job.returncode == 0, output
-    return folder / "workspace", done, output
+    return output
 
 
-def test_a_killed_evaluation_goes_on_where_it_was(finished: tuple[Path, dict[str, int], str]) -> None:
-    workspace, done, output = finished
-    assert done
-    cells = workspace / "evaluate" / "workspace" / "cells"
-    assert {name: (cells / name).stat().st_mtime_ns for name in done} == done
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[Path, int], str]:
+    """The workspace, what was done when the first run was killed, and what the second one said."""
+    folder = tmp_path_factory.mktemp("user")
+    done = killed_after_a_cell(*FEWER, cwd=folder)
+    return folder / "workspace", done, completed(folder)
+
+
+def test_a_killed_evaluation_goes_on_where_it_was(finished: tuple[Path, dict[Path, int], str]) -> None:
+    _, done, output = finished
+    assert done and {cell: cell.stat().st_mtime_ns for cell in done} == done
+    assert "cells are done already" in output
+
+
+@pytest.mark.soak  # the run that is killed above prunes and tunes nothing
+def test_what_was_pruned_and_trained_before_a_kill_is_not_done_again(tmp_path: Path) -> None:
+    done = killed_after_a_cell(*FLAGS, cwd=tmp_path)
+    pruned = written(tmp_path, "*/pruned/*/pruned.json")
+    output = completed(tmp_path)
+    assert done and {cell: cell.stat().st_mtime_ns for cell in done} == done
+    # Of both methods on the test's training data, of random on that of the validation.
+    assert len(pruned) == 3 and written(tmp_path, "*/pruned/*/pruned.json") == pruned
     assert "cells are done already" in output
 
 
 def test_every_table_is_there_with_its_columns_and_their_meaning(
-    finished: tuple[Path, dict[str, int], str],
+    finished: tuple[Path, dict[Path, int], str],
 ) -> None:
     workspace, _, output = finished
     for kind, columns in EVALUATION.items():
@@ -94,7 +118,7 @@ def test_every_table_is_there_with_its_columns_and_their_meaning(
     assert "Recall@20 in percent" in output
 
 
-def test_the_report_and_the_cells_lie_beside_each_other(finished: tuple[Path, dict[str, int], str]) -> None:
+def test_the_report_and_the_cells_lie_beside_each_other(finished: tuple[Path, dict[Path, int], str]) -> None:
     report = finished[0] / "evaluation_report"
     assert "session-knn" in (report / "results.md").read_text()
     cells = pd.read_parquet(report / "cells" / "workspace.parquet")

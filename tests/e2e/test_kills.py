@@ -15,7 +15,11 @@ import pandas as pd
 import psutil
 import pytest
 from deltalake import DeltaTable
+from pyspark.sql import SparkSession
 
+from prune_lib.pipeline import run_prune
+from prune_lib.settings import PruneSettings
+from prune_lib.settings.sources import load
 from tests.e2e.jobs import RATIO, Run, command, environment, submit
 
 TABLES = ("pruned", "pruned_decisions", "pruned_items", "pruned_runs")
@@ -89,10 +93,16 @@ class Output:
     def assert_as_before(self) -> None:
         pd.testing.assert_frame_equal(self.pruned(), self.former, check_exact=True)
 
-    def assert_a_run_completes(self, run: Run) -> None:
-        """And its tables are of one run, all of it, with nothing doubled, lost or left behind."""
-        done = submit(*self.flags, cwd=self.folder)
-        assert done.returncode == 0, done.stdout + done.stderr
+    def assert_a_run_completes(self, run: Run, spark: SparkSession | None = None) -> None:
+        """And its tables are of one run, all of it, with nothing doubled, lost or left behind.
+
+        The run is submitted, or works on a session that is there, which spares a JVM.
+        """
+        if spark is None:
+            done = submit(*self.flags, cwd=self.folder)
+            assert done.returncode == 0, done.stdout + done.stderr
+        else:
+            run_prune(load(PruneSettings, [*self.flags, "--workspace", str(self.workspace)]), spark)
         pruned, decisions = self.pruned(), self.read("pruned_decisions")
         (run_id,) = set(pruned["prune_run_id"])
         assert set(decisions["run_id"]) == set(self.read("pruned_items")["run_id"]) == {run_id}
@@ -113,15 +123,20 @@ def output(run: Run, tmp_path: Path) -> Output:
     return Output(run, tmp_path)
 
 
-@pytest.mark.parametrize(
-    "moments",
-    [("wrote runs",), pytest.param((*STAGES, *BETWEEN), marks=pytest.mark.soak)],
-    ids=["between the commits", "everywhere"],
-)
-def test_the_former_table_stays_and_the_next_run_completes(
-    run: Run, output: Output, moments: tuple[str, ...]
+def test_the_former_table_stays_between_the_commits_and_the_next_run_completes(
+    run: Run, output: Output, spark: SparkSession
 ) -> None:
-    for moment in moments:
+    # All methods write in the same way, and this one asks for no experts.
+    killed_at("wrote runs", "--ratio", str(RATIO / 2), "--method", "random", cwd=output.folder)
+    output.assert_as_before()
+    output.assert_a_run_completes(run, spark)
+
+
+@pytest.mark.soak
+def test_the_former_table_stays_wherever_a_run_is_killed_and_the_next_run_completes(
+    run: Run, output: Output
+) -> None:
+    for moment in (*STAGES, *BETWEEN):
         # Within the stage, not before it: its workers are at work.
         killed_at(moment, *output.flags, cwd=output.folder, delay=0 if "wrote" in moment else 1.0)
         output.assert_as_before()

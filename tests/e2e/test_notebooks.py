@@ -11,7 +11,7 @@ import pytest
 
 import notebooks
 from prune_lib.settings import SamplingSettings
-from tests.e2e.jobs import SHORT_LIVED
+from tests.e2e.jobs import environment
 
 NAMES = [path.stem for path in notebooks.all_notebooks()]
 SMALL: dict[str, Any] = {"SESSIONS": 1_000}
@@ -82,7 +82,9 @@ def run(names: Sequence[str], folders: pytest.TempPathFactory) -> list[nbformat.
     with pytest.MonkeyPatch.context() as patch:
         for variable in ("PYSPARK_SUBMIT_ARGS", "SPARK_HOME", "SPARK_CONF_DIR", "PYTHONPATH"):
             patch.delenv(variable, raising=False)
-        patch.setenv("SPARK_SUBMIT_OPTS", SHORT_LIVED)
+        # Interpreted, Spark cannot list the tables of its catalog, as some of the long ones do.
+        compiled = any(name in LONG for name in names)
+        patch.setenv("SPARK_SUBMIT_OPTS", environment(compiled=compiled)["SPARK_SUBMIT_OPTS"])
         checks = {name: "\n".join(map(str.strip, CHECKS[name].splitlines())) for name in names}
         paths = [path for path in notebooks.all_notebooks() if path.stem in names]
         return notebooks.execute(paths, folders.mktemp("notebooks"), PARAMETERS, checks)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql.types import LongType, StringType
 
 from prune_lib import PruneSettings
@@ -20,6 +22,7 @@ pytestmark = pytest.mark.spark
 
 FORMER = "id bigint, kept boolean"
 NOW = "id bigint, kept boolean, reason string"
+ROWS = {f"s{k:03d}": items for k, items in enumerate(random_sessions(41, n=120, items=40))}
 
 
 def test_every_way_is_counted(spark: SparkSession) -> None:
@@ -39,16 +42,27 @@ def sessions(spark: SparkSession, rows: dict[str, list[int]]) -> DataFrame:
     return spark.createDataFrame(list(rows.items()), "session_id string, items array<bigint>")
 
 
-def prune(spark: SparkSession, folder: Path, rows: dict[str, list[int]], **more: Any) -> dict[str, Any]:
-    sessions(spark, rows).write.format("delta").mode("overwrite").save(str(folder / "sessions"))
-    settings = {"ratio": 0.3, "method": "random", "workspace": str(folder), **more}
+def prune(spark: SparkSession, folder: Path, rows: dict[str, list[int]]) -> dict[str, Any]:
+    sessions(spark, rows).write.format("delta").save(str(folder / "sessions"))
+    settings = {"ratio": 0.3, "method": "random", "workspace": str(folder)}
     return dict(run_prune(PruneSettings(**settings), spark).run)
+
+
+@pytest.fixture(scope="module")
+def first_night(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """Where a run has left its tables, which no test changes, and its record."""
+    folder = tmp_path_factory.mktemp("night")
+    return folder, prune(spark, folder, ROWS)
+
+
+def copied(night: Path, to: Path) -> None:
+    for kind in ("", "_decisions", "_items", "_runs"):
+        shutil.copytree(night / f"pruned{kind}", to / f"pruned{kind}")
 
 
 def decisions(spark: SparkSession, folder: Path) -> dict[Any, tuple[bool, str]]:
     rows = spark.read.format("delta").load(str(folder / "pruned_decisions")).collect()
-    return {(row["session_id"], row["length"] if "length" in row else None): (row["kept"], row["reason"])
-            for row in rows}  # fmt: skip
+    return {row["session_id"]: (row["kept"], row["reason"]) for row in rows}
 
 
 def by_hand(
@@ -63,36 +77,39 @@ def by_hand(
 
 
 def test_a_night_after_another_says_what_changed(
-    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    spark: SparkSession, tmp_path: Path, first_night: tuple[Path, dict[str, Any]]
 ) -> None:
-    rows = {f"s{k:03d}": items for k, items in enumerate(random_sessions(41, n=120, items=40))}
+    folder, first = first_night
+    assert first["churn"] is None, "a first run has nothing to compare with"
+    copied(folder, tmp_path)
     # Ten sessions have gone, others have come.
-    tonight = dict(list(rows.items())[10:]) | {f"t{k}": [1, 2, k] for k in range(20)}
-    caplog.set_level(logging.INFO, "prune_lib")
-    for unit in ("session", "prefix"):
-        first = prune(spark, tmp_path, rows, unit=unit)
-        # A first run, and one of other units than the run before it, have nothing to compare with.
-        assert first["churn"] is None and ("other units or other ids" in caplog.text) == (unit == "prefix")
-        before = decisions(spark, tmp_path)
-        second = prune(spark, tmp_path, tonight, unit=unit)
-        assert second["churn"] == by_hand(first["run_id"], before, decisions(spark, tmp_path))
-        runs = spark.read.format("delta").load(f"{tmp_path}/pruned_runs").collect()
-        told = {row["run_id"]: row["churn"] for row in runs}
-        assert told[first["run_id"]] is None
-        assert told[second["run_id"]]["left_because"] == second["churn"][4]
+    tonight = dict(list(ROWS.items())[10:]) | {f"t{k}": [1, 2, k] for k in range(20)}
+    second = prune(spark, tmp_path, tonight)
+    before, after = decisions(spark, folder), decisions(spark, tmp_path)
+    assert second["churn"] == by_hand(first["run_id"], before, after)
+    runs = spark.read.format("delta").load(f"{tmp_path}/pruned_runs").collect()
+    told = {row["run_id"]: row["churn"] for row in runs}
+    assert told[first["run_id"]] is None
+    assert told[second["run_id"]]["left_because"] == second["churn"][4]
 
 
 def test_what_cannot_be_compared_with_is_left_out(
-    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    spark: SparkSession,
+    tmp_path: Path,
+    first_night: tuple[Path, dict[str, Any]],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     now = spark.createDataFrame([("1", True, "COVERED")], "session_id string, kept boolean, reason string")
     output = str(tmp_path / "pruned")
     assert churn_of(spark, output, now, StringType()) is None, "there was no run"
-    prune(spark, tmp_path, {f"s{k}": [k % 5, k % 3, 7] for k in range(30)})
-    with caplog.at_level(logging.INFO, "prune_lib"):
-        assert churn_of(spark, output, now, LongType()) is None
-        assert "other ids" in caplog.text
-        for file in (tmp_path / "pruned_decisions").glob("*.parquet"):
-            file.unlink()
-        assert churn_of(spark, output, now, StringType()) is None
+    copied(first_night[0], tmp_path)
+    caplog.set_level(logging.INFO, "prune_lib")
+    assert churn_of(spark, output, now, StringType()) is not None and not caplog.text
+    for other, ids in ((now, LongType()), (now.withColumn("length", F.lit(2)), StringType())):
+        assert churn_of(spark, output, other, ids) is None
+        assert "decided on other units or other ids" in caplog.text
+        caplog.clear()
+    for file in (tmp_path / "pruned_decisions").glob("*.parquet"):
+        file.unlink()
+    assert churn_of(spark, output, now, StringType()) is None
     assert "not compared with the run before" in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,7 +11,8 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import SparkSession, Window
+from pyspark.sql import functions as F
 
 from prune_lib.errors import InputError, SettingsError
 from prune_lib.evaluation.ablations import shuffled
@@ -27,6 +29,8 @@ from prune_lib.evaluation.variants import ABLATIONS, check_ablations
 from prune_lib.sessions.columns import ColumnNames
 from prune_lib.sessions.reading import open_input
 from prune_lib.settings import PruneSettings
+from prune_lib.settings.fields import Method
+from prune_lib.summary import Summary
 from tests.spark.sessions import random_sessions
 
 NAMED = ColumnNames("session_id", "items", None, "day")
@@ -171,24 +175,26 @@ def test_without_an_order_nothing_can_be_held_out(spark: SparkSession, table: st
         make_split(spark, unordered, None, tmp_path, name="test", share=0.1)
 
 
-@pytest.mark.parametrize("method", ["graph", "random"])
-def test_a_cut_by_rank_is_what_pruning_at_that_ratio_keeps(
-    spark: SparkSession, split: Split, tmp_path: Path, method: str
-) -> None:
-    """So that one pruning run serves every smaller ratio."""
-    settings = EvaluateSettings(training={"epochs": 1})
-
-    took = []
+def settings_in(folder: Path, split: Split, method: Method) -> Callable[[float], PruneSettings]:
+    """The settings of a method's run at a ratio, all in one folder."""
 
     def at(ratio: float) -> PruneSettings:
-        place = str(tmp_path / f"{method}-0-{ratio:g}" / "pruned")
-        workspace = str(split.folder / "workspace")
-        return settings.prune_settings(method, 0, ratio, split.sessions, place, workspace)  # type: ignore[arg-type]
+        place = str(folder / f"{method}-0-{ratio:g}" / "pruned")
+        workspace = str(folder / "workspace")
+        return EvaluateSettings().prune_settings(method, 0, ratio, split.sessions, place, workspace)
+
+    return at
+
+
+def test_a_cut_by_rank_is_what_pruning_at_that_ratio_keeps(
+    spark: SparkSession, split: Split, tmp_path: Path
+) -> None:
+    """So that one pruning run serves every smaller ratio; of our method test_pipeline.py says it."""
+    at = settings_in(tmp_path, split, "random")
 
     def pruned(ratio: float) -> str:
-        table, seconds = prune_once(spark, at, split, ratio)
+        table, _ = prune_once(spark, at, split, ratio)
         assert table == at(ratio).resolved_output
-        took.append((seconds.get("training"), seconds.get("difficulty")))
         return table
 
     small = spark.read.format("delta").load(pruned(0.2)).select("session_id").toPandas()
@@ -198,18 +204,58 @@ def test_a_cut_by_rank_is_what_pruning_at_that_ratio_keeps(
     assert set(kept["session_id"]) == set(small["session_id"]) and len(kept) > 5
     # What is kept of less is a part of what is kept of more: no run for it.
     prune_once(spark, at, split, 0.3)
-    assert not (tmp_path / f"{method}-0-0.3").exists()
-    # Experts are trained once, and score once, and both count as a part of every run that uses them.
-    trained, scored = zip(*took, strict=True)
-    assert len(set(trained)) == 1 and (trained[0] is not None) == (method == "graph")
-    assert len(set(scored)) == 1
+    assert not (tmp_path / "random-0-0.3").exists()
 
 
-def test_dual_prunes_once_a_ratio(spark: SparkSession, split: Split, tmp_path: Path) -> None:
-    """Its order depends on the ratio: a cut of what it keeps of more is another choice."""
-    settings = EvaluateSettings(training={"epochs": 1}, workspace=str(tmp_path))
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Pruning is a draw of each ratio's own, and the first run trains and scores; the ratios, run by run."""
+    done: list[float] = []
+
+    def run_prune(settings: PruneSettings, spark: SparkSession) -> Summary:
+        table = spark.read.format("delta").load(settings.resolved_input)
+        drawn = F.xxhash64(F.lit(settings.ratio), "session_id")
+        ranked = table.withColumn("prune_rank", F.row_number().over(Window.orderBy(drawn)))
+        clicks = table.agg(F.sum(F.size("items"))).first()
+        kept = cut(ranked, budget_of(settings.ratio, clicks[0]))
+        kept.write.format("delta").mode("overwrite").save(settings.resolved_output)
+        Path(settings.workspace).mkdir(parents=True, exist_ok=True)
+        stages = [("difficulty", 0.25, 360), ("sampling", 1.0, 1)]
+        if not done:
+            stages = [("training", 8.0, 1), ("difficulty", 2.0, 360), ("sampling", 1.0, 1)]
+        scoring = {"experts": "v1", "score": settings.score, "reused_sessions": 360 if done else 0}
+        done.append(settings.ratio)
+        return Summary("", {"stages": stages}, scoring)
+
+    monkeypatch.setattr("prune_lib.pipeline.run_prune", run_prune)
+    return done
+
+
+def test_what_training_and_scoring_took_is_a_part_of_every_run_that_uses_them(
+    spark: SparkSession, split: Split, tmp_path: Path, runs: list[float]
+) -> None:
+    at = settings_in(tmp_path, split, "graph")
+    taken = {ratio: prune_once(spark, at, split, ratio)[1] for ratio in (0.2, 0.5)}
+    assert runs == [0.2, 0.5], "a run that keeps less serves none that keeps more"
+    for seconds in taken.values():
+        assert (seconds["training"], seconds["difficulty"], seconds["sampling"]) == (8.0, 2.0, 1.0)
+    # By another score sessions are scored anew: what that takes is not known of a run that found it done.
+    other = prune_once(spark, lambda ratio: at(ratio).model_copy(update={"score": "el2n"}), split, 0.6)[1]
+    assert (other["training"], other["difficulty"]) == (8.0, 0.25)
+    # A run that lies there is told of as it was.
+    assert prune_once(spark, at, split, 0.3)[1] == taken[0.5] and runs == [0.2, 0.5, 0.6]
+
+
+def test_a_method_prunes_once_but_dual_once_a_ratio(
+    spark: SparkSession, split: Split, tmp_path: Path, runs: list[float]
+) -> None:
+    """Dual's order depends on the ratio: a cut of what it keeps of more is another choice."""
+    settings = EvaluateSettings(workspace=str(tmp_path))
     run = Evaluation(settings, spark, tmp_path, CellStore(tmp_path / "cells"))
+    run.pruned(split, "graph", 0, [0.5, 0.1])
+    assert runs == [0.5]
     found = run.pruned(split, "dual", 0, [0.5, 0.1])
+    assert runs == [0.5, 0.1, 0.5]
     ids = {}
     for ratio in (0.1, 0.5):
         table = split.folder / "pruned" / f"dual-0-{ratio:g}" / "pruned"
@@ -226,6 +272,7 @@ def test_dual_prunes_once_a_ratio(spark: SparkSession, split: Split, tmp_path: P
     stale = str(split.folder / "pruned" / "dual-0-0.5" / "pruned")
     assert subset_of(spark, split, stale, 0.1, folder, 50).hash != digest
     assert run.pruned(split, "dual", 0, [0.1]).subsets[0.1].hash == digest
+    assert len(runs) == 3, "and what was pruned is not pruned again"
 
 
 def test_a_row_beyond_the_whole_budget_ends_no_cut(spark: SparkSession) -> None:
@@ -461,7 +508,7 @@ def test_a_ratio_that_leaves_nothing_is_refused_before_anything_is_trained(
 
 
 def test_a_cut_that_teaches_nothing_is_refused_before_anything_is_trained(
-    spark: SparkSession, tmp_path: Path
+    spark: SparkSession, tmp_path: Path, runs: list[float]
 ) -> None:
     place = str(tmp_path / "long")
     rows = [(f"s{k:02d}", [k % 7, *range(5)], k) for k in range(60)]
@@ -470,18 +517,7 @@ def test_a_cut_that_teaches_nothing_is_refused_before_anything_is_trained(
     asked = {"methods": ("random",), "targets": ("gru4rec",), "name": "shop", "fit": fit}
     with pytest.raises(SettingsError, match="the method random .* keeps no session of two clicks .* 0.015"):
         run_evaluation(small(place, tmp_path / "ws", ratios=(0.015, 0.5), **asked), spark)
-    assert not list((tmp_path / "ws/evaluate/shop/cells").iterdir())
-
-
-def test_a_floor_that_a_smaller_ratio_does_not_fit_is_left_out_there(
-    spark: SparkSession, table: str, tmp_path: Path
-) -> None:
-    asked = {"targets": ("markov",), "ablations": ("floors",), "ratios": (0.03, 0.5), "name": "shop"}
-    found = run_evaluation(small(table, tmp_path / "ws", **asked), spark)
-    rows = found.summary[found.summary["variant"] == "floor=1"]
-    assert set(rows["ratio"]) == {0.5}
-    (told,) = [text for text in found.found["warnings"] if "floor=1" in text]
-    assert "left out at the ratio 0.03: its floor takes" in told
+    assert runs == [0.5] and not list((tmp_path / "ws/evaluate/shop/cells").iterdir())
 
 
 def test_another_test_is_other_data() -> None:

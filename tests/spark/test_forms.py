@@ -97,7 +97,7 @@ def test_weights_do_not_depend_on_the_partitions(made):
     materials, graph, x, _ = made
     edges = _of_clicks(materials, graph)
     seen = set()
-    for n in (1, 2, 5, 7, 11):
+    for n in (1, 5, 11):
         own = replace(materials, found={"clicks": edges.repartition(n)})
         seen.add(formed("click-weights", own, graph, x)[0].weight.tobytes())
     assert len(seen) == 1

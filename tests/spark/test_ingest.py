@@ -260,22 +260,32 @@ def test_bots_and_what_rules_are_told(spark: SparkSession, tmp_path: Path) -> No
     ],
 )
 def test_mistakes_leave_the_tables_as_they_were(
-    spark: SparkSession, good: Path, tmp_path: Path, text: str, more: dict[str, Any], said: str
+    spark: SparkSession,
+    good: tuple[Path, list[int | None]],
+    tmp_path: Path,
+    text: str,
+    more: dict[str, Any],
+    said: str,
 ) -> None:
+    output, before = good
     (tmp_path / "log.csv").write_text(text)
-    before = [table_version(spark, f"{good}{end}") for end in ("", "_quarantine", "_ingests")]
     with pytest.raises(UserError, match=said) as caught:
-        ingest(spark, tmp_path / "log.csv", good, **{"max_bad": 0.05, **more})
+        ingest(spark, tmp_path / "log.csv", output, **{"max_bad": 0.05, **more})
     assert caught.value.exit_code == 2 and "\n" not in str(caught.value)
-    assert [table_version(spark, f"{good}{end}") for end in ("", "_quarantine", "_ingests")] == before
+    assert versions(spark, output) == before
+
+
+def versions(spark: SparkSession, output: Path) -> list[int | None]:
+    return [table_version(spark, f"{output}{end}") for end in ("", "_quarantine", "_ingests")]
 
 
 @pytest.fixture(scope="module")
-def good(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def good(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[int | None]]:
+    """Where an ingest wrote, and the versions of its tables."""
     folder = tmp_path_factory.mktemp("good")
     (folder / "log.csv").write_text("session_id,item_id,ts\na,1,1700000000\n")
     ingest(spark, folder / "log.csv", folder / "out")
-    return folder / "out"
+    return folder / "out", versions(spark, folder / "out")
 
 
 def test_a_file_is_no_table_although_its_name_has_a_dot(spark: SparkSession, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,28 @@ def runs(spark: SparkSession, folder: Path) -> set[str]:
 def settings(folder: Path) -> PruneSettings:
     # What reads the input is the same for every method.
     return PruneSettings(ratio=0.3, method="random", workspace=str(folder))
+
+
+@pytest.fixture(scope="module")
+def finished(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace whose input, of one file, nobody has meddled with; no test changes it."""
+    folder = tmp_path_factory.mktemp("finished")
+    sessions(spark, 31).coalesce(1).write.format("delta").save(str(folder / "sessions"))
+    run_prune(settings(folder), spark)
+    return folder
+
+
+def copied(finished: Path, to: Path) -> Path:
+    """The tables of the finished run, and its input; the place of the latter."""
+    for table in ("sessions", "pruned", "pruned_decisions", "pruned_items", "pruned_runs"):
+        shutil.copytree(finished / table, to / table)
+    return to / "sessions"
+
+
+def assert_untouched(spark: SparkSession, folder: Path, finished: Path) -> None:
+    """The tables hold what the finished run wrote, all of them."""
+    pd.testing.assert_frame_equal(pruned(spark, folder), pruned(spark, finished), check_exact=True)
+    assert runs(spark, folder) == runs(spark, finished)
 
 
 @pytest.fixture
@@ -98,7 +121,7 @@ def vacuum(spark: SparkSession, place: Path) -> None:
 
 
 def test_whoever_appends_overwrites_optimises_deletes_or_adds_a_column_changes_nothing(
-    spark: SparkSession, tmp_path: Path, meanwhile: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, finished: Path, tmp_path: Path, meanwhile: Callable[..., None]
 ) -> None:
     place = tmp_path / "sessions"
     # Two files, so that there is something to optimise.
@@ -111,21 +134,18 @@ def test_whoever_appends_overwrites_optimises_deletes_or_adds_a_column_changes_n
     meanwhile(all_of_it)
     summary = run_prune(settings(tmp_path), spark)
     assert (summary.run["input_version"], summary.run["sessions_before"]) == (0, 120)
-    meddled = pruned(spark, tmp_path)
-    monkeypatch.undo()
-    run_prune(settings(tmp_path).model_copy(update={"version": 0}), spark)
-    pd.testing.assert_frame_equal(pruned(spark, tmp_path), meddled, check_exact=True)
+    pd.testing.assert_frame_equal(pruned(spark, tmp_path), pruned(spark, finished), check_exact=True)
+    now = run_prune(settings(tmp_path).model_copy(update={"dry_run": True}), spark)
+    assert now.plan["input_version"] > 0
+    then = run_prune(settings(tmp_path).model_copy(update={"dry_run": True, "version": 0}), spark)
+    assert then.plan["input_version"] == 0, "and can be asked for"
 
 
 @pytest.mark.parametrize("breaks", ["cut off", "garbled"])
 def test_a_file_of_the_input_that_is_broken_is_named_and_the_tables_stay(
-    spark: SparkSession, tmp_path: Path, breaks: str
+    spark: SparkSession, finished: Path, tmp_path: Path, breaks: str
 ) -> None:
-    place = tmp_path / "sessions"
-    sessions(spark, 31).coalesce(1).write.format("delta").save(str(place))
-    run_prune(settings(tmp_path), spark)
-    alone = pruned(spark, tmp_path)
-    (before,) = runs(spark, tmp_path)
+    place = copied(finished, tmp_path)
     (file,) = place.glob("*.parquet")
     whole = file.read_bytes()
     # The footer, by which a file is opened, is at its end.
@@ -135,19 +155,17 @@ def test_a_file_of_the_input_that_is_broken_is_named_and_the_tables_stay(
     with pytest.raises(InputError, match=f"table {place} cannot be read: .*{file.name}") as told:
         run_prune(settings(tmp_path), spark)
     assert "\n" not in str(told.value)
-    pd.testing.assert_frame_equal(pruned(spark, tmp_path), alone, check_exact=True)
-    assert runs(spark, tmp_path) == {before}
+    assert_untouched(spark, tmp_path, finished)
 
 
 @pytest.mark.parametrize("kind", ["delta", pytest.param("parquet", marks=pytest.mark.soak)])
 def test_an_input_whose_files_vanish_ends_the_run_and_leaves_its_tables(
-    spark: SparkSession, tmp_path: Path, meanwhile: Callable[..., None], kind: str
+    spark: SparkSession, finished: Path, tmp_path: Path, meanwhile: Callable[..., None], kind: str
 ) -> None:
-    place = tmp_path / "sessions"
-    sessions(spark, 31).write.format(kind).save(str(place))
-    run_prune(settings(tmp_path), spark)
-    alone = pruned(spark, tmp_path)
-    (before,) = runs(spark, tmp_path)
+    place = copied(finished, tmp_path)
+    if kind != "delta":
+        shutil.rmtree(place)
+        sessions(spark, 31).write.format(kind).save(str(place))
 
     def vanish() -> None:
         if kind == "delta":
@@ -159,5 +177,4 @@ def test_an_input_whose_files_vanish_ends_the_run_and_leaves_its_tables(
     with pytest.raises(InputError, match=f"table {place} cannot be read") as told:
         run_prune(settings(tmp_path), spark)
     assert "\n" not in str(told.value)
-    pd.testing.assert_frame_equal(pruned(spark, tmp_path), alone, check_exact=True)
-    assert runs(spark, tmp_path) == {before}
+    assert_untouched(spark, tmp_path, finished)

@@ -19,29 +19,47 @@ from tests.spark.sessions import random_sessions
 
 # Not the default, so that a page which took the default would be seen.
 KAPPA = 0.4
+EVENTS = "session_id bigint, item bigint, time bigint"
 HOSTILE = "x`;'\"\n<b>🙂"
+SESSIONS = random_sessions(41, n=150, items=50)
 
 
 @pytest.fixture(scope="module")
 def workspace(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on events with ids as numbers, and a baseline's on sessions with ids as text."""
+    """A run on Parquet's events, ids as numbers, and a baseline's on Delta's sessions, ids as text."""
     folder = tmp_path_factory.mktemp("explained")
-    sessions = random_sessions(41, n=150, items=50)
-    clicks = [(k, item, 100 * k + t) for k, items in enumerate(sessions) for t, item in enumerate(items)]
-    events = spark.createDataFrame(clicks, "session_id bigint, item bigint, time bigint")
-    events.write.format("delta").save(str(folder / "events"))
+    clicks = [(k, item, 100 * k + t) for k, items in enumerate(SESSIONS) for t, item in enumerate(items)]
+    spark.createDataFrame(clicks, EVENTS).write.parquet(str(folder / "events"))
     values: dict[str, Any] = {
         "ratio": 0.3,
         "workspace": str(folder),
-        "training": {"epochs": 1},
+        # How good the experts are, and how their scores are spread, is no question here.
+        "training": {"epochs": 1, "dim": 8, "gate_epochs": 2},
+        "propagation": {"engine": "arrays"},
         "sampling": {"kappa": KAPPA},
     }
     prune(PruneSettings(**values, input=str(folder / "events"), output=str(folder / "kept")), spark=spark)
-    texts = [(f"s{k}" if k else HOSTILE, [HOSTILE, *map(str, s)]) for k, s in enumerate(sessions)]
+    texts = [(f"s{k}" if k else HOSTILE, [HOSTILE, *map(str, s)]) for k, s in enumerate(SESSIONS)]
     table = spark.createDataFrame(texts, "session_id string, items array<string>")
     table.write.format("delta").save(str(folder / "sessions"))
     prune(PruneSettings(**values, method="random", floor=0, output=str(folder / "drawn")), spark=spark)
     return folder
+
+
+def copied(workspace: Path, name: str, to: Path) -> str:
+    """The tables of a run, copied to another place."""
+    for kind in ("", "_decisions", "_items", "_runs"):
+        shutil.copytree(workspace / f"{name}{kind}", to / f"{name}{kind}")
+    return str(to / name)
+
+
+def moved(spark: SparkSession, workspace: Path, name: str, to: Path, input: Path) -> str:
+    """The same, of a run whose input lies elsewhere now."""
+    output = copied(workspace, name, to)
+    runs = spark.read.format("delta").load(f"{output}_runs")
+    there = runs.withColumn("input", F.lit(str(input))).localCheckpoint()
+    there.write.format("delta").mode("overwrite").save(f"{output}_runs")
+    return output
 
 
 def test_every_kept_key_follows_from_the_explanation_and_falls_with_the_rank(
@@ -68,7 +86,7 @@ def test_a_pruned_session_is_shown_with_its_clicks_and_who_covers_it(
     decisions = spark.read.format("delta").load(str(workspace / "kept_decisions"))
     row = decisions.filter("NOT kept AND covered_by IS NOT NULL").orderBy("session_id").first()
     page = explain(str(row["session_id"]), output=str(workspace / "kept"), spark=spark)
-    events = spark.read.format("delta").load(str(workspace / "events"))
+    events = spark.read.parquet(str(workspace / "events"))
     own = events.filter(F.col("session_id") == row["session_id"]).orderBy("time").select("item")
     assert page.session is not None and page.session.clicks == [r["item"] for r in own.collect()]
     assert f"session {row['covered_by']}" in str(page) and "was pruned" in str(page)
@@ -101,38 +119,34 @@ def test_an_input_that_has_gone_is_said(
     spark: SparkSession, workspace: Path, tmp_path: Path, left: str
 ) -> None:
     if left != "nothing":
-        shutil.copytree(workspace / "events", tmp_path / "gone")
+        shutil.copytree(workspace / "sessions", tmp_path / "gone")
         for file in (tmp_path / "gone").glob("*.parquet"):
             file.unlink()
-    for table in ("kept", "kept_decisions", "kept_items", "kept_runs"):
-        shutil.copytree(workspace / table, tmp_path / table)
-    runs = spark.read.format("delta").load(str(tmp_path / "kept_runs"))
-    there = runs.withColumn("input", F.lit(str(tmp_path / "gone"))).localCheckpoint()
-    there.write.format("delta").mode("overwrite").save(str(tmp_path / "kept_runs"))
-    page = explain(3, item=1, output=str(tmp_path / "kept"), spark=spark)
+    output = moved(spark, workspace, "drawn", tmp_path, tmp_path / "gone")
+    page = explain("s3", item="1", output=output, spark=spark)
     assert "the input of the run cannot be read any more" in str(page)
     assert page.item is not None and page.item.reasons is None
 
 
 def test_present_rows_of_an_input_without_versions_are_not_told_as_the_runs(
-    spark: SparkSession, tmp_path: Path
+    spark: SparkSession, workspace: Path, tmp_path: Path
 ) -> None:
-    """The next file of a folder of Parquet files adds clicks to a session that was pruned before."""
-    place = tmp_path / "clicks"
-    clicks = [(k, item, 10 * k + t) for k in range(30) for t, item in enumerate((k % 4, 8, 9))]
-    schema = "session_id bigint, item bigint, time bigint"
-    spark.createDataFrame(clicks, schema).write.parquet(str(place))
-    output = str(tmp_path / "kept")
-    values = {"ratio": 0.5, "method": "random", "input": str(place), "workspace": str(tmp_path)}
-    prune(PruneSettings(**values, output=output), spark=spark)
-    page = explain(3, item=3, output=output, spark=spark)
-    assert "3: 3 → 8 → 9" in str(page) and page.item is not None and page.item.reasons is not None
+    """The next file of a folder of Parquet files adds clicks to sessions that were decided on before."""
+    place = tmp_path / "events"
+    shutil.copytree(workspace / "events", place)
+    output = moved(spark, workspace, "kept", tmp_path, place)
+    assert SESSIONS[3] == [46, 48, 48, 44, 47] and 46 not in SESSIONS[5]
+    page = explain(3, item=46, output=output, spark=spark)
+    assert "5: 46 → 48 → 48 → 44 → 47" in str(page)
+    assert page.item is not None and page.item.reasons is not None
     # To one clicks are added, to another an item of others.
-    spark.createDataFrame([(3, 5, 900), (5, 3, 901)], schema).write.mode("append").parquet(str(place))
-    page = explain(3, item=3, output=output, spark=spark)
-    assert "cannot be read any more as it was" in str(page) and "9 → 5" not in str(page)
+    more = spark.createDataFrame([(3, 5, 90_000), (5, 46, 90_001)], EVENTS)
+    more.write.mode("append").parquet(str(place))
+    page = explain(3, item=46, output=output, spark=spark)
+    assert "cannot be read any more as it was" in str(page) and "47 → 5" not in str(page)
     assert page.item is not None and page.item.reasons is None
-    assert "3: 0 → 8 → 9" in str(explain(4, output=output, spark=spark)), "others are as they were"
+    others = explain(4, output=output, spark=spark)
+    assert SESSIONS[4] == [2, 4, 2, 3, 3, 3] and "6: 2 → 4 → 2 → 3 → 3 → 3" in str(others)
 
 
 @pytest.mark.parametrize(
@@ -165,14 +179,14 @@ def test_the_key_of_the_page_is_the_formula(spark: SparkSession, workspace: Path
 
 
 def test_what_a_killed_run_wrote_is_not_looked_at(
-    spark: SparkSession, workspace: Path, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    values = {"workspace": str(workspace), "method": "random", "output": str(workspace / "cut")}
-    whole = prune(PruneSettings(ratio=0.3, **values), spark=spark)
+    output = copied(workspace, "drawn", tmp_path)
+    whole = spark.read.format("delta").load(output).first()["prune_run_id"]
     commit = commits._commit
 
     def killed(spark: SparkSession, table: commits.Written, *more: Any) -> None:
-        if table.target == values["output"]:
+        if table.target == output:
             raise KeyboardInterrupt
         commit(spark, table, *more)
 
@@ -181,13 +195,16 @@ def test_what_a_killed_run_wrote_is_not_looked_at(
         patched.setattr(commits, "_undo", lambda *_: None)
         patched.setattr(commits, "_commit", killed)
         with pytest.raises(KeyboardInterrupt):
-            prune(PruneSettings(ratio=0.6, **values), spark=spark)
-    page = explain("s1", item="7", output=values["output"], spark=spark)
+            asked = {"ratio": 0.6, "method": "random", "workspace": str(workspace), "output": output}
+            prune(PruneSettings(**asked), spark=spark)
+    (newest,) = spark.read.format("delta").load(f"{output}_decisions").select("run_id").distinct().collect()
+    assert newest["run_id"] != whole, "it came to write its first table"
+    page = explain("s1", item="7", output=output, spark=spark)
     assert page.session is not None and page.item is not None
-    assert page.session.run["run_id"] == page.item.run["run_id"] == whole.run["run_id"]
-    assert page.session.decision["run_id"] == page.item.item["run_id"] == whole.run["run_id"]
-    page = write_report(spark, values["output"], path=workspace / "cut.html", map_points=0)
-    assert page.run_id == whole.run["run_id"]
+    assert page.session.run["run_id"] == page.item.run["run_id"] == whole
+    assert page.session.decision["run_id"] == page.item.item["run_id"] == whole
+    page = write_report(spark, output, path=tmp_path / "cut.html", map_points=0)
+    assert page.run_id == whole
 
 
 def test_a_dry_run_sees_that_the_tables_are_there(spark: SparkSession, workspace: Path) -> None:

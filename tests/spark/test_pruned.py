@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,12 +17,16 @@ import prune_lib.api
 import prune_lib.pruned
 from prune_lib import Pruned, PruneSettings, UserError, evaluate, explain, prune
 from prune_lib.evaluation.settings import EvaluateSettings
+from prune_lib.model_store import find_bundle
 from prune_lib.session import configured
 from prune_lib.written import spark_frame, write_down
 from tests.spark.sessions import random_sessions
 
 ITEMS = random_sessions(31, n=250, items=90)
 TABLE = pd.DataFrame({"session_id": [f"s{k:04d}" for k in range(250)], "items": ITEMS, "day": range(250)})
+
+# How good the experts are is no question here.
+TRAINING = {"epochs": 1, "dim": 8, "gate_epochs": 2}
 
 
 def run_examples(module: Any, name: str, names: dict[str, Any]) -> dict[str, Any]:
@@ -44,8 +49,7 @@ def run(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Any:
         here = str(Path.cwd() / "my workspace")
 
         def by_default(sessions: Any, ratio: float, **more: Any) -> Pruned:
-            # One epoch: how good the experts are is no question here.
-            return prune(sessions, ratio, workspace=here, training={"epochs": 1}, **more)
+            return prune(sessions, ratio, workspace=here, training=TRAINING, **more)
 
         names = run_examples(prune_lib.api, "prune", {"sessions": TABLE, "prune": by_default})
         yield SimpleNamespace(pruned=names["pruned"], prune=by_default, workspace=Path(here))
@@ -59,14 +63,29 @@ def test_the_examples_of_pruned(run: Any) -> None:
     run_examples(prune_lib.pruned, "Pruned", {"output": run.pruned.output, "Pruned": Pruned})
 
 
-def test_the_examples_of_evaluate(run: Any) -> None:
-    def by_default(sessions: Any, **more: Any) -> Any:
-        own = {"workspace": str(run.workspace), "order_column": "day", "training": {"epochs": 1}}
-        return evaluate(sessions, **own, **more)
+@pytest.fixture(scope="module")
+def found(run: Any) -> Any:
+    """The docstring of `evaluate`, with a floor beside it, and a ratio that is too small for that."""
 
-    names = run_examples(prune_lib.api, "evaluate", {"sessions": TABLE, "evaluate": by_default})
-    found = names["found"]
+    def by_default(sessions: Any, ratios: list[float], **more: Any) -> Any:
+        own = {"workspace": str(run.workspace), "order_column": "day", "training": TRAINING}
+        return evaluate(sessions, ratios=[0.03, *ratios], ablations=["floors"], **own, **more)
+
+    return run_examples(prune_lib.api, "evaluate", {"sessions": TABLE, "evaluate": by_default})["found"]
+
+
+def test_the_examples_of_evaluate(run: Any, found: Any) -> None:
     assert set(found.summary["target"]) == {"markov"} and str(found.document) in str(found)
+    # What training and scoring took is noted for the runs that find both done: test_evaluation.py.
+    (noted,) = run.workspace.glob("evaluate/*/test-*/workspace-*/seconds.json")
+    assert sorted(key.partition(" ")[2] for key in json.loads(noted.read_text())) == ["", "nll"]
+
+
+def test_a_floor_that_a_smaller_ratio_does_not_fit_is_left_out_there(found: Any) -> None:
+    with_floor = found.summary[found.summary["variant"] == "floor=1"]
+    assert set(with_floor["ratio"]) == {0.2}
+    (told,) = [text for text in found.found["warnings"] if "floor=1" in text]
+    assert "left out at the ratio 0.03: its floor takes" in told
 
 
 @pytest.mark.parametrize(
@@ -122,6 +141,8 @@ def test_an_example_of_every_smaller_budget(run: Any) -> None:
     assert curve["ratio"].iloc[-1] == clicks.iloc[-1] / pruned.run["interactions_before"]
     with pytest.raises(UserError, match=r"in \(0, 0.2\], what this run kept; got 0.3"):
         pruned.at(0.3)
+    with pytest.raises(UserError, match="what this run kept; got 1,000,000"):
+        pruned.at(rank=1_000_000)
     with pytest.raises(UserError, match="needs a ratio or a rank"):
         pruned.at()
     with pytest.raises(UserError, match="keeps nothing"):
@@ -132,12 +153,10 @@ def test_a_later_run_of_the_same_frame_leaves_the_first_as_it_was(spark: SparkSe
     first, before = run.pruned, rows(run.pruned.sessions)
     inputs = run.workspace / "inputs"
     same = spark_frame(spark, TABLE.sample(frac=1.0, random_state=1)).repartition(5)
-    again = run.prune(same, 0.2)
-    assert len(list(inputs.iterdir())) == 1, "it is the same table"
-    assert len(list((run.workspace / "experts").glob("2*"))) == 1, "whose experts are known"
-    pd.testing.assert_frame_equal(rows(again.sessions), before)
-
     random = run.prune(same, 0.1, method="random")
+    assert len(list(inputs.iterdir())) == 1, "it is the same table"
+    asked = PruneSettings(ratio=0.1, workspace=str(run.workspace), training=TRAINING)
+    assert find_bundle(asked, random.run["input"]) is not None, "whose experts are known"
     assert rows(random.sessions)["prune_reason"].unique().tolist() == ["METHOD"]
     pd.testing.assert_frame_equal(rows(first.sessions), before)
     dropped = first.decisions.filter("NOT kept AND difficulty IS NOT NULL").first()
@@ -147,7 +166,9 @@ def test_a_later_run_of_the_same_frame_leaves_the_first_as_it_was(spark: SparkSe
     assert Pruned.open(first.output).run["run_id"] == random.run["run_id"]
     assert Pruned.open(first.output, run_id=first.run["run_id"]).versions == first.versions
 
-    page = first.report(run.workspace / "first.html", map_points=0)
+    page = first.report(map_points=0)
+    own = f"{Path(first.output).name}_report_{first.run['run_id']}.html"
+    assert page.path.name == own, "the name without is the last run's"
     assert page.run_id == first.run["run_id"], "the report of the first run, too"
     text = page.path.read_text(encoding="utf-8")
     assert f"kept {first.run['sessions_after']:,} of" in text and 'id="difficulty"' in text

@@ -19,7 +19,7 @@ from prune_lib import PruneSettings, UserError
 from prune_lib.lookup import Tables
 from prune_lib.pipeline import run_prune
 from prune_lib.report.facts import BANDS, Facts
-from prune_lib.report.job import _bundle, report, write_report
+from prune_lib.report.job import Report, _bundle, report, write_report
 from prune_lib.report.neighbours import example_session, look_around
 from prune_lib.report.results import measured
 from prune_lib.report.sample import drawn, examples
@@ -47,7 +47,12 @@ def workspace(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
     ]
     events = spark.createDataFrame(clicks, "session_id bigint, item bigint, time bigint")
     events.write.format("delta").save(str(folder / "events"))
-    values: dict[str, Any] = {"ratio": 0.3, "workspace": str(folder), "training": {"epochs": 1}}
+    values: dict[str, Any] = {
+        "ratio": 0.3,
+        "workspace": str(folder),
+        # How good the experts are is no question here.
+        "training": {"epochs": 1, "dim": 8, "gate_epochs": 2},
+    }
     run_prune(PruneSettings(**values, input=str(folder / "events"), output=str(folder / "kept")), spark)
     texts = [(f"s{k}" if k else HOSTILE, [HOSTILE, *map(str, s)]) for k, s in enumerate(sessions[:60])]
     # A user's column may have any name.
@@ -76,6 +81,12 @@ def decisions(spark: SparkSession, workspace: Path) -> pd.DataFrame:
     table = spark.read.format("delta").load(str(workspace / "kept_decisions"))
     found: pd.DataFrame = table.withColumn("covered_by", F.col("covered_by").cast("string")).toPandas()
     return found
+
+
+@pytest.fixture(scope="module")
+def page(spark: SparkSession, workspace: Path) -> Report:
+    """The report of the first run, where it is by default; no test changes it."""
+    return write_report(spark, str(workspace / "kept"), workspace=str(workspace), map_points=120)
 
 
 def clicks_of(spark: SparkSession, workspace: Path) -> dict[int, list[int]]:
@@ -194,8 +205,7 @@ def test_neighbours_hold_the_items_and_the_cover_comes_first(
     assert counts == sorted(counts, reverse=True)
 
 
-def test_a_page_with_everything(spark: SparkSession, workspace: Path) -> None:
-    page = write_report(spark, str(workspace / "kept"), workspace=str(workspace), map_points=120)
+def test_a_page_with_everything(spark: SparkSession, workspace: Path, page: Report) -> None:
     assert page.path == workspace / "kept_report.html" and page.points == 120 and page.warnings == ()
     text = page.path.read_text(encoding="utf-8")
     for section in ("kept", "why", "what-if", "items", "difficulty", "map", "examples", "neighbours", "run"):
@@ -248,16 +258,15 @@ def test_an_evaluation_is_found_by_its_input(
     assert measured(spark, facts, str(tmp_path / "nowhere")) is None
 
 
-def test_the_page_is_logged_with_its_run(spark: SparkSession, workspace: Path) -> None:
+def test_the_page_is_logged_with_its_run(workspace: Path, facts: Facts, page: Report) -> None:
     from mlflow.tracking import MlflowClient
 
-    write_report(spark, str(workspace / "kept"), workspace=str(workspace), map_points=0)
+    assert page.path is not None and page.run_id == facts.run["run_id"]
     client = MlflowClient(tracking_uri=f"sqlite:///{workspace / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("prune")
-    run_id = gather(Tables(spark, str(workspace / "kept"), {})).run["run_id"]
-    runs = client.search_runs([experiment.experiment_id], f"attributes.run_name = '{run_id}'")
+    runs = client.search_runs([experiment.experiment_id], f"attributes.run_name = '{page.run_id}'")
     assert len(runs) == 1, "no run of its own"
-    assert "kept_report.html" in [a.path for a in client.list_artifacts(runs[0].info.run_id)]
+    assert page.path.name in [a.path for a in client.list_artifacts(runs[0].info.run_id)]
 
 
 def test_samples_of_a_baseline_with_hostile_ids(spark: SparkSession, workspace: Path) -> None:

@@ -6,12 +6,13 @@ import doctest
 import re
 import shutil
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 import sql_recipes
 from prune_lib import create_views
@@ -54,9 +55,20 @@ def recipe(start: str) -> Recipe:
     return found
 
 
+@cache
+def query(spark: SparkSession, code: str) -> DataFrame:
+    return spark.sql(code)
+
+
+@cache
+def rows(spark: SparkSession, code: str) -> pd.DataFrame:
+    """A query's answer, once for all tests: its tables stay as they are, and nobody changes it."""
+    return query(spark, code).toPandas()
+
+
 def answer(spark: SparkSession, start: str, without_limit: bool = False) -> pd.DataFrame:
     code = recipe(start).code
-    return spark.sql(re.sub(r" LIMIT \d+$", "", code) if without_limit else code).toPandas()
+    return rows(spark, re.sub(r" LIMIT \d+$", "", code) if without_limit else code)
 
 
 def test_the_document_has_its_queries_and_their_results() -> None:
@@ -74,11 +86,11 @@ def test_the_document_has_its_queries_and_their_results() -> None:
 
 @pytest.mark.parametrize("one", SQL, ids=lambda one: one.title)
 def test_a_query_answers_with_the_columns_shown(spark: SparkSession, shop: Path, one: Recipe) -> None:
-    frame = spark.sql(one.code)
+    frame = query(spark, one.code)
     assert tuple(frame.columns) == one.columns
     plan = frame._jdf.queryExecution().executedPlan().toString()
     assert "Cartesian" not in plan and "NestedLoop" not in plan, "linear in the rows"
-    assert len(frame.collect()) > 0
+    assert len(rows(spark, one.code)) > 0
 
 
 def test_what_was_kept(spark: SparkSession, shop: Path, runs: list[dict[str, Any]]) -> None:

@@ -183,7 +183,6 @@ def test_every_row_of_a_kept_session_comes_out_as_it_went_in(spark: SparkSession
 
 PLACES = {
     "location": "{tmp_path}/pruned",
-    "name": "{schema}.pruned",
     "name in a catalog": "spark_catalog.{schema}.pruned",
 }
 at_places = pytest.mark.parametrize("place", PLACES.values(), ids=PLACES.keys())
@@ -224,7 +223,8 @@ def test_a_second_run_replaces_and_adds_to_runs(
     ("place", "doomed", "after"),
     [
         ("location", "runs", False),
-        ("location", "pruned", True),
+        # After the last commit: of two tables that is in every run (test_commits).
+        pytest.param("location", "pruned", True, marks=pytest.mark.soak),
         ("name in a catalog", "pruned", False),
     ],
 )
@@ -256,7 +256,8 @@ def test_of_two_runs_at_once_the_first_to_write_wins(spark: SparkSession, tmp_pa
     assert contents(spark, output) == former
 
 
-@pytest.mark.parametrize("first", [True, False])
+# After a finished run it is test_commits that shows it, and tests/e2e/test_kills with a run that is killed.
+@pytest.mark.parametrize("first", [True, pytest.param(False, marks=pytest.mark.soak)])
 def test_what_a_killed_run_wrote_counts_for_nothing(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: bool
 ) -> None:

@@ -1,4 +1,4 @@
-"""The views beside the tables: what they say, of events and of samples, and that they end no run."""
+"""The views beside the tables: what they say, and that they end no run; of samples, see test_samples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from prune_lib import PruneSettings, create_views, views
-from prune_lib.errors import InputError, OutputError
+from prune_lib.errors import InputError
 from prune_lib.locations import VIEWS, View
 from prune_lib.pipeline import run_prune
 from prune_lib.schemas import REASONS
@@ -21,7 +21,6 @@ from tests.spark.sessions import random_sessions
 pytestmark = pytest.mark.usefixtures("compiled")
 
 SESSIONS = random_sessions(61, n=120, items=40)
-FOLDER = 'it\'s "kept" & ü'
 
 
 @pytest.fixture(scope="module")
@@ -116,35 +115,6 @@ def test_counts_by_item_do_not_read_the_kept_rows(spark: SparkSession, kept: str
         "SELECT band, sum(sessions_after) FROM watched.`my_kept_item_coverage` GROUP BY band"
     )._jdf.queryExecution()
     assert "prune_weight" not in plan.optimizedPlan().toString()
-
-
-def test_samples_in_a_folder_have_views_of_the_session(spark: SparkSession, events: dict[str, Any]) -> None:
-    output = str(Path(events["workspace"]) / FOLDER / "2 prefixes")
-    run_prune(PruneSettings(**events, output=output, unit="prefix"), spark)
-    assert not [t for t in spark.catalog.listTables(pattern="2_prefixes*")], "a run leaves none by itself"
-    assert create_views(spark, output) == ["2_prefixes_summary", "2_prefixes_item_coverage"]
-    decisions = spark.read.format("delta").load(f"{output}_decisions").toPandas()
-    pruned = spark.read.format("delta").load(output).toPandas()
-    summary = rows_of(spark, "2_prefixes_summary", "reason")
-    assert summary["sessions"].sum() == summary["interactions"].sum() == len(decisions)
-    assert summary.loc["METHOD", "mean_length"] == pytest.approx(
-        decisions.query("kept")["length"].mean(), abs=1e-6
-    )
-    items = rows_of(spark, "2_prefixes_item_coverage", "item")
-    weights = pruned.drop_duplicates("prune_rank").set_index("prune_rank")["prune_weight"]
-    chosen = decisions.query("kept").assign(weight=lambda d: d["rank"].map(weights))
-    by_target = chosen.groupby("target")["weight"].sum().reindex(items.index, fill_value=0.0)
-    pd.testing.assert_series_equal(items["weighted_sessions"], by_target, check_names=False, atol=1e-5)
-    first = chosen.groupby("target")["rank"].min().reindex(items.index)
-    pd.testing.assert_series_equal(items["first_rank"], first, check_names=False, check_dtype=False)
-    # Once more replaces them, and a view of somebody else's stays.
-    create_views(spark, output)
-    spark.range(3).createOrReplaceTempView("2_prefixes_summary")
-    with pytest.raises(OutputError, match="2_prefixes_summary is taken"):
-        create_views(spark, output)
-    assert spark.table("2_prefixes_summary").count() == 3
-    assert not spark.catalog.tableExists("2_prefixes_item_coverage"), "both or neither"
-    spark.catalog.dropTempView("2_prefixes_summary")
 
 
 def test_a_table_of_that_name_stays_and_the_run_warns(
