@@ -190,8 +190,8 @@ def create_views(spark: SparkSession, output: str, *, name: str | None = None) -
 
     Where the output is a name, they are views of its schema, and `prune` makes them by itself. Where it is a
     location they are temporary views of this session, called after its last folder: `/data/clicks_pruned` has
-    `clicks_pruned_summary` and `clicks_pruned_item_coverage`. Of two folders that are called the same the later
-    has them; `name` tells them apart.
+    `clicks_pruned_summary` and `clicks_pruned_item_coverage`. Of two folders that are called the same the
+    later has them; `name` tells them apart.
 
     Args:
         spark: the session.
@@ -220,8 +220,8 @@ def create_views(spark: SparkSession, output: str, *, name: str | None = None) -
         for view, called in names.items():
             if _what_is_there(spark, view, called, lasting) == "foreign":
                 raise OutputError(
-                    f"The name {called} is taken by a table or view that no pruning run made, and that stays. "
-                    "Rename it, or give another --output."
+                    f"The name {called} is taken by a table or view that no pruning run made, and that "
+                    "stays. Rename it, or give another --output."
                 )
         for view, called in names.items():
             spark.sql(_statement(view, called, sources, lasting))
