@@ -183,8 +183,8 @@ def test_what_is_left_of_a_driver_that_was_half_killed_ends_by_itself(
         members = [psutil.Process(job.pid), *psutil.Process(job.pid).children(recursive=True)]
         (one,) = [p for p in members if p.name().startswith(victim) and _is_the_driver(p, victim)]
         one.kill()
-        said = job.stdout.read()
-        assert job.wait(timeout=60) != 0, said
+        said, _ = job.communicate(timeout=60)  # until it has closed its output, too
+        assert job.returncode != 0, said
         _, alive = psutil.wait_procs([p for p in members if p.pid != job.pid], timeout=60)
         assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
     finally:

@@ -27,6 +27,8 @@ from prune_lib.session import configured
 from tests.spark.ingesting import ingest
 
 START = 1_700_000_000
+#: Of a million rows compiled queries take a third less of the processor's time than those of the other tests.
+COMPILED = {"spark.sql.codegen.wholeStage": "true", "spark.sql.codegen.factoryMode": "FALLBACK"}
 Clicks = list[tuple[str | None, str | None, float | None]]
 
 
@@ -368,7 +370,8 @@ def test_folders_of_partitions_beside_each_other(spark: SparkSession, tmp_path: 
 
 def test_diginetica_comes_in_with_its_counts(spark: SparkSession, shared_data: Path, tmp_path: Path) -> None:
     place = shared_data / "diginetica" / "sessions_train.parquet"
-    run = ingest(spark, place, tmp_path / "out", max_bad=0.0).run
+    with configured(spark, COMPILED):
+        run = ingest(spark, place, tmp_path / "out", max_bad=0.0).run
     assert (run["rows_read"], run["sessions"], run["clicks"]) == (906_140, 186_670, 906_140)
     assert (run["items"], run["longest"], run["median_length"], run["top_item"]) == (43_097, 70, 4.0, 911)
     assert run["repeated_sessions"] == 6_526 and run["item_gini"] == pytest.approx(0.559, abs=5e-4)
@@ -378,7 +381,8 @@ def test_diginetica_comes_in_with_its_counts(spark: SparkSession, shared_data: P
     assert table.columns == ["session_id", "items", "ingest_run"]
     before, after = (spark.read.parquet(str(place)), table)
     joined = before.join(after.withColumnRenamed("items", "new"), "session_id")
-    assert joined.where("items <> CAST(new AS ARRAY<BIGINT>)").isEmpty()
+    with configured(spark, COMPILED):
+        assert joined.where("items <> CAST(new AS ARRAY<BIGINT>)").isEmpty()
 
 
 @pytest.mark.parametrize(
