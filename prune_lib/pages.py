@@ -123,7 +123,7 @@ def explain_settings(
     Cost: a few filters over the run's tables and its input; nothing is computed again.
     """
     spark = spark or get_spark("explain")
-    check_runtime(spark)
+    check_runtime(spark, only_reads=True)
     with in_utc(spark):
         return _explained(settings, spark, versions)
 

@@ -85,7 +85,7 @@ class Pruned:
         """
         place = str(output)
         spark = spark or get_spark("prune")
-        check_runtime(spark)
+        check_runtime(spark, only_reads=True)
         ship_package(spark)
         run_id, versions = versions_of(spark, place, run_id)
         runs = pinned(spark, tables_of(place)["runs"], versions["runs"])

@@ -117,11 +117,11 @@ def _remember_names(spark: SparkSession) -> None:
     """
     for name in _NAMES:
         at: Any = spark._jvm
-        for part in name.split("."):
-            found = getattr(at, part)
-            with suppress(AttributeError):  # a vendor's own view of the JVM may hold nothing
+        with suppress(AttributeError, Py4JError):  # a vendor's view of the JVM may know less, or hold nothing
+            for part in name.split("."):
+                found = getattr(at, part)
                 setattr(at, part, found)
-            at = found
+                at = found
 
 
 def _started(builder: SparkSession.Builder) -> SparkSession:
@@ -292,8 +292,12 @@ NEEDED = {
 }
 
 
-def check_runtime(spark: SparkSession) -> None:
+def check_runtime(spark: SparkSession, *, only_reads: bool = False) -> None:
     """See that the JVM has what the job needs, before any work.
+
+    Args:
+        spark: the session.
+        only_reads: the job reads tables and computes no graph; Delta's classes are enough.
 
     Raises:
         EnvironmentProblem: there is no JVM, Delta's or GraphFrames' classes are not on the class path, or the
@@ -303,6 +307,8 @@ def check_runtime(spark: SparkSession) -> None:
     loader = spark._jvm.java.lang.Thread.currentThread().getContextClassLoader()  # type: ignore[union-attr]
     missing = []
     for name, (klass, _) in NEEDED.items():
+        if only_reads and name != "Delta":
+            continue
         try:
             loader.loadClass(klass)
         except Exception:  # py4j wraps ClassNotFoundException
@@ -315,7 +321,7 @@ def check_runtime(spark: SparkSession) -> None:
             f"Spark, or add `--packages {packages}` to spark-submit, or on a managed cluster install them "
             "as Maven libraries."
         )
-    if not _knows_delta(spark):
+    if not only_reads and not _knows_delta(spark):
         raise EnvironmentProblem(
             "This Spark session was started without Delta's SQL and catalog, which cannot be added to it any "
             "more. Start Spark by `prune_lib.get_spark()`, or with `--conf spark.sql.extensions="

@@ -129,7 +129,7 @@ def report(
     place = settings.resolved_path.absolute()
     check_place(place)
     spark = spark or get_spark("report")
-    check_runtime(spark)
+    check_runtime(spark, only_reads=True)
     with in_utc(spark):
         return _report(settings, spark, place, versions)
 

@@ -36,6 +36,7 @@ def test_a_missing_jar_is_named_with_what_to_do(spark: SparkSession, monkeypatch
         EnvironmentProblem, match="GraphFrames is not on Spark's class path.*make setup.*a:b:1"
     ):
         session.check_runtime(spark)
+    session.check_runtime(spark, only_reads=True)  # which takes no graph
 
 
 @pytest.mark.parametrize("lacks", ["spark.sql.extensions", "spark.sql.catalog.spark_catalog"])
