@@ -33,7 +33,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
             # More than one partition, so that order-dependence shows; few, so that a test takes little.
             "spark.sql.shuffle.partitions": "4",
             "spark.default.parallelism": "2",
-            # VACUUM looks at a folder in so many tasks: with the default, 10,000, for 98 s, with four for 4 s.
+            # VACUUM looks at a folder in so many tasks: with 10,000, the default, for 98 s; so for 4 s.
             "spark.sql.sources.parallelPartitionDiscovery.parallelism": "4",
             "spark.ui.enabled": "false",
             # Thousands of small queries: compiling each to bytecode takes a fourth of the processor's time.
