@@ -137,13 +137,8 @@ def read_sources(
     # A file that lists all settings gives none of those that are as they are anyway: `quick`, which fills
     # what is not given, and `device`, which stands for a group's, would do nothing beside it.
     plain = {option.key: written(option.info.get_default(call_default_factory=True)) for option in options}
-    file = {key: given for key, given in file.items() if _bare(given) != plain[key]}
+    file = {key: given for key, given in file.items() if written(given.value) != plain[key]}
     return _checked(model, options, {**file, **env, **flags}, suggested, mistakes, _missing)
-
-
-def _bare(given: Given) -> str:
-    """A value of a file as `written` writes a default."""
-    return given.text if given.elements is None else ",".join(given.elements)
 
 
 def of_call(model: type[Settings], keywords: Mapping[str, Any]) -> Settings:
