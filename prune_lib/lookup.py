@@ -17,9 +17,9 @@ from prune_lib.locations import Companion, companion
 from prune_lib.moments import with_zone
 from prune_lib.sessions.columns import ColumnNames, InputTable, column_of
 from prune_lib.sessions.opening import load_table, open_input
-from prune_lib.sessions.read_errors import reading_errors, short
+from prune_lib.sessions.read_errors import reading_errors
 from prune_lib.sessions.reading import to_sessions
-from prune_lib.wording import shown
+from prune_lib.wording import short, shown
 
 __all__ = [
     "ItemFacts",

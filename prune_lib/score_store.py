@@ -30,6 +30,7 @@ from prune_lib.experts.scoring import MEANS
 from prune_lib.locations import table_in_workspace
 from prune_lib.settle import settle
 from prune_lib.tables import read_table
+from prune_lib.wording import first_line
 
 __all__ = ["KEYS", "ScoreStore"]
 
@@ -129,7 +130,7 @@ class ScoreStore:
             found = sessions.select("sid", *KEYS).join(kept, list(KEYS)).select("sid", *_SCORES)
             return settle(found)  # a file that cannot be read is found out here
         except _PROBLEMS as problem:
-            _LOG.warning("kept scores are not used: %s", _first_line(problem))
+            _LOG.warning("kept scores are not used: %s", first_line(problem))
             return None
 
     def add(self, scores: DataFrame) -> None:
@@ -170,7 +171,7 @@ class ScoreStore:
             finally:
                 self.spark.catalog.dropTempView(view)
         except _PROBLEMS as problem:
-            _LOG.warning("scores are not kept for the next run: %s", _first_line(problem))
+            _LOG.warning("scores are not kept for the next run: %s", first_line(problem))
 
     def _forget_old(self, kept: DataFrame, name: str) -> None:
         newest = kept.groupBy("basis").agg(F.max("scored_at").alias("at")).orderBy(F.desc("at"), "basis")
@@ -178,7 +179,3 @@ class ScoreStore:
         if old:
             listed = ", ".join(f"'{basis}'" for basis in old)
             self.spark.sql(f"DELETE FROM {name} WHERE basis IN ({listed})")
-
-
-def _first_line(problem: BaseException) -> str:
-    return str(problem).strip().partition("\n")[0]

@@ -33,7 +33,7 @@ from prune_lib.locations import (
 )
 from prune_lib.schemas import PRUNED, TABLE_COMMENTS, conform
 from prune_lib.sessions.opening import connector_hint, in_catalog
-from prune_lib.sessions.read_errors import first_line
+from prune_lib.wording import first_line
 
 __all__ = [
     "check_columns",
@@ -104,10 +104,9 @@ def read_table(
             reader = spark.read.format("delta" if delta else "parquet").options(**travel)
             frame = reader.load(name)
     except AnalysisException as problem:
-        first = str(problem).strip().splitlines()[0]
         raise InputError(
-            f"The table {name} cannot be read: {first} Give an existing Delta or Parquet table, as "
-            "a name (catalog.schema.table) or a location (/folder, s3://bucket/folder), by --input."
+            f"The table {name} cannot be read: {first_line(problem)}. Give an existing Delta or Parquet "
+            "table, as a name (catalog.schema.table) or a location (/folder, s3://bucket/folder), by --input."
         ) from problem
     return frame
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from prune_lib.errors import EnvironmentProblem
 from prune_lib.locations import on_databricks, workspace_folder
-from prune_lib.redaction import redacted
+from prune_lib.wording import first_line
 
 __all__ = [
     "RegistryError",
@@ -101,7 +101,7 @@ def download_model(workspace: str, uri: str, folder: Path) -> Path:
     except RegistryError:
         raise
     except Exception as problem:
-        raise RegistryError(_first_line(problem)) from problem
+        raise RegistryError(first_line(problem)) from problem
 
 
 def add_artifact(workspace: str, experiment: str, run_name: str, path: Path) -> list[str]:
@@ -134,7 +134,7 @@ def add_artifact(workspace: str, experiment: str, run_name: str, path: Path) -> 
             client.log_artifact(runs[0].info.run_id, str(path))
             return []
     except Exception as problem:
-        return [f"MLflow did not take {path.name}: {_first_line(problem)}"]
+        return [f"MLflow did not take {path.name}: {first_line(problem)}"]
     with tracked_run(workspace, experiment, run_name, {}) as tracker:
         tracker.artifact(path)
     return tracker.warnings
@@ -194,7 +194,7 @@ def register_model(workspace: str, run_id: str | None, folder: Path, name: str, 
         if alias:
             client.set_registered_model_alias(name, alias, version)
     except Exception as problem:
-        raise RegistryError(_first_line(problem)) from problem
+        raise RegistryError(first_line(problem)) from problem
     return f"models:/{name}@{alias}" if alias else f"models:/{name}/{version}"
 
 
@@ -279,7 +279,7 @@ class Tracker:
         try:
             log(self._client)
         except Exception as problem:
-            self._warn(f"MLflow did not take {what}: {_first_line(problem)}")
+            self._warn(f"MLflow did not take {what}: {first_line(problem)}")
             if _UNREACHABLE in str(problem):
                 self._client = None  # it would not take the rest either, after as long a wait
 
@@ -341,7 +341,7 @@ def _start(workspace: str, experiment: str, run_name: str) -> Tracker:
         run = client.create_run(number, run_name=run_name)
     except Exception as problem:
         tracker = Tracker()
-        tracker._warn(f"MLflow does not track this run: {_first_line(problem)}")
+        tracker._warn(f"MLflow does not track this run: {first_line(problem)}")
         return tracker
     return Tracker(client, run.info.run_id)
 
@@ -372,7 +372,7 @@ def _first_question() -> Iterator[None]:
         yield
     except Exception as problem:
         if _UNREACHABLE in str(problem):
-            _silent[_server()] = time.monotonic(), _first_line(problem)
+            _silent[_server()] = time.monotonic(), first_line(problem)
         raise
     finally:
         os.environ.update({name: _PATIENCE[name] for name in ours})
@@ -425,8 +425,3 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _first_line(problem: Exception) -> str:
-    # The address of a server may have a password in it.
-    return redacted((str(problem).strip().splitlines() or [type(problem).__name__])[0])

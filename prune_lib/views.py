@@ -21,7 +21,7 @@ from prune_lib.locations import VIEWS, View, companion, is_location, last_part
 from prune_lib.lookup import Tables, opened_as
 from prune_lib.schemas import REASONS
 from prune_lib.sessions.columns import Layout, quoted
-from prune_lib.sessions.read_errors import first_line
+from prune_lib.wording import first_line
 
 __all__ = [
     "VIEW_COLUMNS",

@@ -1,10 +1,12 @@
-"""Small pieces of what is said to people: names on one line, bars, shares, what a ratio allows."""
+"""Small pieces of what is said to people: names on one line, bars, shares, causes, what a ratio allows."""
 
 from __future__ import annotations
 
 import math
 
-__all__ = ["allowed", "bar", "percent", "shown"]
+from prune_lib.redaction import redacted
+
+__all__ = ["allowed", "bar", "first_line", "percent", "short", "shown"]
 
 
 def shown(value: object) -> str:
@@ -42,3 +44,29 @@ def allowed(ratio: float, total: int) -> int:
     (7, 271842)
     """
     return math.floor(round(ratio * total, 6))
+
+
+def short(value: object, limit: int = 60) -> str:
+    """A value for a message, cut to a length.
+
+    >>> short(None), short("abcdefgh", 6)
+    ('null', 'abc...')
+    """
+    text = "null" if value is None else str(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def first_line(problem: BaseException) -> str:
+    r"""What an error says, in one line without a full stop; of Java's, its own message; no secret of it.
+
+    >>> first_line(ValueError(f"No answer from http://me:word@host.{chr(10)}at line 7"))
+    'No answer from http://***@host'
+    >>> first_line(KeyError())
+    'KeyError'
+    """
+    text = str(problem)
+    java = getattr(problem, "java_exception", None)  # py4j's
+    if java is not None:
+        text = str(java.getMessage() or java.toString())
+    lines = text.strip().splitlines() or [type(problem).__name__]
+    return short(redacted(lines[0].rstrip(".")), 200)

@@ -22,6 +22,7 @@ from prune_lib.locations import is_location, table_in_workspace
 from prune_lib.session import in_utc
 from prune_lib.sessions.columns import column_of
 from prune_lib.settle import settle
+from prune_lib.wording import first_line
 
 __all__ = ["check_name", "spark_frame", "write_down"]
 
@@ -66,7 +67,7 @@ def spark_frame(spark: SparkSession, table: pd.DataFrame) -> DataFrame:
     except (PySparkException, TypeError, ValueError) as problem:  # of Spark, of its rows, of Arrow
         kinds = ", ".join(f"{column} {kind}" for column, kind in table.dtypes.items())
         raise InputError(
-            f"The DataFrame cannot be made one of Spark's: {str(problem).strip().splitlines()[0]}. Its "
+            f"The DataFrame cannot be made one of Spark's: {first_line(problem)}. Its "
             f"columns are {kinds}. Give every column values of one type, or leave columns out."
         ) from problem
 

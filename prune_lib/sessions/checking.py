@@ -13,8 +13,9 @@ from pyspark.sql.types import ArrayType, StringType
 
 from prune_lib.errors import InputError
 from prune_lib.sessions.columns import EXAMPLES, InputTable, column_of, quoted
-from prune_lib.sessions.read_errors import reading_errors, short
+from prune_lib.sessions.read_errors import reading_errors
 from prune_lib.sessions.shaping import as_time, ordering_of, time_element, unit_hint
+from prune_lib.wording import short
 
 __all__ = ["SessionStats", "check_sessions"]
 

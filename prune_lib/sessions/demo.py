@@ -40,6 +40,7 @@ from pyspark.sql.types import (
 
 from prune_lib.errors import OutputError
 from prune_lib.locations import is_location
+from prune_lib.wording import first_line
 
 __all__ = ["BLOCK", "SHARES", "default_items", "demo_batches", "demo_sessions", "write_demo"]
 
@@ -191,10 +192,9 @@ def write_demo(spark: SparkSession, target: str, n_sessions: int = 20_000, seed:
         else:
             writer.saveAsTable(target)
     except AnalysisException as problem:
-        first = str(problem).strip().splitlines()[0]
         raise OutputError(
-            f"The demo data set cannot be written to {target}: {first} Give a location or a table "
-            "name where nothing is yet, or read what is there by --input."
+            f"The demo data set cannot be written to {target}: {first_line(problem)}. Give a location "
+            "or a table name where nothing is yet, or read what is there by --input."
         ) from problem
 
 

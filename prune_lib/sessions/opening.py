@@ -21,7 +21,8 @@ from prune_lib.sessions.columns import (
     similar,
     with_columns,
 )
-from prune_lib.sessions.read_errors import first_line, reading_errors
+from prune_lib.sessions.read_errors import reading_errors
+from prune_lib.wording import first_line
 
 __all__ = [
     "connector_hint",

@@ -10,8 +10,9 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException, PySparkException
 
 from prune_lib.errors import InputError
+from prune_lib.wording import short
 
-__all__ = ["first_line", "reading_errors", "short"]
+__all__ = ["reading_errors"]
 
 #: How Spark and Parquet speak of files that cannot be read; what else fails is no user's mistake.
 _BROKEN = (
@@ -62,17 +63,3 @@ def _cause(problem: Exception) -> str:
     chosen = causes[-1] if causes else lines[0]
     chosen = re.sub(r"^(Caused by: )?([\w$.]+(Exception|Error): )+", "", chosen)
     return short(chosen.removesuffix("Details:").rstrip(". "), 300)
-
-
-def first_line(problem: Exception) -> str:
-    """The first line of Java's own message."""
-    text = str(problem)
-    if isinstance(problem, Py4JJavaError):
-        text = str(problem.java_exception.getMessage() or problem.java_exception.toString())
-    return short(text.strip().splitlines()[0].rstrip("."), 200)
-
-
-def short(value: object, limit: int = 60) -> str:
-    """A value for a message, cut to a length."""
-    text = "null" if value is None else str(value)
-    return text if len(text) <= limit else text[: limit - 3] + "..."

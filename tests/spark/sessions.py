@@ -1,6 +1,9 @@
-"""Small inputs for the Spark tests, made from lists."""
+"""Small inputs for the Spark tests, made from lists, and a run's tables copied."""
 
 from __future__ import annotations
+
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,6 +26,13 @@ def random_sessions(seed: int, n: int = 300, items: int = 120) -> list[list[int]
         steps = rng.integers(-2, 3, rng.integers(1, 7))
         sessions.append([int(v) for v in np.mod(first + np.concatenate([[0], steps]), items)])
     return sessions
+
+
+def copied(output: Path, to: Path) -> str:
+    """The four tables of a run, copied to another place; their output there."""
+    for kind in ("", "_decisions", "_items", "_runs"):
+        shutil.copytree(f"{output}{kind}", f"{to}{kind}")
+    return str(to)
 
 
 def frame(spark: SparkSession, sessions: list[list[int]], partitions: int = 3) -> DataFrame:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from pyspark.sql.types import LongType, StringType
 from prune_lib import PruneSettings
 from prune_lib.churn import Churn, churn_of, counted
 from prune_lib.pipeline import run_prune
-from tests.spark.sessions import random_sessions
+from tests.spark.sessions import copied, random_sessions
 
 pytestmark = pytest.mark.spark
 
@@ -55,11 +54,6 @@ def first_night(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -
     return folder, prune(spark, folder, ROWS)
 
 
-def copied(night: Path, to: Path) -> None:
-    for kind in ("", "_decisions", "_items", "_runs"):
-        shutil.copytree(night / f"pruned{kind}", to / f"pruned{kind}")
-
-
 def decisions(spark: SparkSession, folder: Path) -> dict[Any, tuple[bool, str]]:
     rows = spark.read.format("delta").load(str(folder / "pruned_decisions")).collect()
     return {row["session_id"]: (row["kept"], row["reason"]) for row in rows}
@@ -81,7 +75,7 @@ def test_a_night_after_another_says_what_changed(
 ) -> None:
     folder, first = first_night
     assert first["churn"] is None, "a first run has nothing to compare with"
-    copied(folder, tmp_path)
+    copied(folder / "pruned", tmp_path / "pruned")
     # Ten sessions have gone, others have come.
     tonight = dict(list(ROWS.items())[10:]) | {f"t{k}": [1, 2, k] for k in range(20)}
     second = prune(spark, tmp_path, tonight)
@@ -102,7 +96,7 @@ def test_what_cannot_be_compared_with_is_left_out(
     now = spark.createDataFrame([("1", True, "COVERED")], "session_id string, kept boolean, reason string")
     output = str(tmp_path / "pruned")
     assert churn_of(spark, output, now, StringType()) is None, "there was no run"
-    copied(first_night[0], tmp_path)
+    copied(first_night[0] / "pruned", tmp_path / "pruned")
     caplog.set_level(logging.INFO, "prune_lib")
     assert churn_of(spark, output, now, StringType()) is not None and not caplog.text
     for other, ids in ((now, LongType()), (now.withColumn("length", F.lit(2)), StringType())):

@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from prune_lib import PruneSettings, pipeline
 from prune_lib.errors import InputError
 from prune_lib.pipeline import run_prune
-from tests.spark.sessions import random_sessions
+from tests.spark.sessions import copied, random_sessions
 
 pytestmark = pytest.mark.spark
 
@@ -50,10 +50,10 @@ def finished(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
-def copied(finished: Path, to: Path) -> Path:
-    """The tables of the finished run, and its input; the place of the latter."""
-    for table in ("sessions", "pruned", "pruned_decisions", "pruned_items", "pruned_runs"):
-        shutil.copytree(finished / table, to / table)
+def with_input(finished: Path, to: Path) -> Path:
+    """The tables of the finished run, copied with its input; the place of the latter."""
+    copied(finished / "pruned", to / "pruned")
+    shutil.copytree(finished / "sessions", to / "sessions")
     return to / "sessions"
 
 
@@ -145,7 +145,7 @@ def test_whoever_appends_overwrites_optimises_deletes_or_adds_a_column_changes_n
 def test_a_file_of_the_input_that_is_broken_is_named_and_the_tables_stay(
     spark: SparkSession, finished: Path, tmp_path: Path, breaks: str
 ) -> None:
-    place = copied(finished, tmp_path)
+    place = with_input(finished, tmp_path)
     (file,) = place.glob("*.parquet")
     whole = file.read_bytes()
     # The footer, by which a file is opened, is at its end.
@@ -162,7 +162,7 @@ def test_a_file_of_the_input_that_is_broken_is_named_and_the_tables_stay(
 def test_an_input_whose_files_vanish_ends_the_run_and_leaves_its_tables(
     spark: SparkSession, finished: Path, tmp_path: Path, meanwhile: Callable[..., None], kind: str
 ) -> None:
-    place = copied(finished, tmp_path)
+    place = with_input(finished, tmp_path)
     if kind != "delta":
         shutil.rmtree(place)
         sessions(spark, 31).write.format(kind).save(str(place))

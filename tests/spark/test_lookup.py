@@ -15,7 +15,7 @@ from prune_lib import PruneSettings, UserError, commits, explain, prune
 from prune_lib.pages import explain_settings, key_of
 from prune_lib.report.job import write_report
 from prune_lib.settings.explain import ExplainSettings
-from tests.spark.sessions import random_sessions
+from tests.spark.sessions import copied, random_sessions
 
 # Not the default, so that a page which took the default would be seen.
 KAPPA = 0.4
@@ -46,16 +46,9 @@ def workspace(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
-def copied(workspace: Path, name: str, to: Path) -> str:
-    """The tables of a run, copied to another place."""
-    for kind in ("", "_decisions", "_items", "_runs"):
-        shutil.copytree(workspace / f"{name}{kind}", to / f"{name}{kind}")
-    return str(to / name)
-
-
 def moved(spark: SparkSession, workspace: Path, name: str, to: Path, input: Path) -> str:
-    """The same, of a run whose input lies elsewhere now."""
-    output = copied(workspace, name, to)
+    """The tables of a run, copied to another place, whose input lies elsewhere now."""
+    output = copied(workspace / name, to / name)
     runs = spark.read.format("delta").load(f"{output}_runs")
     there = runs.withColumn("input", F.lit(str(input))).localCheckpoint()
     there.write.format("delta").mode("overwrite").save(f"{output}_runs")
@@ -181,7 +174,7 @@ def test_the_key_of_the_page_is_the_formula(spark: SparkSession, workspace: Path
 def test_what_a_killed_run_wrote_is_not_looked_at(
     spark: SparkSession, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    output = copied(workspace, "drawn", tmp_path)
+    output = copied(workspace / "drawn", tmp_path / "drawn")
     whole = spark.read.format("delta").load(output).first()["prune_run_id"]
     commit = commits._commit
 

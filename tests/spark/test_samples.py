@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from prune_lib.sessions.columns import ColumnNames, with_columns
 from prune_lib.settings import SamplingSettings, SuspectsSettings
 from prune_lib.summary import Summary
 from prune_lib.suspects import find_suspects, session_shapes
-from tests.spark.sessions import encoded, random_sessions
+from tests.spark.sessions import copied, encoded, random_sessions
 
 SESSIONS = random_sessions(51, n=160, items=50)
 # A long one, whose first clicks are those of another; and a single click.
@@ -306,12 +305,10 @@ def assert_chose_samples(summary: Summary) -> None:
 def test_d2_chooses_samples_too_and_they_are_compared_with_those_of_the_run_before(
     spark: SparkSession, workspace: Path, tmp_path: Path
 ) -> None:
-    for kind in ("", "_decisions", "_items", "_runs"):
-        shutil.copytree(workspace / f"pruned{kind}", tmp_path / f"kept{kind}")
     settings = values(
         workspace,
         method="d2",
-        output=str(tmp_path / "kept"),
+        output=copied(workspace / "pruned", tmp_path / "kept"),
         experts=experts_of(workspace),
         propagation=ARRAYS,
     )
