@@ -72,7 +72,7 @@ test: setup ## Run every test, those without Spark first; but for those of make 
 soak: setup ## Run the long tests: kill -9 everywhere, executors lost, full disks, notebooks; over an hour
 	"$(BIN)/python" -m pytest -m soak --durations=0 tests/e2e tests/spark
 
-bench: setup ## Measure everything of docs/performance.md anew: two hours on an idle machine
+bench: setup ## Measure everything of docs/performance.md anew: some four hours on an idle machine
 	"$(BIN)/python" benchmarks/bench.py $(ARGS)
 
 bench-quick: setup ## See that no ratio of speeds has fallen by half since it was recorded: two minutes

@@ -1,13 +1,16 @@
 """Every figure of docs/performance.md, in one go on one machine.
 
-    make bench                                      # all parts but `large`, two hours
+    make bench                                      # all parts but `large`, some four hours
     make bench ARGS="--parts peers,scaling"         # some; the others' figures stay as they are
 
 Runs the parts one after the other, each measurement a program of its own, and writes what they measured to
-`benchmarks/results.json` and `docs/performance.md`.
+`benchmarks/results.json` and `docs/performance.md`, part by part. What is compared takes turns: every way
+once, then every way again, so that a machine that slows down slows down all. A part that fails is told of,
+the next one goes on, and the exit code is 1.
 
 * `peers`: our Spark job, the same without Spark, and what others would do, on the same sessions;
 * `stages`: where the time of the Spark job goes;
+* `job`: the job that users run, `jobs/prune.py`, with its experts and all its tables;
 * `flame`: where that of its Python goes, with a flame graph in `docs/flame.svg`;
 * `scaling`: against size, cores, the share of the most popular item, ratio and length;
 * `training`: time to a given Recall@20 on pruned data and on all of it;
@@ -22,7 +25,9 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -45,17 +50,21 @@ GRAPH = ROOT / "docs" / "flame.svg"
 SECONDS, MEMORY = 600.0, 20.0
 # Long enough for the largest of our own.
 _OURS = 7200.0
+# Another's way that takes longer is timed once.
+_LONG = 60.0
 _DIGINETICA = 186_670
 _SIZES = (10_000, 50_000, _DIGINETICA, 1_000_000)
 # No part of the environment. apricot is unmaintained since 2021; its requirements are there already.
 _APRICOT, _PY_SPY = "apricot-select==0.6.1", "py-spy==0.4.1"
 
+Row = dict[str, Any]
+
 
 class Bench:
     """What the parts share: inputs, programs, and a line about each measurement."""
 
-    def __init__(self, folder: Path, data: Path) -> None:
-        self.folder, self.data = folder, data
+    def __init__(self, folder: Path, data: Path, turns: int = 3) -> None:
+        self.folder, self.data, self.turns = folder, data, turns
         self._bin = Path(sys.executable).parent
 
     def sessions(self, n: int, **how: Any) -> Path:
@@ -65,28 +74,43 @@ class Bench:
         return inputs.generated(self.folder, n, **how)
 
     def ours(self, place: Path, *flags: str, cores: int = 2) -> Ended:
-        """The Spark job's stages on so many cores, to which its compiler and its Python are held, too."""
-        held = ["taskset", "--cpu-list", f"0-{cores - 1}"] if shutil.which("taskset") else []
-        spark = [str(self._bin / "spark-submit"), "--master", f"local[{cores}]"]
-        submit = [*held, *spark, str(ROOT / "benchmarks" / "scale.py")]
-        return self._said(
-            f"Spark, {place.stem} {' '.join(flags)}".strip(),
-            limited([*submit, "--input", str(place), "--json", *flags], seconds=_OURS, gib=MEMORY),
-        )
+        """The Spark job's stages on so many cores."""
+        submit = [*self._submit(cores), str(ROOT / "benchmarks" / "scale.py")]
+        given = [*submit, "--input", str(place), "--json", *flags]
+        return self._said(f"Spark, {place.stem} {' '.join(flags)}".strip(), self._limited(given, cores=cores))
 
-    def peer(self, name: str, place: Path, *flags: str) -> Ended:
+    def job(self, place: Path, workspace: Path) -> Ended:
+        """The job as users run it; in a workspace that has experts and scores they are taken from there."""
+        given = [*self._submit(), str(ROOT / "jobs" / "prune.py"), "--json", "--ratio", "0.1"]
+        given += ["--input", str(place), "--order-column", "ordering", "--workspace", str(workspace)]
+        return self._said(f"jobs/prune.py, {place.stem}", self._limited(given))
+
+    def peer(self, name: str, place: Path) -> Ended:
         """Another's way, or ours in one process."""
-        program = [sys.executable, str(ROOT / "benchmarks" / "peers.py"), name, str(place), *flags]
+        program = [sys.executable, str(ROOT / "benchmarks" / "peers.py"), name, str(place)]
         extra = {"PYTHONPATH": str(self._beside(_APRICOT))} if name.startswith("apricot") else {}
-        return self._said(
-            f"{name}, {place.stem}", limited(program, seconds=SECONDS, gib=MEMORY, environment=extra)
-        )
+        seconds = _OURS if name == "one-process" else SECONDS
+        return self._said(f"{name}, {place.stem}", self._limited(program, seconds=seconds, environment=extra))
 
     def training(self, name: str, place: Path, *flags: str) -> Ended:
         """Time to a given quality."""
-        program = [str(self._bin / "spark-submit"), str(ROOT / "benchmarks" / "training.py"), "--json"]
-        given = [*program, "--input", str(place), *flags]
-        return self._said(f"training, {name}", limited(given, seconds=_OURS, gib=MEMORY))
+        given = [*self._submit(), str(ROOT / "benchmarks" / "training.py"), "--json", "--input", str(place)]
+        return self._said(f"training, {name}", self._limited([*given, *flags]))
+
+    def _submit(self, cores: int = 2) -> list[str]:
+        return [str(self._bin / "spark-submit"), "--master", f"local[{cores}]"]
+
+    def _limited(
+        self,
+        program: Sequence[str],
+        *,
+        cores: int = 2,
+        seconds: float = _OURS,
+        environment: Mapping[str, str] | None = None,
+    ) -> Ended:
+        """Run on so many cores, to which compilers and libraries are held, too: all ways alike."""
+        held = ["taskset", "--cpu-list", f"0-{cores - 1}"] if shutil.which("taskset") else []
+        return limited([*held, *program], seconds=seconds, gib=MEMORY, environment=environment)
 
     def flame(self, place: Path) -> dict[str, float]:
         """Seconds by function of the Python workers, and `docs/flame.svg`.
@@ -97,10 +121,10 @@ class Bench:
         if not self.fetched(_PY_SPY):
             raise RuntimeError(f"{_PY_SPY} could not be installed")
         scale = [sys.executable, str(ROOT / "benchmarks" / "scale.py"), "--master", "local[2]"]
-        given = ["--input", str(place), "--floor", "1", "--passes", "2", "--json"]
+        given = ["--input", str(place), "--suspects", "--passes", "2", "--json"]
         drawn = self.folder / "flame.svg"
         program = flame.command(self._beside(_PY_SPY) / "bin" / "py-spy", drawn, [*scale, *given])
-        ended = self._said(f"flame graph, {place.stem}", limited(program, seconds=_OURS, gib=MEMORY))
+        ended = self._said(f"flame graph, {place.stem}", self._limited(program))
         if ended.stopped:
             raise RuntimeError(f"py-spy: {ended.stopped}")
         # Where the project and its inputs lie here is nobody's business.
@@ -113,9 +137,14 @@ class Bench:
     def fetched(self, package: str) -> bool:
         """Install a package beside the environment; whether it is there."""
         target = self._beside(package)
-        if not target.is_dir():
-            fetch = [str(self._bin / "uv"), "pip", "install", "--quiet", "--no-deps", "--target", str(target)]
-            subprocess.run([*fetch, package], check=False)
+        if target.is_dir():
+            return True
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.folder) as scratch:  # a broken install is none
+            whole = Path(scratch) / "whole"
+            fetch = [str(self._bin / "uv"), "pip", "install", "--quiet", "--no-deps", "--target", str(whole)]
+            if subprocess.run([*fetch, package], check=False).returncode == 0:
+                whole.rename(target)
         return target.is_dir()
 
     def _beside(self, package: str) -> Path:
@@ -123,51 +152,88 @@ class Bench:
 
     def _said(self, what: str, ended: Ended) -> Ended:
         result = ended.result or {}
-        took = result.get("first", result).get("seconds")
+        took = (result["passes"][0] if "passes" in result else result).get("seconds")
         said = ended.stopped or ("" if took is None else f"{took:.2f} s")
         print(f"{what}: {said} ({ended.seconds:.0f} s in all, {ended.peak:.1f} GiB)", flush=True)
         return ended
 
 
-def peers(bench: Bench) -> list[dict[str, Any]]:
+def in_turn(ways: Mapping[str, Callable[[], Ended]], turns: int) -> dict[str, list[Row]]:
+    """Each way's runs, one after the other in each turn; one that was stopped is not run again.
+
+    Args:
+        ways: by name; of others than ours and ours in one process a long one is run once.
+        turns: how often.
+    """
+    runs: dict[str, list[Row]] = {name: [] for name in ways}
+    for _ in range(turns):
+        for name, way in ways.items():
+            last = runs[name][-1] if runs[name] else None
+            if last is None or not (last["stopped"] or (name in PEERS and last["wall"] > _LONG)):
+                runs[name].append(_row(way()))
+    return runs
+
+
+def peers(bench: Bench) -> list[Row]:
     """A row for each size and way."""
-    rows: list[dict[str, Any]] = []
-    out: dict[str, int] = {}
-    names = list(PEERS)
+    rows: list[Row] = []
+    out: dict[str, str] = {}
     if not bench.fetched(_APRICOT):
-        names = [name for name in names if not name.startswith("apricot")]
+        out |= {name: f"{_APRICOT} could not be installed" for name in PEERS if name.startswith("apricot")}
     for n in _SIZES:
         place = bench.sessions(n)
-        few = n < 1_000_000
-        spark = bench.ours(place, "--passes", "3" if few else "2")
-        rows.append({"way": "spark", "n": n, "input": place.stem, **_row(spark)})
-        arrays = bench.ours(place, "--engine", "arrays", "--passes", "3" if few else "2")
-        rows.append({"way": "spark, arrays", "n": n, "input": place.stem, **_row(arrays)})
-        own = bench.peer("one-process", place, "--passes", "3")
-        rows.append({"way": "one-process", "n": n, "input": place.stem, **_row(own)})
-        for name in names:
-            if name in out:
-                rows.append({"way": name, "n": n, "input": place.stem, "skipped": out[name]})
-                continue
-            ended = bench.peer(name, place)
-            rows.append({"way": name, "n": n, "input": place.stem, **_row(ended)})
-            if ended.stopped:
-                out[name] = n
+        ways: dict[str, Callable[[], Ended]] = {"spark": lambda p=place: bench.ours(p, "--passes", "2")}
+        if n >= _DIGINETICA:
+            arrays = ("--engine", "arrays", "--passes", "2")
+            ways["spark, arrays"] = lambda p=place, flags=arrays: bench.ours(p, *flags)
+        for name in ("one-process", *PEERS):
+            if name not in out:
+                ways[name] = lambda p=place, name=name: bench.peer(name, p)
+        runs = in_turn(ways, bench.turns)
+        common = {"n": n, "input": place.stem}
+        rows += [{"way": name, **common, "runs": own} for name, own in runs.items()]
+        rows += [{"way": name, **common, "runs": [], "skipped": why} for name, why in out.items()]
+        for name in PEERS:
+            if name in runs and runs[name][-1]["stopped"]:
+                out[name] = f"not asked: stopped at {n:,}"
     return rows
 
 
-def stages(bench: Bench) -> list[dict[str, Any]]:
-    """A row for each size, with floors and suspects as a run has them."""
+def stages(bench: Bench) -> list[Row]:
+    """A row for each size, with suspects as a run has them."""
+    sizes = (_DIGINETICA, 1_000_000)
+    places = {n: bench.sessions(n) for n in (*sizes, 4_000_000)}
+    few: dict[str, Callable[[], Ended]] = {
+        str(n): lambda p=places[n]: bench.ours(p, "--suspects", "--passes", "2") for n in sizes
+    }
+    runs = in_turn(few, bench.turns)
+    runs |= in_turn({"4000000": lambda: bench.ours(places[4_000_000], "--suspects")}, 1)
+    return [{"n": n, "input": place.stem, "runs": runs[str(n)]} for n, place in places.items()]
+
+
+def job(bench: Bench) -> list[Row]:
+    """A row for each size: a first run, which trains experts and scores, and some that find both done."""
     rows = []
-    for n in (_DIGINETICA, 1_000_000, 4_000_000):
+    for n in (_DIGINETICA, 1_000_000):
         place = bench.sessions(n)
-        passes = "3" if n == _DIGINETICA else "1"
-        ended = bench.ours(place, "--floor", "1", "--passes", passes)
-        rows.append({"n": n, "input": place.stem, **_row(ended)})
+        with tempfile.TemporaryDirectory(dir=bench.folder) as workspace:
+            where = Path(workspace)
+            first = _row(bench.job(place, where))
+            again = in_turn({"": lambda p=place, w=where: bench.job(p, w)}, bench.turns)[""]
+        for run in (first, *again):
+            run["result"] = run["result"] and _of_job(run["result"]["run"])
+        rows.append({"n": n, "input": place.stem, "first": first, "runs": again})
     return rows
 
 
-def flames(bench: Bench) -> list[dict[str, Any]]:
+def _of_job(run: Row) -> Row:
+    """Of a run's record: sizes, and seconds by stage."""
+    sizes = ("sessions_before", "interactions_before", "sessions_after")
+    seconds = {one["name"]: one["seconds"] for one in run["stages"]}
+    return {"stages": seconds, **{name: run[name] for name in sizes}}
+
+
+def flames(bench: Bench) -> list[Row]:
     """A row for each function of ours that Spark's Python workers spend time for, most first."""
     found = bench.flame(bench.sessions(_DIGINETICA))
     return [{"function": name, "seconds": seconds} for name, seconds in found.items()]
@@ -177,29 +243,29 @@ def flames(bench: Bench) -> list[dict[str, Any]]:
 _BASE = 500_000
 
 
-def scaling(bench: Bench) -> list[dict[str, Any]]:
+def scaling(bench: Bench) -> list[Row]:
     """A row for each value of each thing that changes, one at a time."""
-    rows: list[dict[str, Any]] = []
-
-    def add(what: str, value: float, place: Path, *flags: str, cores: int = 2) -> None:
-        ended = bench.ours(place, *flags, cores=cores)
-        rows.append({"what": what, "value": value, "input": place.stem, **_row(ended)})
-
-    for n in (200_000, _BASE, 1_000_000, 2_000_000, 4_000_000):
-        add("sessions", n, bench.sessions(n))
     base = bench.sessions(_BASE)
-    add("cores", 1, base, cores=1)
-    add("cores", 2, base, cores=2)
-    for hub in (0.1, 0.3, 0.5):
-        add("share of the most popular item", hub, bench.sessions(_BASE, hub=hub))
-    for ratio in (0.05, 0.3, 0.5):
-        add("ratio", ratio, base, "--ratio", f"{ratio:g}")
-    for joined in (2, 4):
-        add("times the length", joined, bench.sessions(_BASE, joined=joined))
-    return rows
+    asked: list[tuple[str, float, Path, tuple[str, ...], int]] = [
+        ("sessions", n, bench.sessions(n), (), 2) for n in (200_000, _BASE, 1_000_000, 2_000_000, 4_000_000)
+    ]
+    asked.append(("cores", 1, base, (), 1))
+    hubs = [(hub, bench.sessions(_BASE, hub=hub)) for hub in (0.1, 0.3, 0.5)]
+    asked += [("share of the most popular item", hub, place, (), 2) for hub, place in hubs]
+    asked += [("ratio", ratio, base, ("--ratio", f"{ratio:g}"), 2) for ratio in (0.05, 0.3, 0.5)]
+    asked += [("times the length", n, bench.sessions(_BASE, joined=n), (), 2) for n in (2, 4)]
+    ways: dict[str, Callable[[], Ended]] = {
+        f"{what} {value}": lambda p=place, f=flags, c=cores: bench.ours(p, *f, cores=c)
+        for what, value, place, flags, cores in asked
+    }
+    runs = in_turn(ways, bench.turns)
+    return [
+        {"what": what, "value": value, "input": place.stem, "runs": runs[f"{what} {value}"]}
+        for what, value, place, _, _ in asked
+    ]
 
 
-def large(bench: Bench) -> list[dict[str, Any]]:
+def large(bench: Bench) -> list[Row]:
     """A row for each of two sizes, of which the second does not fit into memory.
 
     Raises:
@@ -209,14 +275,14 @@ def large(bench: Bench) -> list[dict[str, Any]]:
     for n in (4_000_000, 20_000_000):
         place = bench.sessions(n)
         # The same way for both, so that a line can be drawn: what `auto` takes for that many.
-        ended = bench.ours(place, "--floor", "1", "--engine", "arrays")
+        ended = bench.ours(place, "--suspects", "--engine", "arrays")
         if ended.result is None:
             raise RuntimeError(f"benchmarks/scale.py, {n:,} sessions: {ended.stopped}")
-        rows.append({"n": n, "input": place.stem, **_row(ended)})
+        rows.append({"n": n, "input": place.stem, "runs": [_row(ended)]})
     return rows
 
 
-def training(bench: Bench) -> list[dict[str, Any]]:
+def training(bench: Bench) -> list[Row]:
     """A row for each training: on yoochoose and diginetica where they are there, else on generated sessions.
 
     Raises:
@@ -228,7 +294,7 @@ def training(bench: Bench) -> list[dict[str, Any]]:
         given["yoochoose"] = (clicks, ())
     place = bench.sessions(_DIGINETICA if (bench.data / "diginetica").is_dir() else 20_000)
     given[place.stem] = (place, ("--order-column", "ordering"))
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for name, (place, flags) in given.items():
         ended = bench.training(name, place, *flags)
         if ended.result is None:
@@ -237,7 +303,7 @@ def training(bench: Bench) -> list[dict[str, Any]]:
     return rows
 
 
-def _row(ended: Ended) -> dict[str, Any]:
+def _row(ended: Ended) -> Row:
     return {
         "result": ended.result,
         "stopped": ended.stopped,
@@ -247,7 +313,7 @@ def _row(ended: Ended) -> dict[str, Any]:
     }
 
 
-def machine() -> dict[str, Any]:
+def machine() -> Row:
     """What it ran on, and with which versions."""
     cpu = ""
     if Path("/proc/cpuinfo").exists():
@@ -266,6 +332,7 @@ def machine() -> dict[str, Any]:
 PARTS: dict[str, Callable[[Bench], Any]] = {
     "peers": peers,
     "stages": stages,
+    "job": job,
     "flame": flames,
     "scaling": scaling,
     "training": training,
@@ -275,10 +342,11 @@ PARTS: dict[str, Callable[[Bench], Any]] = {
 USUAL = [name for name in PARTS if name != "large"]
 
 
-def main(given: Sequence[str] | None = None) -> None:
-    """Run the parts, and write what they measured."""
+def main(given: Sequence[str] | None = None) -> int:
+    """Run the parts, and write what they measured; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--parts", default=",".join(USUAL), help="which, by commas")
+    parser.add_argument("--turns", type=int, default=3, help="how often each figure is measured")
     parser.add_argument(
         "--folder", type=Path, default=ROOT / "workspace" / "bench", help="inputs and scratch"
     )
@@ -291,18 +359,29 @@ def main(given: Sequence[str] | None = None) -> None:
     unknown = [part for part in wanted if part not in PARTS]
     if unknown:
         parser.error(f"--parts {','.join(unknown)}: there are {', '.join(PARTS)}")
-    found: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    if not asked.page:
-        bench = Bench(asked.folder.resolve(), asked.data)
-        # Once before all: the first run of an installation alone pays for what numba compiles.
-        bench.ours(bench.sessions(10_000))
-        for part in wanted:
+    found: Row = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    if asked.page:
+        PAGE.write_text(page(found), encoding="utf-8")
+        return 0
+    bench = Bench(asked.folder.resolve(), asked.data, asked.turns)
+    # Once before all: the first run of an installation alone pays for what numba compiles.
+    bench.ours(bench.sessions(10_000))
+    failed = []
+    for part in wanted:
+        try:
             rows = PARTS[part](bench)
-            when = f"{datetime.now(timezone.utc):%Y-%m-%d}"
-            found[part] = {"when": when, "machine": machine(), "rows": rows}
-            RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    PAGE.write_text(page(found), encoding="utf-8")
+        except Exception:
+            traceback.print_exc()
+            failed.append(part)
+            continue
+        when = f"{datetime.now(timezone.utc):%Y-%m-%d}"
+        found[part] = {"when": when, "machine": machine(), "rows": rows}
+        RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        PAGE.write_text(page(found), encoding="utf-8")
+    if failed:
+        print(f"not measured, as they failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

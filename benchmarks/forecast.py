@@ -15,8 +15,11 @@ from typing import Any
 
 __all__ = ["CLUSTER", "SCORING", "Cluster", "Forecast", "clicks_at", "forecast"]
 
-#: Core seconds to score a session: two cores scored 5,248 a second of diginetica's (`docs/experts.md`).
-SCORING = 2 / 5248
+#: Core seconds to score a session: the stage took two cores 63.4 s for diginetica's 186,670, its first run
+#: on them (`docs/experts.md`).
+SCORING = 2 * 63.4 / 186_670
+#: Bytes of a pattern on the driver, and in each Python worker: 64 million are 10 GB there and 1.6 GB here.
+ON_DRIVER, IN_WORKER = 10e9 / 64e6, 1.6e9 / 64e6
 
 
 @dataclass(frozen=True)
@@ -28,15 +31,19 @@ class Cluster:
         machines: how many execute tasks; the driver is one more.
         cores: of each.
         price: of a machine and hour, in dollars.
+        memory: of each, in bytes.
     """
 
     name: str
     machines: int
     cores: int
     price: float
+    memory: float = math.inf
 
 
-CLUSTER = Cluster("AWS m6i.4xlarge (16 virtual cores, 64 GiB; $0.768 an hour in us-east-1)", 16, 16, 0.768)
+CLUSTER = Cluster(
+    "AWS m6i.4xlarge (16 virtual cores, 64 GiB; $0.768 an hour in us-east-1)", 16, 16, 0.768, 64 * 2.0**30
+)
 
 
 @dataclass(frozen=True)
@@ -48,12 +55,18 @@ class Forecast:
         patterns: of its graph, by the power law through the two sizes.
         shuffled: bytes.
         dollars: for all machines and the driver, as long as all stages take.
+        driver: bytes of the patterns on the driver.
+        machine: bytes of the patterns on a machine, in the Python worker of each core.
+        fits: whether a machine holds either.
     """
 
     seconds: Mapping[str, float]
     patterns: float
     shuffled: float
     dollars: float
+    driver: float
+    machine: float
+    fits: bool
 
 
 def forecast(
@@ -67,7 +80,7 @@ def forecast(
         cluster: where.
         scoring: core seconds to score a session.
     """
-    one, two = (row["first"] for row in rows[-2:])
+    one, two = (row["passes"][0] for row in rows[-2:])
     cores, here = cluster.machines * cluster.cores, (rows[-2]["cores"], rows[-1]["cores"])
 
     def drawn(a: float, b: float) -> float:
@@ -81,17 +94,22 @@ def forecast(
         seconds[stage] = together / cores + alone + rest
     seconds["difficulty"] = two["sessions"] / two["interactions"] * clicks * scoring / cores
     hours = sum(seconds.values()) / 3600
+    patterns = two["patterns"] * (clicks / two["interactions"]) ** _exponent(one, two)
+    driver, machine = ON_DRIVER * patterns, IN_WORKER * patterns * cluster.cores
     return Forecast(
         seconds,
-        two["patterns"] * (clicks / two["interactions"]) ** _exponent(one, two),
+        patterns,
         1e6 * drawn(*(sum(of["shuffled MB"].values()) for of in (one, two))),
         hours * (cluster.machines + 1) * cluster.price,
+        driver,
+        machine,
+        max(driver, machine) < cluster.memory,
     )
 
 
 def clicks_at(rows: Sequence[Mapping[str, Any]], patterns: float) -> float:
     """Clicks of an input whose graph has so many patterns."""
-    one, two = (row["first"] for row in rows[-2:])
+    one, two = (row["passes"][0] for row in rows[-2:])
     more: float = (patterns / two["patterns"]) ** (1 / _exponent(one, two))
     return float(two["interactions"] * more)
 

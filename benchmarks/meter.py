@@ -108,8 +108,8 @@ def limited(
 ) -> Ended:
     """Run a program that prints JSON objects, a line each; stop it where it passes a limit.
 
-    An object `{"at": "..."}` says where the program is, `{"memory": "..."}` that it got none, any other is
-    its result.
+    It is stopped, too, where this program is interrupted. An object `{"at": "..."}` says where the program
+    is, `{"memory": "..."}` that it got none, any other is its result.
     """
     started, peak, stopped = time.monotonic(), 0.0, ""
     process = subprocess.Popen(
@@ -124,19 +124,20 @@ def limited(
     reader.start()
     root = psutil.Process(process.pid)
     looked = -_APART
-    while process.poll() is None:
-        if time.monotonic() - looked >= _APART:
-            looked = time.monotonic()
-            with contextlib.suppress(psutil.Error):
-                peak = max(peak, memory_of(root) / GIB)
-        if time.monotonic() - started > seconds:
-            stopped = f"stopped after {seconds / 60:.0f} minutes"
-        elif peak > gib:
-            stopped = f"stopped at {gib:g} GiB"
-        if stopped:
+    try:
+        while process.poll() is None and not stopped:
+            if time.monotonic() - looked >= _APART:
+                looked = time.monotonic()
+                with contextlib.suppress(psutil.Error):
+                    peak = max(peak, memory_of(root) / GIB)
+            if time.monotonic() - started > seconds:
+                stopped = f"stopped after {seconds / 60:.0f} minutes"
+            elif peak > gib:
+                stopped = f"stopped at {gib:g} GiB"
+            time.sleep(_WAIT)
+    finally:  # it has a session of its own, which Ctrl-C does not reach
+        if process.poll() is None:
             _kill(root)
-            break
-        time.sleep(_WAIT)
     process.wait()
     reader.join(timeout=10)
     wall = time.monotonic() - started

@@ -108,7 +108,7 @@ class Clock:
         """Time a stage."""
         started = time.perf_counter()
         yield
-        self.seconds[name] = round(time.perf_counter() - started, 3)
+        self.seconds[name] = time.perf_counter() - started
 
 
 def read(place: str | Path) -> pa.Table:

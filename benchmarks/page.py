@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,31 +31,31 @@ _WAYS = {
 _HEAD = """# How fast it is, and against what
 
 The figures of a part are of one run of `make bench` on one machine, and are there to be compared with each
-other; another machine has others. `benchmarks/results.json` has them all, with ranges. Regenerate:
+other; another machine has others. A figure is the median of its runs, with the least and the most in
+brackets where there are several: programs of their own that took turns. Ratios are of medians.
+`benchmarks/results.json` has every run. Regenerate:
 
 ```
-make bench                                  # two hours; ARGS="--parts peers,scaling" for some
+make bench                                  # some four hours; ARGS="--parts peers,scaling" for some
 ```
-
-Parts that are dated 2026-11-29 or before weigh patterns by counts (`--sampling-demand recency`), as was the
-default then; what the forecast of demand adds to the graph is in [method.md](method.md).
 """
 
 _PEERS = """## Beside what others would do
 
 A tenth of the clicks is kept; difficulty is the same made-up number everywhere, so that no expert is in any
-time.
+time. All have the same two cores.
 
 - *Spark job*: read, encode, graph, propagation, sampling, a Delta table of the kept rows; Spark's start and
   that of the Python workers excluded. *First* is the first pass of a session, which is what `spark-submit`
-  pays; *fastest* is the best of those after it, in which Spark has compiled what it needs.
+  pays; *second* is the same once more in the same session, in which Spark has compiled what it needs.
 - *ours in one process* (`benchmarks/one_process.py`): the same method, from Parquet to Parquet, in numpy,
   scipy and numba, one thread but where a library takes more: the honest alternative for whoever has one
   machine. The tests hold both to the same picks from the same scores.
 - The others are given sessions, graph and difficulty for nothing, and are timed over their own work, for the
-  same number of clicks. D2 has the exact graph of nearest neighbours and a heap for its messages; apricot
-  knows prices of sessions, but no weights of patterns. Each may take 10 minutes and 20 GiB; who could not
-  finish is not asked for more sessions.
+  same number of clicks. D2 and CCS are written here, by their formulas (`benchmarks/peers.py`); D2 has the
+  exact graph of nearest neighbours, row by row in numpy, and a heap for its messages. apricot is its authors'
+  package; it knows prices of sessions, but no weights of patterns. Each may take 10 minutes and 20 GiB; who
+  could not finish is not asked for more sessions, and who takes longer than a minute is timed once.
 
 *Objective* is what the kept set covers, as a share of ours in one process: the greedy's own aim, so that
 the others cannot be expected to reach it; it says how far they are from what ours is for. D2 and CCS have
@@ -65,7 +65,8 @@ other aims.
 _BESIDE = """## Each stage beside its arithmetic
 
 Of the same runs: what a stage takes ours in one process, which is its arithmetic and its files and little
-else, on one core; and on Spark with two.
+else, on one core; and on Spark with two. *Busy* is what Spark's tasks took together in the second pass, in
+seconds of a core; what of its time is not in them is planning, commits and waiting.
 """
 
 _WHY = """
@@ -74,25 +75,35 @@ each stage within twice its arithmetic. Whoever has sessions that fit into one m
 of Delta, of clusters or of reasons, is better served by one process. What stands between, by profiles of
 these runs (Spark's event log; py-spy, below):
 
-- *Compiling.* The fastest pass does what the first one does, with the same data, after the JVM has compiled
+- *Compiling.* The second pass does what the first one does, with the same data, after the JVM has compiled
   Spark's queries. `spark-submit` never sees that pass; a notebook and a long-lived cluster do.
 - *Many small jobs.* A pass is a chain of small Spark jobs. Planning and starting one takes its time whatever
   it holds: that is nearly all of the time at 10,000 sessions.
 - *Edges as rows.* GraphFrames' `aggregateMessages` sees each edge as a row, joins it with the vertices three
   times and groups it, twice a round; the arithmetic is a sparse product, a tenth of a second for millions of
   edges. `--propagation-engine arrays` does it so, bit for bit the same, and is what to use for speed.
-- *In and out of Python.* Patterns and picks are found by the same numpy and numba code on both sides; Spark
-  adds what it takes to bring rows to Python and back, and a shuffle.
-- *One after the other.* Greedy picks in sequence: what one task can hold is picked by one task, as long as in
-  one process; the other core waits.
-- *Delta.* A write is a commit with its checks and its snapshot, a second or so; one process writes a file.
+- *In and out of Python.* Patterns, sequences and picks are found by the same numpy and numba code on both
+  sides; Spark adds what it takes to bring rows to Python and back, and a shuffle: that is most of *encode*,
+  *build* and *sample*.
+- *One after the other.* Greedy picks in sequence: what one task can hold is picked by one task, which waits
+  for all of its edges; the other core waits for it.
+- *Delta.* *read* lists a table's files and looks at its ids; *write* joins the picks with the input's rows,
+  and is a commit with its checks and its snapshot, a second or so. One process reads a file and writes one.
 """
 
 _STAGES_TEXT = """## Where the time goes
 
-`benchmarks/scale.py --floor 1`: with a floor of one session an item, and with suspects set aside, as a run
-has them. Seconds of the first pass; bytes are those that Spark's shuffles wrote; memory is that of all
-processes together, shared pages counted once, at its largest within the stage.
+`benchmarks/scale.py --suspects`: the graph's stages, with suspects set aside, as a run has them. Bytes are
+those that Spark's shuffles wrote; memory is that of all processes together, shared pages counted once, at its
+largest within the stage; both of the first run's first pass.
+"""
+
+_JOB = """## The whole job
+
+`jobs/prune.py --ratio 0.1`, as users run it: all of the above, and the training of its experts, every
+session's scores, the explanation of every decision, weights, four tables and the run's record. *First* has
+nothing to go on; *again* is the same command once more, as every night: experts and scores are there.
+*Outside the stages* is Spark's start and end, and what lies between stages.
 """
 
 _FLAME = """## Where the time of the Python goes
@@ -112,22 +123,21 @@ a first pass, Spark's start excluded.
 _TRAINING = """## Whether training on less pays
 
 `benchmarks/training.py`: seconds of training to a Recall@20 on the newest tenth of a data set's training
-sessions, which is held out (some 10,000 prefixes of it); of the lengths of training that were tried, the
-shortest that reaches the level.
-Added to them is what pruning takes once its experts have scored the sessions (for the second ratio,
-recommender or night), in brackets what all of pruning takes from nothing. 10 % was pruned first, 30 % after
-it in the same session, whose JVM was warm: begun with 30 %, its pruning would take about what that of 10 %
-does.
+sessions, which is held out (some 10,000 prefixes of it), one seed and one learning rate. Lengths of training
+double, and are of as many batches for all the data as for a part; the time of a level is read off between the
+two lengths around it, along the logarithm of the time. Added is what pruning takes where experts and scores
+are there (for the second ratio, recommender or night); in brackets what it takes from nothing. Training and
+pruning have the same cores, and both times are those of the clock on the wall, Spark's start included.
 """
 
 
 _LARGE = """## Larger than this machine, and a billion clicks
 
-`make bench ARGS="--parts large"`: twenty million generated sessions, as above (`--floor 1`), on the same two
-cores; propagation by arrays, which is what `--propagation-engine auto` takes for so many. *Busy* is what all
-tasks took together, in seconds of a core; *alone* what tasks took that had no other beside them in their
-stage. *Spilled* is what did not fit into Spark's memory and went to disk and back, *scratch* the most that
-all its files took there.
+`make bench ARGS="--parts large"`: twenty million generated sessions, the graph's stages as above
+(`--suspects`), on the same two cores; propagation by arrays, which is what `--propagation-engine auto` takes
+for so many. *Busy* is what all tasks took together, in seconds of a core; *alone* what tasks took that had no
+other beside them in their stage. *Spilled* is what did not fit into Spark's memory and went to disk and back,
+*scratch* the most that all its files took there.
 """
 
 _FORECAST = """
@@ -136,8 +146,9 @@ and a driver of {name}:
 seconds of the stages, by parts that more cores divide and parts that they do not. **Nothing of it was seen on
 a cluster**: no network, no straggler, no start of machines is in it. *difficulty* is the scoring of every
 session, as on a first night or with new experts; after it only new and changed sessions are scored. The line
-of *sample* is the least certain: the smaller size is picked by one task, the larger one in rounds
-(`sampling.task_edges`), each of which looks at sessions again.
+of *sample* is the least certain: the smaller size is picked by fewer tasks, the larger one in more rounds
+(`sampling.task_edges`), each of which looks at sessions again. Explanation, weights and the other tables are
+not in it; of the whole job they were a part that *The whole job* shows.
 """
 
 _LIMITS = """
@@ -159,27 +170,21 @@ Where the first limits are:
 
 
 def page(found: dict[str, Any]) -> str:
-    """The page, of the parts that there are."""
+    """The page, of the parts that there are; one that former code measured keeps its words."""
     parts = [_HEAD]
-    if "peers" in found:
-        rows = found["peers"]["rows"]
-        parts += [_PEERS, _peers(rows), _BESIDE, _beside(rows), _WHY, _on(found["peers"])]
-    if "stages" in found:
-        parts += [_STAGES_TEXT, _stages(found["stages"]["rows"]), _on(found["stages"])]
-    if "flame" in found:
-        parts += [_FLAME, _flame(found["flame"]["rows"]), _on(found["flame"])]
-    if "scaling" in found:
-        parts += [_SCALING, _scaling(found["scaling"]["rows"]), _on(found["scaling"])]
-    if "large" in found:
-        parts += [_LARGE, _large(found["large"]["rows"]), _on(found["large"])]
-    if "training" in found:
-        parts.append(_TRAINING)
-        rows = found["training"]["rows"]
-        for name in dict.fromkeys(row["data"] for row in rows):
-            own = [row for row in rows if row["data"] == name]
-            parts += [f"**{name}**\n", training_table(own), training_told(own)]
-        parts.append(_on(found["training"]))
-    return "\n".join(part.rstrip() + "\n" for part in parts)
+    for name, told in _PARTS.items():
+        if name in found:
+            part = found[name]
+            parts += [part["text"]] if "text" in part else [*told(part["rows"]), _on(part)]
+    return "\n".join(text.rstrip() + "\n" for text in parts)
+
+
+def _training(rows: Sequence[Row]) -> list[str]:
+    texts = [_TRAINING]
+    for name in dict.fromkeys(row["data"] for row in rows):
+        own = [row for row in rows if row["data"] == name]
+        texts += [f"**{name}**\n", training_table(own), training_told(own)]
+    return texts
 
 
 def _on(part: Row) -> str:
@@ -188,42 +193,83 @@ def _on(part: Row) -> str:
     return f"({part['when']}; {machine['cpu']}, {machine['cores']} cores, {machine['GiB']} GiB; {versions})"
 
 
-def _peers(rows: Sequence[Row]) -> str:
+def _results(row: Row) -> list[Row]:
+    """What a row's runs measured, those that ended."""
+    return [run["result"] for run in row["runs"] if run["result"] is not None and not run["stopped"]]
+
+
+def _passes(row: Row, at: int) -> list[Row]:
+    """The first (0) or second (1) pass of each run of the Spark job that has one."""
+    return [result["passes"][at] for result in _results(row) if len(result["passes"]) > at]
+
+
+def _median(values: Iterable[float]) -> float:
+    return float(statistics.median(values))
+
+
+def spread(values: Sequence[float], digits: int = 1) -> str:
+    """A median, with the least and the most in brackets where there are several.
+
+    >>> spread([3.0, 1.0, 2.04]), spread([2.5], 2), spread([])
+    ('2.0 (1.0–3.0)', '2.50', '')
+    """
+    if not values:
+        return ""
+    middle = f"{_median(values):,.{digits}f}"
+    if len(values) == 1:
+        return middle
+    return f"{middle} ({min(values):,.{digits}f}–{max(values):,.{digits}f})"
+
+
+def _digits(values: Sequence[float]) -> int:
+    """Digits after the point that tell such seconds apart."""
+    least = min(values, default=1.0)
+    return 1 if least >= 10 else 2 if least >= 1 else 3
+
+
+def _peers(rows: Sequence[Row]) -> list[str]:
     table = []
     for n in dict.fromkeys(row["n"] for row in rows):
         of_size = [row for row in rows if row["n"] == n]
-        own = next((row.get("result") for row in of_size if row["way"] == "one-process"), None)
+        own = [one for row in of_size if row["way"] == "one-process" for one in _results(row)]
         for row in of_size:
             table.append([f"{n:,} ({row['input']})" if row is of_size[0] else "", *_peer(row, own)])
     heads = ["sessions", "way", "s", "times ours in one process", "GiB", "objective"]
-    return tabulate(table, heads, tablefmt="github", disable_numparse=True)
+    return [_PEERS, _table(table, heads), _BESIDE, _beside(rows), _WHY]
 
 
 def _why(row: Row) -> str:
     """Why a program has no result, and where it was."""
+    run = row["runs"][-1]
     # numpy says of which array.
-    why = re.sub(r"Unable to allocate (\S+ \S+) for .*", r"\1 wanted", row["stopped"])
-    return f"{why} ({row['at']})" if row["at"] else str(why)
+    why = re.sub(r"Unable to allocate (\S+ \S+) for .*", r"\1 wanted", run["stopped"])
+    return f"{why} ({run['at']})" if run["at"] else str(why)
 
 
-def _peer(row: Row, own: Row | None) -> list[str]:
+def _peak(row: Row) -> str:
+    return f"{max(run['peak'] for run in row['runs']):.1f}"
+
+
+def _peer(row: Row, own: Sequence[Row]) -> list[str]:
     """A way's cells; beside ours in one process, where that has a result."""
-    name, result = _WAYS[row["way"]], row.get("result")
-    if row.get("skipped"):
-        return [name, "", f"not asked: stopped at {row['skipped']:,}", "", ""]
-    if row.get("stopped") or result is None:
-        return [name, "", _why(row), f"{row['peak']:.1f}", ""]
+    name = _WAYS[row["way"]]
+    if not row["runs"]:
+        return [name, "", row["skipped"], "", ""]
+    results = _results(row)
+    if not results:
+        return [name, "", _why(row), _peak(row), ""]
     if row["way"].startswith("spark"):
-        passes = [result["first"], result["fastest"]]
-        seconds = "{:.1f} first, {:.1f} fastest".format(*(one["seconds"] for one in passes))
+        kinds = {"first": _passes(row, 0), "second": _passes(row, 1)}
     else:
-        passes = [result]
-        seconds = f"{result['seconds']:.{2 if result['seconds'] >= 1.0 else 3}f}"
-    peak = f"{row['peak']:.1f}"
-    if own is None:
-        return [name, seconds, "", peak, ""]
-    times = ", ".join(_times(one["seconds"] / own["seconds"]) for one in passes)
-    return [name, seconds, times, peak, f"{passes[0]['objective'] / own['objective']:.3f}"]
+        kinds = {"": results}
+    seconds = {kind: [float(one["seconds"]) for one in of] for kind, of in kinds.items() if of}
+    told = ", ".join(f"{spread(of, _digits(of))} {kind}".strip() for kind, of in seconds.items())
+    if not own:
+        return [name, told, "", _peak(row), ""]
+    ours = _median(one["seconds"] for one in own)
+    times = ", ".join(_times(_median(of) / ours) for of in seconds.values())
+    objective = next(iter(kinds.values()))[0]["objective"] / own[0]["objective"]
+    return [name, told, times, _peak(row), f"{objective:.3f}"]
 
 
 def _times(ratio: float) -> str:
@@ -231,56 +277,106 @@ def _times(ratio: float) -> str:
     return f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.2g}" if ratio < 1 else f"{ratio:.1f}"
 
 
+def _table(rows: Sequence[Sequence[str]], heads: Sequence[str]) -> str:
+    return str(tabulate(rows, heads, tablefmt="github", disable_numparse=True))
+
+
 def _beside(rows: Sequence[Row]) -> str:
     """Each stage of the Spark job beside the same in one process, for each size that both came to."""
     table = []
     for n in dict.fromkeys(row["n"] for row in rows):
-        results = {row["way"]: row.get("result") for row in rows if row["n"] == n}
-        spark, own = results.get("spark"), results.get("one-process")
-        if spark is None or own is None:
+        ways = {row["way"]: row for row in rows if row["n"] == n}
+        if not {"spark", "one-process"} <= ways.keys():
             continue
+        first, second = (_passes(ways["spark"], at) for at in (0, 1))
+        own = _results(ways["one-process"])
+        if not first or not own:
+            continue
+        second = second or first
         for name in (*_STAGES, "all"):
-            one, first, fastest = (
-                of["seconds"] if name == "all" else of["stages"][name]
-                for of in (own, spark["first"], spark["fastest"])
-            )
+            one, cold, warm = (_median(_seconds_of(of, name)) for of in (own, first, second))
+            busy = "" if name == "all" else f"{_median(of['busy'][name] for of in second):.1f}"
             size = f"{n:,}" if name == _STAGES[0] else ""
-            times = _times(fastest / one) if one else ""
-            table.append([size, name, f"{one:.2f}", f"{first:.1f}", f"{fastest:.1f}", times])
-    heads = ["sessions", "stage", "one process, s", "Spark's first pass, s", "its fastest, s", "times"]
-    return tabulate(table, heads, tablefmt="github", disable_numparse=True)
+            times = _times(warm / one) if one else ""
+            table.append([size, name, f"{one:.{_digits([one])}f}", f"{cold:.1f}", f"{warm:.1f}", times, busy])
+    heads = ["sessions", "stage", "one process, s", "Spark's first pass, s", "its second, s", "times", "busy"]
+    return _table(table, heads)
 
 
-def _stages(rows: Sequence[Row]) -> str:
+def _seconds_of(runs: Sequence[Row], stage: str) -> list[float]:
+    return [float(one["seconds"] if stage == "all" else one["stages"][stage]) for one in runs]
+
+
+def _stages(rows: Sequence[Row]) -> list[str]:
     tables = []
     for row in rows:
-        result = row["result"]
-        if row["stopped"] or result is None:
+        results, first, second = _results(row), _passes(row, 0), _passes(row, 1)
+        if not results:
             tables.append(f"**{row['n']:,} sessions** ({row['input']}): {_why(row)}.\n")
             continue
-        first, fastest = result["first"], result["fastest"]
+        one = first[0]
         table = [
             [
                 name,
-                f"{first['stages'][name]:.1f}",
-                f"{fastest['stages'][name]:.1f}" if fastest != first else "",
-                _number(first["shuffled MB"].get(name)),
-                f"{first['peak GiB'].get(name, 0.0):.1f}",
+                *(spread(_seconds_of(of, name)) for of in (first, second)),
+                "" if name == "all" else _number(one["shuffled MB"].get(name)),
+                "" if name == "all" else f"{one['peak GiB'].get(name, 0.0):.1f}",
             ]
-            for name in _STAGES
+            for name in (*_STAGES, "all")
         ]
-        again = f"{fastest['seconds']:.1f}" if fastest != first else ""
-        table.append(["all", f"{first['seconds']:.1f}", again, "", ""])
-        head = (
-            f"**{first['sessions']:,} sessions** ({row['input']}): {first['interactions']:,} clicks, "
-            f"{first['edges']:,} edges, {first['patterns']:,} patterns; {first['kept']:,} sessions kept, "
-            f"{first['touched']:.1f} times all edges looked at in {first['rounds']} rounds. "
-            f"Spark's start {result['start']:.1f} s, that of the Python workers {result['workers']:.1f} s, "
-            f"a Delta commit of one row {result['commit']:.1f} s.\n"
+        start, workers, commit = (
+            _median(result[of] for result in results) for of in ("start", "workers", "commit")
         )
-        heads = ["stage", "s, first pass", "s, fastest pass", "shuffled MB", "peak GiB"]
-        tables.append(head + "\n" + tabulate(table, heads, tablefmt="github", disable_numparse=True) + "\n")
-    return "\n".join(tables)
+        head = (
+            f"**{one['sessions']:,} sessions** ({row['input']}): {one['interactions']:,} clicks, "
+            f"{one['edges']:,} edges, {one['patterns']:,} patterns; {one['kept']:,} sessions kept, "
+            f"{one['touched']:.1f} times all edges looked at in {_rounds(one)}. "
+            f"Spark's start {start:.1f} s, that of the Python workers {workers:.1f} s, "
+            f"a Delta commit of one row {commit:.1f} s.\n"
+        )
+        heads = ["stage", "s, first pass", "s, second pass", "shuffled MB", "peak GiB"]
+        tables.append(head + "\n" + _table(table, heads) + "\n")
+    return [_STAGES_TEXT, "\n".join(tables)]
+
+
+def _rounds(one: Row) -> str:
+    return "one pass" if one["rounds"] == 1 else f"{one['rounds']} passes"
+
+
+def _job(rows: Sequence[Row]) -> list[str]:
+    """Each size's stages, with nothing there and with experts and scores there."""
+    texts = [_JOB]
+    for row in rows:
+        first, again = _results({"runs": [row["first"]]}), _results(row)
+        if not first or not again:
+            texts.append(f"**{row['n']:,} sessions** ({row['input']}): {_why({'runs': [row['first']]})}.\n")
+            continue
+        names = list(dict.fromkeys([*first[0]["stages"], *again[0]["stages"]]))
+        table = [
+            [
+                name,
+                *(
+                    spread([one["stages"][name] for one in of if name in one["stages"]])
+                    for of in (first, again)
+                ),
+            ]
+            for name in names
+        ]
+        walls = [[run["wall"] for run in runs] for runs in ([row["first"]], row["runs"])]
+        outside = [
+            [wall - sum(one["stages"].values()) for wall, one in zip(of, results, strict=True)]
+            for of, results in zip(walls, (first, again), strict=True)
+        ]
+        table.append(["*outside the stages*", *(spread(of) for of in outside)])
+        table.append(["**all**", *(spread(of) for of in walls)])
+        one, peak = first[0], _peak({"runs": [row["first"], *row["runs"]]})
+        texts.append(
+            f"**{one['sessions_before']:,} sessions** ({row['input']}): {one['interactions_before']:,} "
+            f"clicks; {one['sessions_after']:,} sessions kept; peak {peak} GiB.\n\n"
+            + _table(table, ["stage", "s, first", "s, again"])
+            + "\n"
+        )
+    return texts
 
 
 #: Clicks that are asked about.
@@ -290,47 +386,52 @@ _ASKED = (1e9, 1e10)
 _TOLD = 12
 
 
-def _flame(rows: Sequence[Row]) -> str:
+def _flame(rows: Sequence[Row]) -> list[str]:
     table = [[row["function"], f"{row['seconds']:.1f}"] for row in rows[:_TOLD]]
     rest = sum(row["seconds"] for row in rows[_TOLD:])
     table.append(["all others", f"{rest:.1f}"])
-    return tabulate(table, ["function", "s"], tablefmt="github", disable_numparse=True)
+    return [_FLAME, _table(table, ["function", "s"])]
 
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.0f}"
 
 
-def _scaling(rows: Sequence[Row]) -> str:
-    done = [row for row in rows if row["result"] is not None and not row["stopped"]]
-    base = next((row["result"]["first"] for row in done if (row["what"], row["value"]) == ("cores", 2)), None)
+#: What the others are compared with.
+_BASE = ("sessions", 500_000)
+
+
+def _scaling(rows: Sequence[Row]) -> list[str]:
+    firsts = {(row["what"], row["value"]): _passes(row, 0) for row in rows}
+    base = _median(_seconds_of(firsts[_BASE], "all")) if firsts.get(_BASE) else None
     table = []
     for row in rows:
         cells = ["", "", _why(row), ""]
-        if row in done:
-            first = row["result"]["first"]
-            times = "" if base is None else f"{first['seconds'] / base['seconds']:.2f}"
-            cells = [f"{first['interactions']:,}", f"{first['edges']:,}", f"{first['seconds']:.1f}", times]
-        table.append([row["what"], f"{row['value']:,}", *cells, f"{row['peak']:.1f}"])
-    heads = ["what", "value", "clicks", "edges", "s", "of the base", "GiB"]
-    told = tabulate(table, heads, tablefmt="github", disable_numparse=True)
-    sizes = [row["result"]["first"] for row in done if row["what"] == "sessions"]
+        if first := firsts[row["what"], row["value"]]:
+            seconds = _seconds_of(first, "all")
+            times = "" if base is None else f"{_median(seconds) / base:.2f}"
+            cells = [f"{first[0]['interactions']:,}", f"{first[0]['edges']:,}", spread(seconds), times]
+        table.append([row["what"], f"{row['value']:,}", *cells, _peak(row)])
+    told = _table(table, ["what", "value", "clicks", "edges", "s", "of the base", "GiB"])
+    sizes = [first for (what, _), first in firsts.items() if what == "sessions" and first]
     if len(sizes) < 2:
-        return told
-    clicks, seconds = (np.log([one[name] for one in sizes]) for name in ("interactions", "seconds"))
+        return [_SCALING, told]
+    clicks = np.log([first[0]["interactions"] for first in sizes])
+    seconds = np.log([_median(_seconds_of(first, "all")) for first in sizes])
     slope = float(np.polyfit(clicks, seconds, 1)[0])
     last = float((seconds[-1] - seconds[-2]) / (clicks[-1] - clicks[-2]))
-    return (
+    return [
+        _SCALING,
         f"{told}\n\nThe slope of log seconds on log clicks over the sizes is {slope:.2f} (1 would be in "
-        f"proportion; Spark's fixed cost makes it less), between the two largest {last:.2f}.\n"
-    )
+        f"proportion; Spark's fixed cost makes it less), between the two largest {last:.2f}.\n",
+    ]
 
 
-def _large(rows: Sequence[Row]) -> str:
+def _large(rows: Sequence[Row]) -> list[str]:
     """Each size's stages, and what larger ones would take."""
     texts = []
     for row in rows:
-        first = row["result"]["first"]
+        first = _passes(row, 0)[0]
         table = [
             [
                 name,
@@ -354,28 +455,32 @@ def _large(rows: Sequence[Row]) -> str:
         ]
         texts.append(
             f"**{first['sessions']:,} sessions**: {first['interactions']:,} clicks, {first['edges']:,} "
-            f"edges, {first['patterns']:,} patterns; {first['kept']:,} sessions kept in {first['rounds']} "
-            "rounds.\n\n" + tabulate(table, heads, tablefmt="github", disable_numparse=True)
+            f"edges, {first['patterns']:,} patterns; {first['kept']:,} sessions kept in {_rounds(first)}.\n\n"
+            + _table(table, heads)
         )
-    results = [row["result"] for row in rows]
+    results = [_results(row)[0] for row in rows]
     found = [forecast(results, clicks, CLUSTER) for clicks in _ASKED]
     table = [[name, *(f"{one.seconds[name]:,.0f}" for one in found)] for name in found[0].seconds]
     table += [
         ["**all**", *(f"**{sum(one.seconds.values()) / 3600:.1f} hours**" for one in found)],
         ["money", *(f"${one.dollars:,.0f}" for one in found)],
         ["patterns", *(f"{one.patterns / 1e6:,.0f} million" for one in found)],
+        ["... on the driver", *(f"{one.driver / 1e9:,.0f} GB" for one in found)],
+        ["... on a machine", *(f"{one.machine / 1e9:,.0f} GB" for one in found)],
+        ["fit there", *("yes" if one.fits else "**no**" for one in found)],
         ["shuffled", *(f"{one.shuffled / 1e9:,.0f} GB" for one in found)],
     ]
     heads = ["stage", *(f"{clicks / 1e9:g} billion clicks" for clicks in _ASKED)]
     most = clicks_at(results, SamplingSettings().max_patterns)
-    return "\n".join(
-        [
-            "\n\n".join(texts),
-            _FORECAST.format(machines=CLUSTER.machines, name=CLUSTER.name),
-            tabulate(table, heads, tablefmt="github", disable_numparse=True),
-            _LIMITS.format(training=63 / 906_140 * 1e9 / 3600, patterns=f"{most / 1e9:.1f} billion"),
-        ]
-    )
+    return [
+        _LARGE,
+        "\n\n".join(texts),
+        _FORECAST.format(machines=CLUSTER.machines, name=CLUSTER.name),
+        _table(table, heads),
+        "\nWhere patterns do not fit, time and money are what the run would take if they did: of such an "
+        "input a `sampling.min_support` has to leave fewer.\n",
+        _LIMITS.format(training=63 / 906_140 * 1e9 / 3600, patterns=f"{most / 1e9:.1f} billion"),
+    ]
 
 
 def training_told(rows: list[Row]) -> str:
@@ -383,13 +488,14 @@ def training_told(rows: list[Row]) -> str:
     levels = [(target, share) for target in dict.fromkeys(row["target"] for row in rows) for share in _LEVELS]
     told = []
     for ratio in sorted({row["ratio"] for row in rows} - {1.0}, reverse=True):
+        pruning = _pruning(rows, ratio)
         shares, paid = [], 0
         for target, share in levels:
             level = share * _best(rows, target)
-            less, all_of_it = (_shortest(rows, target, r, level) for r in (ratio, 1.0))
+            less, all_of_it = (seconds_to(rows, target, r, level) for r in (ratio, 1.0))
             if less is not None and all_of_it is not None:
-                shares.append(less["seconds"] / all_of_it["seconds"])
-                paid += less["seconds"] + _again(less) < all_of_it["seconds"]
+                shares.append(less / all_of_it)
+                paid += less + pruning["again"] < all_of_it
         text = f"{ratio:.0%}: {len(shares)} of {len(levels)} levels are reached"
         if shares:
             mean = statistics.geometric_mean(shares)
@@ -403,15 +509,26 @@ def _best(rows: list[Row], target: str) -> float:
     return float(max(row["recall"] for row in rows if row["target"] == target and row["ratio"] == 1.0))
 
 
-def _again(row: Row) -> float:
-    """Seconds of pruning where the sessions have been scored."""
-    return float(sum(v for k, v in row["stages"].items() if k not in ("training", "difficulty")))
+def _pruning(rows: list[Row], ratio: float) -> Row:
+    """Seconds of pruning at a ratio: `first`, and `again`."""
+    return next(Row(row["pruning"]) for row in rows if row["ratio"] == ratio)
 
 
-def _shortest(rows: list[Row], target: str, ratio: float, level: float) -> Row | None:
-    """The shortest training that reaches a level, or None."""
-    reached = [r for r in rows if (r["target"], r["ratio"]) == (target, ratio) and r["recall"] >= level]
-    return min(reached, key=lambda row: float(row["seconds"]), default=None)
+def seconds_to(rows: list[Row], target: str, ratio: float, level: float) -> float | None:
+    """Seconds of training to a level, between the two lengths around it; None where none reaches it.
+
+    Where the shortest length reaches it, its seconds: it may have taken less.
+    """
+    own = [row for row in rows if (row["target"], row["ratio"]) == (target, ratio)]
+    before: Row | None = None
+    for row in sorted(own, key=lambda row: float(row["seconds"])):
+        if row["recall"] >= level:
+            if before is None:
+                return float(row["seconds"])
+            part = (level - before["recall"]) / (row["recall"] - before["recall"])
+            return float(before["seconds"] * (row["seconds"] / before["seconds"]) ** part)
+        before = row
+    return None
 
 
 def training_table(rows: list[Row]) -> str:
@@ -423,14 +540,27 @@ def training_table(rows: list[Row]) -> str:
         for share in _LEVELS:
             cells = []
             for ratio in ratios:
-                found = _shortest(rows, target, ratio, share * best)
+                found = seconds_to(rows, target, ratio, share * best)
                 if found is None:
                     cells.append("not reached")
                 elif ratio == 1.0:
-                    cells.append(f"{found['seconds']:.0f}")
+                    cells.append(f"{found:.0f}")
                 else:
-                    cells.append(f"{found['seconds']:.0f} + {_again(found):.0f} ({found['pruning']:.0f})")
+                    pruning = _pruning(rows, ratio)
+                    cells.append(f"{found:.0f} + {pruning['again']:.0f} ({pruning['first']:.0f})")
             lines.append([target, f"{100 * share * best:.1f}", f"{share:.0%}", *cells])
     heads = ["recommender", "Recall@20", "of all's best"]
     heads += ["all" if ratio == 1.0 else f"{ratio:.0%}" for ratio in ratios]
-    return tabulate(lines, heads, tablefmt="github", disable_numparse=True)
+    return _table(lines, heads)
+
+
+#: What is told of each part, in the page's order.
+_PARTS: dict[str, Callable[[Sequence[Row]], list[str]]] = {
+    "peers": _peers,
+    "stages": _stages,
+    "job": _job,
+    "flame": _flame,
+    "scaling": _scaling,
+    "large": _large,
+    "training": _training,
+}

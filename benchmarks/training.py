@@ -5,8 +5,13 @@
 The newest sessions of the input are held out, as the evaluation does; a recommender is trained for some
 lengths on all the rest and on what pruning keeps of it, each length a training of its own (the learning
 rate falls to nought at its end), and ranks all items after some 10,000 prefixes of the held-out sessions.
-The time of a level is that of the shortest training that reaches it. Pruning counts with its experts'
-training and scoring, and without them, as from the second ratio, recommender or night on.
+Lengths double, and are of as many batches for all the data as for a part of it. The time of a level is read
+off between the two lengths around it, along the logarithm of the time.
+
+Both clocks are the wall's, of the same cores: training has a thread for each, pruning is the whole command,
+Spark's start included. It is run twice for each ratio, each time from nothing but what the former run left:
+first with the training of its experts and the scoring of every session, then as from the second ratio,
+recommender or night on.
 """
 
 from __future__ import annotations
@@ -14,8 +19,10 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +30,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.meter import limited  # noqa: E402
 from benchmarks.page import training_table  # noqa: E402
 from prune_lib.evaluation.cases import Cases  # noqa: E402
 from prune_lib.evaluation.data import make_split  # noqa: E402
 from prune_lib.evaluation.files import Split, Subset  # noqa: E402
 from prune_lib.evaluation.ranking import rank_cases  # noqa: E402
-from prune_lib.evaluation.settings import EvaluateSettings  # noqa: E402
-from prune_lib.evaluation.subsets import experts_folder, prune_once, subset_of  # noqa: E402
+from prune_lib.evaluation.subsets import subset_of  # noqa: E402
 from prune_lib.evaluation.targets.neural import Recipe, fit_neural  # noqa: E402
 from prune_lib.evaluation.targets.settings import FitSettings  # noqa: E402
 from prune_lib.session import get_spark  # noqa: E402
@@ -38,8 +45,13 @@ from prune_lib.sessions.reading import open_input  # noqa: E402
 
 TARGETS = ("gru4rec", "sasrec")
 RATIOS = (0.1, 0.3)
-#: Passes over all the data, and over what is kept of it.
-PASSES = {1.0: (0.5, 1, 2, 4, 8), 0.3: (1, 2, 4, 8, 16), 0.1: (2, 4, 8, 16, 32)}
+#: Lengths of training, in passes over all the data: as many batches are more passes over a part. A tenth is
+#: learned by heart long before the longest of them.
+LENGTHS = {
+    1.0: (0.25, 0.5, 1, 2, 4, 8, 16),
+    0.3: (0.25, 0.5, 1, 2, 4, 8),
+    0.1: (0.25, 0.5, 1, 2, 4),
+}
 _RATE = 5e-3
 # Ranking all items after each of diginetica's 69,000 prefixes takes longer than most of the trainings.
 _CASES = 10_000
@@ -47,9 +59,10 @@ _CASES = 10_000
 Row = dict[str, Any]
 
 
-def trained(target: str, split: Split, subset: Subset, passes: float) -> Row:
-    """One training: its seconds and its Recall@20."""
+def trained(target: str, split: Split, subset: Subset, steps: int) -> Row:
+    """One training of so many batches: its seconds and its Recall@20."""
     fit = FitSettings()
+    started = time.monotonic()
     fitted = fit_neural(
         subset.feed(),
         np.load(subset.folder / "popularity.npy"),
@@ -65,11 +78,13 @@ def trained(target: str, split: Split, subset: Subset, passes: float) -> Row:
             learning_rate=_RATE,
             embedding_ratio=fit.embedding_ratio,
         ),
-        passes=passes,
+        steps=steps,
         seed=0,
+        threads=os.cpu_count() or 1,
     )
+    seconds = time.monotonic() - started
     ranks = rank_cases(fitted.model, _some(Cases.load(split.folder / "cases.npz"))).ranks
-    return {"passes": passes, "seconds": fitted.seconds, "recall": float((ranks <= 20).mean())}
+    return {"steps": steps, "seconds": seconds, "recall": float((ranks <= 20).mean())}
 
 
 def _some(cases: Cases) -> Cases:
@@ -78,32 +93,47 @@ def _some(cases: Cases) -> Cases:
     return Cases.from_sessions(cases.sessions(0, cases.n_sessions)[::step])
 
 
+def pruned(split: Split, ratio: float, workspace: Path) -> tuple[str, Row]:
+    """The pruned table, and seconds of `jobs/prune.py` with nothing there and with experts and scores there.
+
+    Raises:
+        RuntimeError: the job failed.
+    """
+    job = [str(Path(sys.executable).parent / "spark-submit"), "--master", f"local[{os.cpu_count()}]"]
+    job += [str(Path(__file__).resolve().parents[1] / "jobs" / "prune.py"), "--json", "--ratio", f"{ratio:g}"]
+    job += ["--input", split.sessions, "--workspace", str(workspace)]
+    if split.has_order:
+        job += ["--order-column", "place"]
+    seconds = []
+    for _ in range(2):
+        ended = limited(job, seconds=7200.0, gib=20.0)
+        if ended.result is None or ended.stopped:
+            raise RuntimeError(f"jobs/prune.py --ratio {ratio:g}: {ended.stopped}")
+        seconds.append(ended.seconds)
+    return str(workspace / "pruned"), {"first": seconds[0], "again": seconds[1]}
+
+
 def measured(spark: Any, asked: argparse.Namespace, folder: Path) -> list[Row]:
     """A row for each training."""
     columns = ColumnNames(order=asked.order_column)
     split = make_split(
         spark, open_input(spark, asked.input, columns=columns), None, folder, name="validation", share=0.1
     )
-    settings = EvaluateSettings()
     rows: list[Row] = []
+    one_pass = 0
     for ratio in (1.0, *RATIOS):
-        table, stages = None, dict[str, float]()
+        table, pruning = None, Row()
         if ratio < 1.0:
-
-            def at(share: float) -> Any:
-                out = str(folder / f"graph-{share:g}" / "pruned")
-                return settings.prune_settings(
-                    "graph", 0, share, split.sessions, out, experts_folder(split), has_order=split.has_order
-                )
-
-            table, stages = prune_once(spark, at, split, ratio)
+            table, pruning = pruned(split, ratio, folder / f"workspace-{ratio:g}")
         subset = subset_of(spark, split, table, ratio, folder / f"subset-{ratio:g}", FitSettings().max_length)
+        one_pass = one_pass or subset.feed().batch_count(FitSettings().batch_size)
         for target in TARGETS:
-            for passes in PASSES[ratio]:
-                row = {"target": target, "ratio": ratio, **trained(target, split, subset, passes)}
-                rows.append({**row, "pruning": sum(stages.values()), "stages": stages})
+            for length in LENGTHS[ratio]:
+                row = trained(target, split, subset, max(1, round(length * one_pass)))
+                rows.append({"target": target, "ratio": ratio, "length": length, **row, "pruning": pruning})
                 print(
-                    f"{target} {ratio:g} {passes:g} passes: {row['recall']:.4f}, {row['seconds']:.1f} s",
+                    f"{target} {ratio:g}, {length:g} passes' batches: {row['recall']:.4f}, "
+                    f"{row['seconds']:.1f} s",
                     file=sys.stderr,
                     flush=True,
                 )

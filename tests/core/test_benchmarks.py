@@ -13,7 +13,7 @@ import pytest
 from benchmarks import flame, guard, inputs, one_process, peers
 from benchmarks.forecast import Cluster, clicks_at, forecast
 from benchmarks.meter import limited
-from benchmarks.page import page, training_table, training_told
+from benchmarks.page import page, seconds_to, training_table, training_told
 from prune_lib.settings import SamplingSettings
 
 MACHINE = {"cpu": "a chip", "cores": 2, "GiB": 4, "python": "3.11"}
@@ -90,7 +90,11 @@ def test_the_plain_greedy_of_the_guard_picks_what_ours_picks(graph: one_process.
 
 
 def test_a_ratio_has_fallen_at_half_of_what_it_was() -> None:
-    assert guard.fallen_of({"a": 1.0, "b": 1.1, "new": 0.1}, {"a": 2.0, "b": 2.0}) == ["a"]
+    assert guard.fallen_of({"a": 1.0, "b": 1.1}, {"a": 2.0, "b": 2.0}) == ["a"]
+
+
+def test_a_ratio_that_is_renamed_or_not_measured_is_not_passed_over() -> None:
+    assert guard.unmatched(["a", "new"], ["a", "gone"]) == ["gone", "new"]
 
 
 def test_inputs_have_as_many_clicks_with_a_hub_and_when_joined(tmp_path: Path) -> None:
@@ -104,10 +108,21 @@ def test_inputs_have_as_many_clicks_with_a_hub_and_when_joined(tmp_path: Path) -
     assert 200 < with_hub < 400 and not any(0 in row for row in plain.column("items").to_pylist())
 
 
+SIZES = ("sessions_before", "interactions_before", "sessions_after")
+
+
+def ended(
+    result: dict[str, Any] | None, stopped: str = "", at: str = "", *, wall: float = 9.0, peak: float = 1.0
+) -> dict[str, Any]:
+    """How a program ended, as the results have it."""
+    return {"result": result, "stopped": stopped, "at": at, "wall": wall, "peak": peak}
+
+
 def test_the_page_says_what_was_measured_and_where_a_peer_stopped() -> None:
     stages = dict.fromkeys(("read", "encode", "build", "propagate", "sample", "write"), 1.0)
     one = {
         "stages": stages,
+        "busy": dict.fromkeys(stages, 0.5),
         "peak GiB": stages,
         "shuffled MB": {**stages, "read": None},
         "sessions": 1000,
@@ -120,66 +135,53 @@ def test_the_page_says_what_was_measured_and_where_a_peer_stopped() -> None:
         "objective": 1.5,
         "seconds": 6.0,
     }
-    spark = {"first": one, "fastest": {**one, "seconds": 3.0}, "start": 5.0, "workers": 2.0, "commit": 0.5}
-    common = {"stopped": "", "at": "", "wall": 9.0, "peak": 1.0, "input": "x", "n": 1000}
+    spark = {"passes": [one, {**one, "seconds": 3.0}], "start": 5.0, "workers": 2.0, "commit": 0.5}
+    common = {"input": "x", "n": 1000}
     own = {"seconds": 1.5, "objective": 1.5, "stages": {**stages, "sample": 0.25}}
+    wide = "out of memory: Unable to allocate 54.4 GiB for an array with shape (7,)"
     rows = [
-        {**common, "way": "spark", "result": spark},
-        {**common, "way": "one-process", "result": own},
-        {
-            **common,
-            "way": "d2",
-            "result": None,
-            "stopped": "stopped after 10 minutes",
-            "at": "sending messages",
-        },
-        {**common, "way": "ccs", "skipped": 500},
-        {
-            **common,
-            "way": "apricot-facility",
-            "stopped": "out of memory: Unable to allocate 54.4 GiB for an array with shape (7,)",
-            "at": "similarities",
-        },
+        {**common, "way": "spark", "runs": [ended(spark), ended(spark)]},
+        {**common, "way": "one-process", "runs": [ended(own), ended({**own, "seconds": 2.5}), ended(own)]},
+        {**common, "way": "d2", "runs": [ended(None, "stopped after 10 minutes", "sending messages")]},
+        {**common, "way": "ccs", "runs": [], "skipped": "not asked: stopped at 500"},
+        {**common, "way": "apricot-facility", "runs": [ended(None, wide, "similarities")]},
     ]
     sizes = [
         {
             **common,
             "what": "sessions",
             "value": n,
-            "result": {"first": {**one, "interactions": n, "seconds": n / 9}},
+            "runs": [ended({"passes": [{**one, "interactions": n, "seconds": n / 9}]})],
         }
-        for n in (100, 200, 400)
+        for n in (100, 200, 500_000)
     ]
-    base = {**common, "what": "cores", "value": 2, "result": {"first": one}}
-    text = page(
-        {
-            "peers": {"when": "today", "machine": MACHINE, "rows": rows},
-            "stages": {"when": "today", "machine": MACHINE, "rows": [{**common, "result": spark}]},
-            "scaling": {"when": "today", "machine": MACHINE, "rows": [*sizes, base]},
-            "training": {
-                "when": "today",
-                "machine": MACHINE,
-                "rows": [
-                    {
-                        **{"data": name, "target": "sasrec", "ratio": 1.0, "passes": 1, "seconds": seconds},
-                        **{"recall": 0.5, "stages": {}, "pruning": 0.0},
-                    }
-                    for name, seconds in (("one", 3.0), ("two", 7.0))
-                ],
-            },
-            "flame": {
-                "when": "today",
-                "machine": MACHINE,
-                "rows": [{"function": f"f{n}", "seconds": 2.0} for n in range(15)],
-            },
-        }
-    )
+    nights = [
+        ended({"stages": {"graph": second}, **dict.fromkeys(SIZES, 7)}, wall=20.0) for second in (3.0, 5.0)
+    ]
+    trained = ended({"stages": {"training": 9.0, "graph": 4.0}, **dict.fromkeys(SIZES, 7)}, wall=30.0)
+    parts = {
+        "peers": rows,
+        "stages": [{**common, "runs": [ended(spark)]}],
+        "job": [{**common, "first": trained, "runs": nights}],
+        "scaling": [*sizes, {**common, "what": "cores", "value": 1, "runs": [ended({"passes": [one]})]}],
+        "training": [
+            {"data": name, "target": "sasrec", "ratio": 1.0, "seconds": seconds, "recall": 0.5, "pruning": {}}
+            for name, seconds in (("one", 3.0), ("two", 7.0))
+        ],
+        "flame": [{"function": f"f{n}", "seconds": 2.0} for n in range(15)],
+    }
+    text = page({name: {"when": "today", "machine": MACHINE, "rows": of} for name, of in parts.items()})
     lines = ["".join(line.split()) for line in text.splitlines()]
-    assert any("Sparkjob|6.0first,3.0fastest|4.0,2.0|1.0|1.000|" in line for line in lines)
+    assert any(
+        "Sparkjob|6.00(6.00–6.00)first,3.00(3.00–3.00)second|4.0,2.0|1.0|1.000|" in line for line in lines
+    )
+    assert "||oursinoneprocess|1.50(1.50–2.50)|1.0|1.0|1.000|" in lines
+    assert "|training|9.0||" in lines and "|graph|4.0|4.0(3.0–5.0)|" in lines
+    assert "|*outsidethestages*|17.0|16.0(15.0–17.0)|" in lines and "|**all**|30.0|20.0(20.0–20.0)|" in lines
     assert any("stoppedafter10minutes(sendingmessages)" in line for line in lines)
     assert any("notasked:stoppedat500" in line for line in lines)
     assert any("||outofmemory:54.4GiBwanted(similarities)|" in line for line in lines)
-    assert "||sample|0.25|1.0|1.0|4.0|" in lines and "||all|1.50|6.0|3.0|2.0|" in lines
+    assert "||sample|0.250|1.0|1.0|4.0|0.5|" in lines and "||all|1.50|6.0|3.0|2.0||" in lines
     assert "|allothers|6.0|" in lines
     assert lines.index("**one**") < lines.index("|sasrec|50.0|100%|3|")
     assert lines.index("**two**") < lines.index("|sasrec|50.0|100%|7|")
@@ -188,29 +190,33 @@ def test_the_page_says_what_was_measured_and_where_a_peer_stopped() -> None:
 
 
 def test_a_program_of_ours_that_was_stopped_is_told_of_as_others_are() -> None:
-    rows: list[dict[str, Any]] = []
-    text = ""
-    common = {"result": None, "stopped": "stopped at 20 GiB", "at": "build", "peak": 20.0, "input": "x"}
+    common = {"input": "x", "n": 2000}
     stages = {name: 1.0 for name in ("read", "encode", "build", "propagate", "sample", "write")}
     first = {"stages": stages, "seconds": 6.0, "interactions": 50, "edges": 90, "objective": 1.5}
-    spark = {"result": {"first": first, "fastest": first}, "stopped": "", "at": ""}
-    ended = {"machine": MACHINE, "when": "today"}
-    for way, result in (("spark", spark), ("one-process", {}), ("d2", {"result": first, "stopped": ""})):
-        rows.append({**common, "way": way, "n": 1000, **result})
-    text += page({"peers": {**ended, "rows": rows}})
-    text += page({"stages": {**ended, "rows": [{**common, "n": 2000}]}})
-    sizes = [{**common, "what": "sessions", "value": n} for n in (100, 200)]
-    cores = {**common, "what": "cores", "value": 2}
-    text += page({"scaling": {**ended, "rows": [*sizes, {**cores, **spark}]}})
-    text += page({"scaling": {**ended, "rows": [{**sizes[0], **spark}, cores]}})
+    spark, out = (
+        [ended({"passes": [first]}, peak=20.0)],
+        [ended(None, "stopped at 20 GiB", "build", peak=20.0)],
+    )
+    ways = {"spark": spark, "one-process": out, "d2": [ended(first, peak=20.0)]}
+    sizes = [{**common, "what": "sessions", "value": n, "runs": out} for n in (100, 200)]
+    base = {**common, "what": "sessions", "value": 500_000, "runs": spark}
+    text = "".join(
+        page({name: {"machine": MACHINE, "when": "today", "rows": rows}})
+        for name, rows in (
+            ("peers", [{**common, "way": way, "runs": runs} for way, runs in ways.items()]),
+            ("stages", [{**common, "runs": out}]),
+            ("job", [{**common, "first": out[0], "runs": out}]),
+            ("scaling", [*sizes, base]),
+            ("scaling", [{**sizes[0], "runs": spark}, {**common, "what": "cores", "value": 1, "runs": out}]),
+        )
+    )
     lines = ["".join(line.split()) for line in text.splitlines()]
     assert "||oursinoneprocess||stoppedat20GiB(build)|20.0||" in lines
-    assert any("Sparkjob|6.0first,6.0fastest||20.0||" in line for line in lines)
+    assert any("Sparkjob|6.00first||20.0||" in line for line in lines)
     assert "||D2|6.00||20.0||" in lines
-    assert "**2,000sessions**(x):stoppedat20GiB(build)." in lines
-    assert (
-        "|sessions|100|||stoppedat20GiB(build)||20.0|" in lines and "|cores|2|50|90|6.0|1.00|20.0|" in lines
-    )
+    assert lines.count("**2,000sessions**(x):stoppedat20GiB(build).") == 2
+    assert "|sessions|100|||stoppedat20GiB(build)||20.0|" in lines
+    assert "|sessions|500,000|50|90|6.0|1.00|20.0|" in lines
     assert "|sessions|100|50|90|6.0||20.0|" in lines and "slope" not in text
 
 
@@ -221,19 +227,23 @@ def measured(sessions: int) -> dict[str, Any]:
     every = lambda value: dict.fromkeys(stages, value)  # noqa: E731
     return {
         "cores": 2,
-        "first": {
-            "stages": every(10 + 2 * thousands + 3 * thousands / 2),
-            "busy": every(5 * thousands),
-            "alone": every(2 * thousands),
-            **{name: every(thousands) for name in ("shuffled MB", "spilled MB", "scratch GB", "peak GiB")},
-            "sessions": sessions,
-            "interactions": 5 * sessions,
-            "edges": 9 * sessions,
-            "patterns": round(100 * sessions**0.5),
-            "kept": sessions // 10,
-            "rounds": 7,
-            "seconds": 6 * (10 + 3.5 * thousands),
-        },
+        "passes": [
+            {
+                "stages": every(10 + 2 * thousands + 3 * thousands / 2),
+                "busy": every(5 * thousands),
+                "alone": every(2 * thousands),
+                **{
+                    name: every(thousands) for name in ("shuffled MB", "spilled MB", "scratch GB", "peak GiB")
+                },
+                "sessions": sessions,
+                "interactions": 5 * sessions,
+                "edges": 9 * sessions,
+                "patterns": round(100 * sessions**0.5),
+                "kept": sessions // 10,
+                "rounds": 7,
+                "seconds": 6 * (10 + 3.5 * thousands),
+            }
+        ],
     }
 
 
@@ -249,10 +259,13 @@ def test_what_a_larger_input_would_take_by_what_cores_divide_and_what_they_do_no
     assert clicks_at(rows, 1e6) == pytest.approx(5e8)
     # On the machine itself, what was measured.
     here = forecast(rows, 200_000, Cluster("this", machines=1, cores=2, price=0.0))
-    assert here.seconds["build"] == pytest.approx(rows[1]["first"]["stages"]["build"])
-    large = [{"result": row} for row in rows]
+    assert here.seconds["build"] == pytest.approx(rows[1]["passes"][0]["stages"]["build"])
+    large = [{"runs": [ended(row)]} for row in rows]
     text = " ".join(page({"large": {"when": "today", "machine": MACHINE, "rows": large}}).split())
     assert "**40,000 sessions**: 200,000 clicks" in text and "1 billion clicks" in text
+    assert "| fit there | yes | yes |" in text
+    small = Cluster("small", machines=4, cores=10, price=2.0, memory=1e9)
+    assert not forecast(rows, 1e15, small).fits
     # 64 million patterns are 4.1e11 sessions.
     assert "reach that at 2048.0 billion clicks" in text
 
@@ -291,20 +304,21 @@ def test_the_time_of_the_workers_is_told_by_the_function_of_ours_that_it_was_spe
         flame.frames(place)
 
 
-def test_the_time_of_a_level_is_that_of_the_shortest_training_that_reaches_it() -> None:
-    def row(ratio: float, passes: float, seconds: float, recall: float):
-        stages = {} if ratio == 1.0 else {"training": 40.0, "difficulty": 5.0, "graph": 3.0}
+def test_the_time_of_a_level_lies_between_the_two_lengths_around_it() -> None:
+    def row(ratio: float, seconds: float, recall: float):
+        pruning = {} if ratio == 1.0 else {"first": 48.0, "again": 3.0}
         return {
             "target": "gru4rec",
             "ratio": ratio,
-            "passes": passes,
             "seconds": seconds,
             "recall": recall,
-            "stages": stages,
-            "pruning": sum(stages.values()),
+            "pruning": pruning,
         }
 
-    rows = [row(1.0, 1, 10, 0.45), row(1.0, 2, 20, 0.50), row(0.1, 8, 4, 0.46), row(0.1, 16, 8, 0.44)]
+    halves = [row(1.0, 4, 0.3), row(1.0, 16, 0.5), row(1.0, 64, 0.5)]
+    assert seconds_to(halves, "gru4rec", 1.0, 0.4) == pytest.approx(8.0)
+    assert seconds_to(halves, "gru4rec", 1.0, 0.2) == 4 and seconds_to(halves, "gru4rec", 1.0, 0.6) is None
+    rows = [row(1.0, 10, 0.45), row(1.0, 20, 0.50), row(0.1, 4, 0.46), row(0.1, 8, 0.44)]
     lines = ["".join(line.split()) for line in training_table(rows).splitlines()]
     assert "|recommender|Recall@20|ofall'sbest|all|10%|" in lines
     assert "|gru4rec|45.0|90%|10|4+3(48)|" in lines
@@ -314,4 +328,4 @@ def test_the_time_of_a_level_is_that_of_the_shortest_training_that_reaches_it() 
         "- 10%: 2 of 4 levels are reached in 40% of the training time (geometric mean); "
         "pruning included, 2 sooner."
     )
-    assert training_told([rows[1], row(0.1, 8, 4, 0.1)]) == "- 10%: 0 of 4 levels are reached."
+    assert training_told([rows[1], row(0.1, 4, 0.1)]) == "- 10%: 0 of 4 levels are reached."
