@@ -39,7 +39,9 @@ notebooks: setup ## Open the notebooks in JupyterLab, which is fetched when firs
 evaluate: setup ## What pruning costs in quality, in minutes: on your data with ARGS="--input … --test …"
 	"$(BIN)/spark-submit" jobs/evaluate.py --quick $(ARGS)
 
-# Two public data sets, which are not part of the project: yoochoose100k and diginetica.
+# Two public data sets, which are not part of the project, as Parquet. yoochoose100k: the 100k cut that GitHub's
+# rn5l/session-rec ships, events (session_id, item_id, ts) of train_full and of test. diginetica: by SR-GNN's script, as
+# CCIIPLab/GCE-GNN ships it, sessions (session_id d000001 on, items) and test (prefix, target; longest prefix first).
 DATA ?= ../shared/data
 YOOCHOOSE := --fit-epochs-tried 4,8,16 --name yoochoose --input "$(DATA)/yoochoose100k/events.parquet" \
 	--test "$(DATA)/yoochoose100k/events_test.parquet"

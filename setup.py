@@ -3,8 +3,15 @@
 from setuptools import find_packages, setup
 
 # numba compiles the exact sampler's loop; scikit-learn's trees, which learn on the driver, foresee demand.
-# Both are run by Spark's Python workers: executors need them as the driver does.
-SPARK = ["pyspark==3.5.*", "delta-spark==3.3.*", "graphframes-py>=0.12,<0.13", "numba>=0.60", "scikit-learn"]
+# Both are run by Spark's Python workers: executors need them as the driver does. Trees of a former
+# scikit-learn hang in their last bits on the number of threads.
+SPARK = [
+    "pyspark==3.5.*",
+    "delta-spark==3.3.*",
+    "graphframes-py>=0.12,<0.13",
+    "numba>=0.60",
+    "scikit-learn>=1.7",
+]
 # Petastorm calls parts of pyarrow that version 15 removed, numpy 1's names, and pkg_resources.
 EXPERTS = ["torch", "safetensors", "petastorm==0.13.*", "pyarrow<15", "numpy<2", "setuptools<70"]
 TRACKING = ["mlflow>=3,<4"]

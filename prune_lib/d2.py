@@ -23,9 +23,9 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
+from prune_lib.batches import lists_of
 from prune_lib.collecting import beyond_results
 from prune_lib.errors import SettingsError
-from prune_lib.sampling.keys import lists_of
 
 __all__ = ["GAMMA", "NEIGHBOURS", "POSTINGS", "Postings", "d2_order", "d2_picks"]
 

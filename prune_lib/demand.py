@@ -25,6 +25,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from prune_lib.batches import in_pieces
 from prune_lib.patterns import Shape
 
 if TYPE_CHECKING:
@@ -307,7 +308,7 @@ def _past_of(sessions: DataFrame, codes: Broadcast[Ints], shape: Shape) -> DataF
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
         known = codes.value
-        for batch in batches:
+        for batch in in_pieces(batches):
             code, _, edges = shape.edges(batch)
             age = np.repeat(batch.column("age").to_numpy(), edges)
             at = np.minimum(np.searchsorted(known, code), known.size - 1)

@@ -21,10 +21,10 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from prune_lib.batches import in_pieces, lists_of
 from prune_lib.gain_parts import parts_type
 from prune_lib.graph import SessionGraph
 from prune_lib.sampling.gains import FULL, Objective, contributions, sum_by_row
-from prune_lib.sampling.keys import lists_of
 from prune_lib.sampling.select import FLOOR
 
 __all__ = ["closest_kept", "kept_reason", "offers", "pruned_reason"]
@@ -84,7 +84,7 @@ def offers(graph: SessionGraph, objective: Objective, names: Any) -> DataFrame:
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
         now_and_before = shared.value
-        for batch in batches:
+        for batch in in_pieces(batches, "patterns"):
             pattern, lengths = lists_of(batch.column("patterns"))
             message, _ = lists_of(batch.column("messages"))
             gains = [contributions(offer, saturation, pattern, message) for offer in now_and_before]
@@ -126,7 +126,7 @@ def closest_kept(graph: SessionGraph, ranked: DataFrame) -> DataFrame:
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
         ranks, weight = shared.value
-        for batch in batches:
+        for batch in in_pieces(batches, "patterns"):
             pattern, lengths = lists_of(batch.column("patterns"))
             cover, total = _closest(ranks[pattern], weight[pattern], lengths)
             yield pa.RecordBatch.from_arrays(

@@ -175,7 +175,7 @@ def _floor_by(table: InputTable, values: DataFrame, floor: FloorBy) -> Floors:
     )
 
 
-def check_fits(floors: Floors, encoded: Encoded, budget: int, cost: str) -> None:
+def check_fits(floors: Floors, encoded: Encoded, budget: int, cost: str, counted: str) -> None:
     """Refuse floors of which the cheapest sessions alone are dearer than the budget.
 
     A session serves as many groups as it is in, so that what the groups' cheapest sessions cost, divided by
@@ -186,6 +186,7 @@ def check_fits(floors: Floors, encoded: Encoded, budget: int, cost: str) -> None
         encoded: the encoded input.
         budget: in interactions ('n') or sessions ('one').
         cost: 'n' or 'one'.
+        counted: interactions, sessions or samples: what the budget counts, for the message.
 
     Raises:
         SettingsError: with the arithmetic.
@@ -204,10 +205,10 @@ def check_fits(floors: Floors, encoded: Encoded, budget: int, cost: str) -> None
     least = -(-cheapest // most)
     if least <= budget:
         return
-    unit = "interactions" if cost == "n" else "sessions"
-    shared = f" A session serves up to {most} of them, so at least {least:,} are needed." if most > 1 else ""
+    one = "sample" if counted == "samples" else "session"
+    shared = f" A {one} serves up to {most} of them, so at least {least:,} are needed." if most > 1 else ""
     raise SettingsError(
-        f"{', '.join(floors.names)} does not fit the budget of {budget:,} {unit}: its "
-        f"{floors.wanted.size:,} values ask for {int(floors.wanted.sum()):,} sessions, and the shortest have "
-        f"{cheapest:,} {unit}.{shared} Raise --ratio, or lower the floor."
+        f"{', '.join(floors.names)} does not fit the budget of {budget:,} {counted}: its "
+        f"{floors.wanted.size:,} values ask for {int(floors.wanted.sum()):,} {one}s, and the shortest have "
+        f"{cheapest:,} {counted}.{shared} Raise --ratio, or lower the floor."
     )

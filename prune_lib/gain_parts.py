@@ -17,9 +17,9 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
+from prune_lib.batches import in_pieces, lists_of
 from prune_lib.graph import SessionGraph
 from prune_lib.sampling.gains import FULL, GAIN_UNIT, Ints, Objective, contributions, sum_by_row
-from prune_lib.sampling.keys import lists_of
 
 __all__ = ["PatternNames", "kept_parts", "largest_first", "parts_type"]
 
@@ -139,7 +139,7 @@ def kept_parts(graph: SessionGraph, ranked: DataFrame, objective: Objective, nam
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
         offer, saturation = shared.value.offer_at, shared.value.saturation(largest)
-        for batch in batches:
+        for batch in in_pieces(batches, "pattern"):
             pattern, lengths = lists_of(batch.column("pattern"))
             message, _ = lists_of(batch.column("message"))
             evidence = lists_of(batch.column("evidence"))[0].astype(np.int64)

@@ -28,6 +28,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from prune_lib.batches import in_pieces
 from prune_lib.collecting import beyond_results
 from prune_lib.demand import KNOWN, demand_of, known_of, weights_by
 from prune_lib.errors import SettingsError
@@ -117,7 +118,7 @@ def _counts(sessions: DataFrame, shape: Shape, *, ahead: bool) -> DataFrame:
     more = {name: place for place, name in enumerate(KNOWN) if name not in own} if ahead else {}
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
-        for batch in batches:
+        for batch in in_pieces(batches):
             code, message, lengths = shape.edges(batch)
             recency = np.repeat(batch.column("recency").to_numpy(), lengths)
             order = np.argsort(code, kind="stable")
@@ -156,7 +157,7 @@ def _adjacency(sessions: DataFrame, shape: Shape, codes: Ints) -> DataFrame:
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
         known: Ints = shared.value
-        for batch in batches:
+        for batch in in_pieces(batches):
             code, message, lengths = shape.edges(batch)
             pattern = np.searchsorted(known, code)
             found = known[np.minimum(pattern, known.size - 1)] == code if known.size else code < 0
@@ -321,7 +322,10 @@ def _patterns(counted: DataFrame, n_items: int, codes: Ints, weights: npt.NDArra
         numbered.select(
             code,
             "pattern",
-            F.when(is_item, code).otherwise(F.floor(pair / n_items)).cast("int").alias("item"),
+            F.when(is_item, code)
+            .otherwise(F.expr(f"(code - {n_items}) div {n_items}"))
+            .cast("int")
+            .alias("item"),
             F.when(is_item, F.lit(-1)).otherwise(pair % n_items).cast("int").alias("next_item"),
             "sessions",
             "evidence",

@@ -159,7 +159,8 @@ def session_facts(
     """
     tables = Tables(spark, output, versions or {})
     decisions = tables.companion("decisions")
-    wanted, decision = _one(decisions, "session_id", session, "session", output)
+    what = "session with samples" if "length" in decisions.columns else "session"
+    wanted, decision = _one(decisions, "session_id", session, what, output)
     run, settings = tables.run(decision["run_id"])
     if "length" in decisions.columns:
         rows = decisions.filter(F.col("session_id") == F.lit(wanted)).orderBy("length").collect()

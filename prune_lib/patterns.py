@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from prune_lib.batches import lists_of
 from prune_lib.compiled import compiled
-from prune_lib.sampling.keys import lists_of
 
 __all__ = ["Shape", "message_unit", "session_edges"]
 

@@ -29,6 +29,7 @@ from prune_lib.preflight import (
     budget_of,
     check_experts,
     check_floor,
+    check_order,
     check_run,
     make_demo,
     open_input_of,
@@ -135,6 +136,7 @@ def _prune(settings: PruneSettings, spark: SparkSession) -> Summary:
             _LOG.info("only sessions whose last click is at %s UTC or later", f"{begins:%Y-%m-%d %H:%M:%S}")
         raw = settled_sessions(table)
         stats = check_sessions(table, raw, stages.warn)
+        check_order(settings, has_order="ordering" in raw.columns)
         stage.rows = stats.n_sessions
         budget = budget_of(settings, stats)
     with stages.stage("encode") as stage:
@@ -267,7 +269,7 @@ def _floors(
     check_floor_columns(table, asked)
     by = floors_by(table, raw, encoded, bands, asked)
     for part in by:
-        check_fits(part, encoded, budget, _cost(settings))
+        check_fits(part, encoded, budget, _cost(settings), settings.counted)
     items = item_floors(encoded, settings.floor)
     return joined_floors([items, *by] if items else by)
 
@@ -350,6 +352,7 @@ def _select(
             cold=cold,
             settings=settings.sampling,
             suspects=suspects.rows,
+            counted=settings.counted,
         )
     price = F.col("n") if cost == "n" else F.lit(1)
     # What costs more than the whole budget could only end it early.

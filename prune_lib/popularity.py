@@ -46,20 +46,25 @@ def popularity_bands(item_sessions: npt.NDArray[np.int64]) -> Bands:
     """Bands by share: the tail with a tenth of all session-item pairs is cold, the head with half popular.
 
     Items of equal popularity are always in one band; no item is both cold and popular, and the most
-    popular items are never cold.
+    popular items are never cold. Where the least popular alone hold more than a tenth, they are the cold ones
+    (a long tail of items that came once); where all are equally popular, all are mid.
 
     Args:
         item_sessions: number of sessions that hold each item, shape (n_items,), in any order.
 
     >>> popularity_bands(np.array([50, 20, 10, 10, 5, 1, 1, 1, 1, 1]))
     Bands(cold_max=5, popular_min=50)
+    >>> popularity_bands(np.array([50, 50, 2, 2, *[1] * 60]))
+    Bands(cold_max=1, popular_min=50)
     """
     counts, n = np.unique(np.asarray(item_sessions, dtype=np.int64), return_counts=True)
     mass = counts * n
     share = np.cumsum(mass) / mass.sum()
     # Counts whose whole tail, themselves included, holds at most a tenth.
     tail = counts[share <= _COLD_SHARE]
-    cold_max = int(tail[-1]) if tail.size else 0
+    if counts.size == 1:
+        return Bands(0, int(counts[0]) + 1)
+    cold_max = int(tail[-1]) if tail.size else int(counts[0])
     above = 1.0 - np.concatenate([[0.0], share[:-1]])
     head = counts[above <= _POPULAR_SHARE]
     popular_min = int(head[0]) if head.size else int(counts[-1])

@@ -149,7 +149,8 @@ def check_run(spark: SparkSession, settings: PruneSettings, table: InputTable | 
     if table and settings.since:
         check_since(table)
     if table:
-        check_order(settings, table)
+        known = table.time_column is not None or table.order_column is not None
+        check_order(settings, has_order=known)
         check_floor_columns(table, [parsed(text) for text in settings.floor_by])
     return seen
 
@@ -264,12 +265,12 @@ def check_report(settings: PruneSettings) -> None:
     check_place(report_place(settings.resolved_output, settings.workspace))
 
 
-def check_order(settings: PruneSettings, table: InputTable) -> None:
+def check_order(settings: PruneSettings, *, has_order: bool) -> None:
     """Refuse a method that asks which sessions are new where the input does not tell."""
-    if settings.method in NEEDS_ORDER and table.time_column is None and table.order_column is None:
+    if settings.method in NEEDS_ORDER and not has_order:
         raise InputError(
             f"--method {settings.method} needs to know which sessions are new, and the input has neither "
-            "times nor an order. Name a column by --time-column or --order-column."
+            "times nor an order, or the same for all. Name a column by --time-column or --order-column."
         )
 
 

@@ -30,9 +30,9 @@ from py4j.protocol import Py4JError
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from prune_lib.batches import in_pieces, lists_of
 from prune_lib.graph import SessionGraph
 from prune_lib.sampling.gains import sum_by_row
-from prune_lib.sampling.keys import lists_of
 from prune_lib.session import is_local
 from prune_lib.settings.groups import Engine
 from prune_lib.settle import settle
@@ -151,7 +151,7 @@ def _round_of_arrays(
     shared = x.sparkSession.sparkContext.broadcast((values, phis))
 
     def back(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
-        for batch in batches:
+        for batch in in_pieces(batches, "patterns"):
             pattern, lengths = lists_of(batch.column("patterns"))
             none = lengths == 0
             received = [pa.array(sum_by_row(a[pattern], lengths), mask=none) for a in shared.value]

@@ -159,8 +159,8 @@ class Pruned:
         """The kept rows of a smaller budget, without another run: the first by rank.
 
         They are what a run of that budget would keep, but that it would pass over a session which is longer
-        than its whole budget (`ccs` also draws its strata without those), and but for `dual`, whose order is
-        another at every ratio. `prune_weight` stays that of the whole run.
+        than its whole budget (`ccs`, `item-quota` and `d2` also order the others as if it were not there),
+        and but for `dual`, whose order is another at every ratio. `prune_weight` stays that of the whole run.
 
         Args:
             ratio: share of the input to keep, counted as the run did; at most its own.

@@ -19,8 +19,8 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DataType, MapType, StructType
 
+from prune_lib.batches import in_pieces, lists_of
 from prune_lib.errors import InputError
-from prune_lib.sampling.keys import lists_of
 from prune_lib.sessions.columns import InputTable, column_of, time_lists
 from prune_lib.sessions.encoding import Encoded
 from prune_lib.sessions.shaping import as_id, as_time, click_order
@@ -78,7 +78,7 @@ def samples_of(encoded: Encoded, max_distance: int) -> Encoded:
         )
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
-        for batch in batches:
+        for batch in in_pieces(batches):
             items, lengths = lists_of(batch.column("items"))
             row, length, window, width, sequence, distinct = _samples(items, lengths, max_distance)
             whole = batch.column("sid").to_numpy()[row]

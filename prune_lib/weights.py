@@ -25,7 +25,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from prune_lib.sampling.keys import lists_of
+from prune_lib.batches import lists_of
 from prune_lib.settle import settle
 
 __all__ = ["Weights", "calibrated", "session_weights"]

@@ -142,7 +142,8 @@ def _hold_out(raw: DataFrame, share: float, table: InputTable) -> tuple[DataFram
     if "ordering" not in raw.columns:
         raise InputError(
             f"the newest sessions of {table.location} are to be held out, and it has neither times nor an "
-            "order. Name a column by --time-column or --order-column, or give a test by --test."
+            "order, or the same for all. Name a column by --time-column or --order-column, or give a test "
+            "by --test."
         )
     encoded = encode(raw, seed=0)
     first = encoded.n_sessions - max(1, round(share * encoded.n_sessions))

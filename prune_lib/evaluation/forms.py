@@ -31,6 +31,7 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from prune_lib.batches import lists_of
 from prune_lib.difficulty import percentile_rank, score_digits, score_sessions
 from prune_lib.errors import SettingsError
 from prune_lib.evaluation.decision_gate import gated_by_decision
@@ -38,7 +39,7 @@ from prune_lib.evaluation.foresight import Clicks, forecast, influence, neighbou
 from prune_lib.experts.settings import EXPERTS
 from prune_lib.graph import SessionGraph, build_graph
 from prune_lib.samples import sample_id, samples_of, windows
-from prune_lib.sampling.keys import lists_of, received_by_pattern
+from prune_lib.sampling.keys import received_by_pattern
 from prune_lib.settle import settle
 
 if TYPE_CHECKING:

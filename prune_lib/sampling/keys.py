@@ -10,23 +10,17 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from prune_lib.batches import in_pieces, lists_of
 from prune_lib.sampling.gains import COLD, FULL, GAIN_UNIT, SEEN, Objective, contributions, sum_by_row
 from prune_lib.settle import settle
 
-__all__ = ["SESSION", "lists_of", "names_of", "received_by_pattern", "with_keys"]
+__all__ = ["SESSION", "names_of", "received_by_pattern", "with_keys"]
 
 #: What the samplers read of a session; `scale` is what its gain is multiplied by (difficulty / cost).
 SESSION = "sid bigint, n int, tie bigint, scale double, patterns array<int>, messages array<int>"
 _KEYED = SESSION + ", key double, gain bigint, gain_new bigint, gain_cold bigint"
 
 Batches = Iterable[pa.RecordBatch]
-
-
-def lists_of(column: pa.Array) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """Flat values and lengths of an Arrow list column without nulls."""
-    offsets = column.offsets.to_numpy().astype(np.int64)
-    values = column.values.to_numpy(zero_copy_only=False)[offsets[0] : offsets[-1]]
-    return values, np.diff(offsets)
 
 
 def names_of(schema: str) -> list[str]:
@@ -57,7 +51,7 @@ def with_keys(sessions: DataFrame, objective: Objective) -> DataFrame:
 
     def run(batches: Batches) -> Batches:
         offer, kinds = shared.value
-        for batch in batches:
+        for batch in in_pieces(batches, "patterns"):
             pattern, lengths = lists_of(batch.column("patterns"))
             message, _ = lists_of(batch.column("messages"))
             gains = contributions(offer, saturation, pattern, message)

@@ -143,6 +143,7 @@ def select_sessions(
     cold: npt.NDArray[np.bool_],
     settings: SamplingSettings,
     suspects: DataFrame | None = None,
+    counted: str | None = None,
 ) -> Selection:
     """Rank and cut: the kept sessions of a budget; a session that costs more than the budget is left out.
 
@@ -156,6 +157,7 @@ def select_sessions(
         cold: by item index, whether the item is cold, shape (n_items,).
         settings: kappa and the rounds' settings.
         suspects: sid, last BOOLEAN: whether a session is set aside; sessions that are not in it are not.
+        counted: what the budget counts, for messages; by the cost where absent.
 
     Raises:
         SettingsError: the budget does not hold the floors.
@@ -194,7 +196,7 @@ def select_sessions(
     records: list[RoundRecord] = []
     spent = 0
     if floors is not None:
-        picks = _floor_picks(floors, sessions, budget, cost, settings)
+        picks = _floor_picks(floors, sessions, budget, cost, settings, counted or _UNITS[cost])
         frames, records, spent = picks.frames, picks.records, picks.spent
         # Fewer than items times floor, mostly: they are sent to the sessions, not the sessions to them.
         sent = _sent(picks)
@@ -248,7 +250,7 @@ def select_sessions(
 
 
 def _floor_picks(
-    floors: Floors, sessions: DataFrame, budget: int, cost: str, settings: SamplingSettings
+    floors: Floors, sessions: DataFrame, budget: int, cost: str, settings: SamplingSettings, counted: str
 ) -> Picks:
     """Sessions that give every group its floor: greedy set cover, suspects last, less what became redundant.
 
@@ -289,7 +291,7 @@ def _floor_picks(
             picks = _without_redundant(picks, floors, cost, before)
     if picks.spent > budget:
         everything = int((sessions.agg(F.sum(price)).first() or [0])[0] or 0)
-        raise SettingsError(_too_little(floors, picks.spent, budget, everything, _UNITS[cost]))
+        raise SettingsError(_too_little(floors, picks.spent, budget, everything, counted))
     return picks
 
 

@@ -17,9 +17,10 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from prune_lib.batches import lists_of
 from prune_lib.sampling.gains import Ints, Objective
 from prune_lib.sampling.greedy import Choice, lazy_greedy
-from prune_lib.sampling.keys import SESSION, lists_of, names_of
+from prune_lib.sampling.keys import SESSION, names_of
 from prune_lib.settle import settle
 
 __all__ = ["PICK_COLUMNS", "Order", "TaskResult", "greedy_in_one_task"]

@@ -78,7 +78,7 @@ def check_sessions(
     Args:
         table: the input.
         sessions: what `settled_sessions` or `to_sessions` made of it; `tied` is counted where it is there.
-        warn: is told where the order of most clicks is a guess.
+        warn: is told where the order of most clicks is a guess, and where no session is newer than another.
 
     Returns:
         Numbers of sessions, interactions and items. Cost: a pass over the input and one over the sessions,
@@ -109,9 +109,16 @@ def check_sessions(
     if found:
         problems = found[0] if len(found) == 1 else _numbered(found)
         raise InputError(f"The table {table.location} cannot be pruned as it is: {problems}")
-    guessed = stats.guessed(table)
-    if guessed and warn is not None:
-        warn(guessed)
+    if warn is not None:
+        keys = [name for name in (table.time_column, table.order_column) if name is not None]
+        if keys and "ordering" not in sessions.columns:
+            warn(
+                f"all sessions have the same {' and '.join(keys)}: none is newer than another, and the input "
+                "is taken for one without times"
+            )
+        guessed = stats.guessed(table)
+        if guessed:
+            warn(guessed)
     return stats
 
 

@@ -9,6 +9,7 @@ checked (`check_sessions`: every mistake that the rows hold, in one message).
 from __future__ import annotations
 
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from prune_lib.sessions.checking import SessionStats, check_sessions
 from prune_lib.sessions.columns import ColumnNames, InputTable
@@ -31,10 +32,18 @@ __all__ = [
 def settled_sessions(table: InputTable) -> DataFrame:
     """What `to_sessions` makes of an input, with the clicks that tie, computed and kept.
 
-    Cost: a pass over the input; for events a shuffle of its clicks.
+    Without `ordering` where all sessions have the same: they would be old and new by their ids.
+
+    Cost: a pass over the input, and one over its sessions' times; for events a shuffle of its clicks.
 
     Raises:
         InputError: a file of the input is cut off, garbled, gone, or may not be read.
     """
     with reading_errors(table.location, analysed=True):
-        return settle(to_sessions(table, tied=True))
+        sessions = settle(to_sessions(table, tied=True))
+        if "ordering" in sessions.columns:
+            ends = sessions.agg(F.min("ordering"), F.max("ordering"), F.count("*")).first()
+            assert ends is not None  # an aggregate without keys has one row
+            if ends[2] > 1 and ends[0] == ends[1]:
+                return sessions.drop("ordering")
+        return sessions

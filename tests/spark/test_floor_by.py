@@ -163,9 +163,9 @@ def test_columns_that_cannot_have_floors(opened) -> None:
 def test_the_least_that_a_floor_costs(opened, column: str, cost: str, least: int) -> None:
     floor, _ = groups(opened, column, 1)
     made = opened[2]
-    check_fits(floor, made, least, cost)
-    with pytest.raises(SettingsError, match=f"--floor-by {column}:1 does not fit the budget of {least - 1} "):
-        check_fits(floor, made, least - 1, cost)
+    check_fits(floor, made, least, cost, "samples")
+    with pytest.raises(SettingsError, match=rf":1 does not fit the budget of {least - 1} samples: its"):
+        check_fits(floor, made, least - 1, cost, "samples")
 
 
 def test_floors_are_joined_one_after_the_other(opened) -> None:

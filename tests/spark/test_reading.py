@@ -16,6 +16,8 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from prune_lib.errors import InputError
+from prune_lib.preflight import check_order
+from prune_lib.sessions.encoding import encode
 from prune_lib.sessions.opening import source_of
 from prune_lib.sessions.read_errors import reading_errors
 from prune_lib.sessions.reading import (
@@ -27,6 +29,7 @@ from prune_lib.sessions.reading import (
     settled_sessions,
     to_sessions,
 )
+from prune_lib.settings import PruneSettings
 
 pytestmark = [pytest.mark.spark, pytest.mark.usefixtures("compiled")]
 
@@ -68,6 +71,31 @@ def _by_id(df: DataFrame) -> dict[Any, tuple[Any, ...]]:
 def _in_utc(value: Any) -> Any:
     """Spark gives times as this machine's, without a zone."""
     return value.astimezone(timezone.utc) if isinstance(value, datetime) else value
+
+
+# ---------------------------------------------------------------------------------------- order
+
+
+def test_sessions_of_one_time_are_not_ranked_by_their_ids(spark: SparkSession) -> None:
+    rows = [(name, items, T0) for name, items in GOOD]
+    table = _open(spark, rows, f"{SESSIONS}, ts timestamp")
+    warned: list[str] = []
+    sessions = settled_sessions(table)
+    check_sessions(table, sessions, warned.append)
+    assert "ordering" not in sessions.columns and not encode(sessions, seed=0).has_order
+    assert len(warned) == 1 and warned[0].startswith(
+        "all sessions have the same ts: none is newer than another"
+    )
+    later = [*rows[:2], ("c", [3], T0 + timedelta(seconds=1))]
+    assert "ordering" in settled_sessions(_open(spark, later, f"{SESSIONS}, ts timestamp")).columns
+
+
+def test_what_asks_for_the_newest_is_refused_where_none_is_newer() -> None:
+    recent = PruneSettings(ratio=0.5, method="recent")
+    check_order(recent, has_order=True)
+    check_order(PruneSettings(ratio=0.5), has_order=False)
+    with pytest.raises(InputError, match="neither times nor an order, or the same for all"):
+        check_order(recent, has_order=False)
 
 
 # ---------------------------------------------------------------------------------------- layouts
