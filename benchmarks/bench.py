@@ -29,6 +29,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -182,13 +183,12 @@ def peers(bench: Bench) -> list[Row]:
         out |= {name: f"{_APRICOT} could not be installed" for name in PEERS if name.startswith("apricot")}
     for n in _SIZES:
         place = bench.sessions(n)
-        ways: dict[str, Callable[[], Ended]] = {"spark": lambda p=place: bench.ours(p, "--passes", "2")}
+        ways: dict[str, Callable[[], Ended]] = {"spark": partial(bench.ours, place, "--passes", "2")}
         if n >= _DIGINETICA:
-            arrays = ("--engine", "arrays", "--passes", "2")
-            ways["spark, arrays"] = lambda p=place, flags=arrays: bench.ours(p, *flags)
+            ways["spark, arrays"] = partial(bench.ours, place, "--engine", "arrays", "--passes", "2")
         for name in ("one-process", *PEERS):
             if name not in out:
-                ways[name] = lambda p=place, name=name: bench.peer(name, p)
+                ways[name] = partial(bench.peer, name, place)
         runs = in_turn(ways, bench.turns)
         common = {"n": n, "input": place.stem}
         rows += [{"way": name, **common, "runs": own} for name, own in runs.items()]
@@ -204,10 +204,10 @@ def stages(bench: Bench) -> list[Row]:
     sizes = (_DIGINETICA, 1_000_000)
     places = {n: bench.sessions(n) for n in (*sizes, 4_000_000)}
     few: dict[str, Callable[[], Ended]] = {
-        str(n): lambda p=places[n]: bench.ours(p, "--suspects", "--passes", "2") for n in sizes
+        str(n): partial(bench.ours, places[n], "--suspects", "--passes", "2") for n in sizes
     }
     runs = in_turn(few, bench.turns)
-    runs |= in_turn({"4000000": lambda: bench.ours(places[4_000_000], "--suspects")}, 1)
+    runs |= in_turn({"4000000": partial(bench.ours, places[4_000_000], "--suspects")}, 1)
     return [{"n": n, "input": place.stem, "runs": runs[str(n)]} for n, place in places.items()]
 
 
@@ -219,7 +219,7 @@ def job(bench: Bench) -> list[Row]:
         with tempfile.TemporaryDirectory(dir=bench.folder) as workspace:
             where = Path(workspace)
             first = _row(bench.job(place, where))
-            again = in_turn({"": lambda p=place, w=where: bench.job(p, w)}, bench.turns)[""]
+            again = in_turn({"": partial(bench.job, place, where)}, bench.turns)[""]
         for run in (first, *again):
             run["result"] = run["result"] and _of_job(run["result"]["run"])
         rows.append({"n": n, "input": place.stem, "first": first, "runs": again})
@@ -255,7 +255,7 @@ def scaling(bench: Bench) -> list[Row]:
     asked += [("ratio", ratio, base, ("--ratio", f"{ratio:g}"), 2) for ratio in (0.05, 0.3, 0.5)]
     asked += [("times the length", n, bench.sessions(_BASE, joined=n), (), 2) for n in (2, 4)]
     ways: dict[str, Callable[[], Ended]] = {
-        f"{what} {value}": lambda p=place, f=flags, c=cores: bench.ours(p, *f, cores=c)
+        f"{what} {value}": partial(bench.ours, place, *flags, cores=cores)
         for what, value, place, flags, cores in asked
     }
     runs = in_turn(ways, bench.turns)

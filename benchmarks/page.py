@@ -417,9 +417,9 @@ def _scaling(rows: Sequence[Row]) -> list[str]:
     if len(sizes) < 2:
         return [_SCALING, told]
     clicks = np.log([first[0]["interactions"] for first in sizes])
-    seconds = np.log([_median(_seconds_of(first, "all")) for first in sizes])
-    slope = float(np.polyfit(clicks, seconds, 1)[0])
-    last = float((seconds[-1] - seconds[-2]) / (clicks[-1] - clicks[-2]))
+    took = np.log([_median(_seconds_of(first, "all")) for first in sizes])
+    slope = float(np.polyfit(clicks, took, 1)[0])
+    last = float((took[-1] - took[-2]) / (clicks[-1] - clicks[-2]))
     return [
         _SCALING,
         f"{told}\n\nThe slope of log seconds on log clicks over the sizes is {slope:.2f} (1 would be in "
