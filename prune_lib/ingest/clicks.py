@@ -18,7 +18,7 @@ from pyspark.sql.types import StructType
 from prune_lib.ingest.form import Form
 from prune_lib.ingest.rules import KNOWN, OF_SESSIONS, Limits, Severity, broken
 
-__all__ = ["Cutting", "gathered", "judged", "row_by_row", "sessions_of", "with_occurrences"]
+__all__ = ["Cutting", "gathered", "judged", "row_by_row", "sessions_of", "with_occurrences", "with_turns"]
 
 #: Clicks of a session from which its rate says something.
 _FAST_FROM = 100
@@ -101,18 +101,47 @@ def _arrays(clicks: DataFrame, form: Form, nights: bool) -> list[Column]:
     return [F.col(f"clicks.{name}").alias(new) for new, name in wanted.items()]
 
 
-def _same(form: Form) -> list[str]:
+def _same(clicks: DataFrame, form: Form) -> list[str]:
     """By what two clicks of an owner are one; empty where nothing tells.
 
     A row that is a session may have one time for all its clicks: an item that comes again there is told by
-    how often it stood there before. Without times clicks are told by their place in a list, if there is one.
+    how often it stood there before. Without times clicks are told by their place in a list, if there is one,
+    and from those of nights before by `with_turns`.
     """
     order = ("order",) if form.order is not None else ()
     kind = ("kind",) if form.kind is not None else ()
     if form.time is not None:
         return ["us", *order, "item", *kind, *(("nth",) if form.rows == "sessions" else ())]
     listed = form.rows == "sessions" or form.events is not None
-    return ["us", *order, "item", *kind, "place"] if listed else []
+    told = "nth" if "nth" in clicks.columns else "place"
+    return ["us", *order, "item", *kind, told] if listed else []
+
+
+def with_turns(clicks: DataFrame, form: Form) -> DataFrame:
+    """Clicks of some nights, each with what tells it from those of the others where there are no times.
+
+    A place in a list does not: a session of nights before has lost its bad clicks, and was put together from
+    several rows. How often an item stood in its owner's clicks before is the same whenever they are read.
+
+    Args:
+        clicks: of `judged`, those that no rule takes out, and those of nights before.
+        form: of the source.
+
+    Returns:
+        `clicks`, with nth INT where they come from lists without times: how many clicks like it its owner has
+        before it, of its night and without doubles; that of a double is that of the click that it repeats.
+        Cost there: a shuffle by owner, sorted thrice.
+    """
+    same = _same(clicks, form)
+    if form.time is not None or not same:
+        return clicks
+    told = ["owner", "night", *same[:-1]]
+    order = [F.col(name) for name in _fields(clicks, form)]
+    alike = Window.partitionBy(*told, same[-1]).orderBy(*order)
+    out = clicks.repartition("owner").withColumn("double", F.row_number().over(alike) > 1)
+    turn = F.row_number().over(Window.partitionBy(*told, "double").orderBy(*order))
+    out = out.withColumn("turn", turn).withColumn("nth", F.first("turn").over(alike) - 1)
+    return out.drop("double", "turn")
 
 
 def gathered(
@@ -134,7 +163,7 @@ def gathered(
         taken again), rule STRING (by which the session is taken out, or null), long_session, fast_session INT
         (its new clicks, if it breaks that rule). Cost: one shuffle; an owner's clicks are in memory at once.
     """
-    same = _same(form)
+    same = _same(clicks, form)
     # Rows go through the shuffle, not arrays of a few: a fifth less time.
     here = clicks.repartition("owner")
     every = here.groupBy("owner").agg(F.sort_array(F.collect_list(_click(clicks, form))).alias("all"))
@@ -142,7 +171,7 @@ def gathered(
     every = every.withColumn("again", none).withColumn("known", none)
     if same:
         # Of clicks that all differ in time none is a double; that is seen at a glance.
-        at = "us" if form.time is not None else "place"
+        at = "us" if form.time is not None else same[-1]
         tied = F.size(F.array_distinct(F.col(f"all.{at}"))) < F.size("all")
         # Else they are sorted once more, by what makes them the same, each with its index.
         more = ("night",) if nights else ()
@@ -165,7 +194,7 @@ def gathered(
     first, last = (F.unix_micros(x["us"]) for x in (F.get("clicks", F.lit(0)), F.element_at("clicks", -1)))
     bad = {
         "long_session": n > cutting.most_clicks,
-        "fast_session": F.coalesce((n >= _FAST_FROM) & (last - first < n * _micros(cutting)), F.lit(False)),
+        "fast_session": F.coalesce((n >= _FAST_FROM) & _fast(last - first, n, cutting), F.lit(False)),
     }
     before = F.filter("clicks", lambda x: x["night"] == 0) if nights else F.lit(None)
     new = n - F.size(before) if nights else n
@@ -179,6 +208,9 @@ def gathered(
     left = F.when(F.isnull("rule"), F.col("clicks"))
     left = left.otherwise(before) if nights else left
     out = out.select("owner", left.alias("clicks"), "doubles", "known", "rule", *counts)
+    if nights and cutting.gap is not None:
+        # What clicks that are taken out had bridged is apart again, as it was.
+        out = _cut(out, _cuts(cutting)[0], F.isnotnull("rule"))
     named = F.col("owner")
     if cutting.cuts:
         named = _name(F.unix_micros(F.get("clicks", F.lit(0))["us"]))
@@ -265,7 +297,7 @@ def _name(first: Column) -> Column:
 
 
 def _cuts(cutting: Cutting) -> list[Callable[[Column, Column], Column]]:
-    """Whether a session ends between two clicks, for each way of cutting."""
+    """Whether a session ends between two clicks, for each way of cutting; by the gap first."""
 
     def micros(click: Column) -> Column:
         return F.unix_micros(click["us"])
@@ -282,16 +314,22 @@ def _cuts(cutting: Cutting) -> list[Callable[[Column, Column], Column]]:
     return out
 
 
-def _cut(sessions: DataFrame, apart: Callable[[Column, Column], Column]) -> DataFrame:
-    """Sessions cut between clicks: owner, clicks, doubles, known (both at the first piece)."""
-    cut = _parted(sessions, "clicks", apart, "pieces")
-    parts = cut.select("owner", "doubles", "known", F.posexplode("pieces").alias("part", "clicks"))
-    counts = [F.when(F.col("part") == 0, F.col(n)).otherwise(0).alias(n) for n in ("doubles", "known")]
-    return parts.select("owner", "clicks", *counts)
+def _cut(
+    sessions: DataFrame, apart: Callable[[Column, Column], Column], which: Column | None = None
+) -> DataFrame:
+    """Sessions cut between clicks, all or some of them: their columns, counts at the first piece only."""
+    some = F.col("clicks") if which is None else F.when(which, F.col("clicks"))
+    cut = _parted(sessions.withColumn("some", some), "some", apart, "pieces")
+    pieces = F.coalesce("pieces", F.array("clicks"))
+    parts = cut.select(*sessions.drop("clicks").columns, F.posexplode(pieces).alias("part", "piece"))
+    first = F.col("part") == 0
+    values = {name: F.when(first, F.col(name)).otherwise(0) for name in sessions.columns}
+    values |= {"clicks": F.col("piece")} | {n: F.col(n) for n in ("owner", "rule") if n in values}
+    return parts.select(*[value.alias(name) for name, value in values.items()])
 
 
 def row_by_row(
-    clicks: DataFrame, form: Form, severity: Mapping[str, Severity], cutting: Cutting
+    clicks: DataFrame, form: Form, severity: Mapping[str, Severity], cutting: Cutting, nights: bool
 ) -> DataFrame:
     """The same for each click, with sessions cut by inactivity where they are.
 
@@ -300,15 +338,16 @@ def row_by_row(
         form: of the source.
         severity: of every rule.
         cutting: what is a session.
+        nights: whether there are clicks of nights before among them.
 
     Returns:
         `clicks` with session_id STRING, rule STRING (null: it is taken; `rules.KNOWN`: a night before took
-        it), warns ARRAY<STRING> (of doubles and sessions). Cost: one shuffle by owner, sorted twice; nothing
-        is held in memory but what Spark's windows hold, which spill.
+        it), warns ARRAY<STRING> (of doubles and sessions). Cost: one shuffle by owner, sorted twice, on
+        nights and with a gap once more; nothing is held in memory but what Spark's windows hold, which spill.
     """
     order = [F.col(name) for name in _fields(clicks, form)]
     out = clicks.withColumn("warns", F.array().cast("array<string>"))
-    if same := _same(form):
+    if same := _same(clicks, form):
         alike = Window.partitionBy("owner", *same).orderBy("night", *order)
         upto = alike.rowsBetween(Window.unboundedPreceding, Window.currentRow)
         out = out.withColumn("again", F.row_number().over(alike) > 1)
@@ -319,10 +358,7 @@ def row_by_row(
     out = out.withColumn("taken", F.isnull("rule"))
     parts = ["owner", "taken"]
     if cutting.gap is not None:
-        of_owner = Window.partitionBy(*parts).orderBy("us", *order)
-        cut = F.coalesce(F.col("us") - F.lag("us").over(of_owner) > cutting.gap, F.lit(False))
-        out = out.withColumn("begins", cut.cast("int"))
-        out = out.withColumn("number", F.sum("begins").over(of_owner))
+        out = _numbered(out, "number", parts, order, cutting.gap)
         parts.append("number")
     if cutting.longest is not None:
         since = F.col("us") - F.min("us").over(Window.partitionBy(*parts))
@@ -333,14 +369,28 @@ def row_by_row(
     out = out.withColumn("first", first).withColumn("clicks", count).withColumn("lasts", last - first)
     # What nights before took stays, and is a session without tonight's.
     new = F.col("taken") & (F.col("night") == 1)
-    fast = (F.col("clicks") >= _FAST_FROM) & (F.col("lasts") < F.col("clicks") * _micros(cutting))
+    fast = (F.col("clicks") >= _FAST_FROM) & _fast(F.col("lasts"), F.col("clicks"), cutting)
     out = _breaking(out, "long_session", new & (F.col("clicks") > cutting.most_clicks), severity)
     out = _breaking(out, "fast_session", new & F.coalesce(fast, F.lit(False)), severity)
-    name = F.col("owner")
-    if cutting.cuts:
-        name = _name(F.min(F.when(F.isnull("rule"), F.col("us"))).over(whole))
-    out = out.withColumn("session_id", F.when(F.isnull("rule"), name))
-    return out.drop("begins", "number", "piece", "clicks", "lasts", "first", "taken")
+    out = out.withColumn("left", F.isnull("rule"))
+    parts.append("left")
+    if nights and cutting.gap is not None:
+        # What clicks that are taken out had bridged is apart again, as it was.
+        out = _numbered(out, "run", parts, order, cutting.gap)
+        parts.append("run")
+    name = _name(F.min("us").over(Window.partitionBy(*parts))) if cutting.cuts else F.col("owner")
+    out = out.withColumn("session_id", F.when(F.col("left"), name))
+    return out.drop("number", "piece", "clicks", "lasts", "first", "taken", "left", "run")
+
+
+def _numbered(
+    clicks: DataFrame, number: str, parts: Sequence[str], order: Sequence[Column], gap: int
+) -> DataFrame:
+    """Clicks with the number of the run, without a longer gap, in which each stands in its part."""
+    of_part = Window.partitionBy(*parts).orderBy("us", *order)
+    cut = F.coalesce(F.col("us") - F.lag("us").over(of_part) > gap, F.lit(False))
+    begun = clicks.withColumn("begins", cut.cast("int"))
+    return begun.withColumn(number, F.sum("begins").over(of_part)).drop("begins")
 
 
 def sessions_of(clicks: DataFrame, form: Form, nights: bool) -> DataFrame:
@@ -362,10 +412,12 @@ def sessions_of(clicks: DataFrame, form: Form, nights: bool) -> DataFrame:
     return grouped.select("session_id", "owner", *_arrays(clicks, form, nights))
 
 
-def _micros(cutting: Cutting) -> Column:
-    """Microseconds between the clicks of people, on average."""
+def _fast(lasts: Column, clicks: Column, cutting: Cutting) -> Column:
+    """Whether so many clicks in so many microseconds are more than people make."""
     # BIGINT: times a few thousand clicks, an INT, they are beyond an INT.
-    return F.lit(round(1e6 / cutting.rate)).cast("bigint")
+    least = clicks * F.lit(round(1e6 / cutting.rate)).cast("bigint")
+    # One time of all clicks, of a day or of a row that is a session, says nothing of how fast they came.
+    return (lasts > 0) & (lasts < least)
 
 
 def _all(conditions: list[Column]) -> Column:

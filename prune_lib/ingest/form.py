@@ -319,8 +319,8 @@ def guessed(
             + (" (or --user-column, to cut sessions by inactivity)" if "session" in missing else "")
             + ", or give a public data set's form by --form."
         )
-    if whole and taken["kind"] not in lists:
-        taken["kind"] = None  # what a session is says nothing of its clicks
+    if whole and taken["kind"] not in lists and not named.get("kind"):
+        taken["kind"] = None  # what a session is says nothing of its clicks, unless it was asked for
     return Form(
         format=format,
         rows="sessions" if whole else "clicks",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from prune_lib.ingest.clicks import Cutting, gathered, row_by_row, sessions_of
+from prune_lib.ingest.clicks import Cutting, gathered, row_by_row, sessions_of, with_turns
 from prune_lib.ingest.form import Form
 from prune_lib.ingest.rules import KNOWN, OF_SESSIONS, RULES, Severity, warned_rules
 from prune_lib.settle import settle
@@ -36,6 +36,7 @@ class Judgement:
         crowded: groups with more clicks than one session may have.
         lines: further lines of rows by the rule that takes them out, where a row can have several.
         records: rows, of which a list of clicks is one.
+        fullest: clicks of the fullest group that is not crowded.
     """
 
     by_rule: Mapping[str | None, int]
@@ -43,6 +44,7 @@ class Judgement:
     crowded: tuple[int, ...]
     lines: Mapping[str, int] = field(default_factory=dict)
     records: int = 0
+    fullest: int = 0
 
 
 def judgement(rows: DataFrame, read: int, most_clicks: int, *, several_lines: bool = False) -> Judgement:
@@ -68,26 +70,37 @@ def judgement(rows: DataFrame, read: int, most_clicks: int, *, several_lines: bo
     by_rule: Counter[str | None] = Counter()
     found = zip(counts["key"].tolist(), counts["more"].tolist(), strict=True)
     lines = {names[-at - 1]: int(n) for at, n in found if at < 0 and n}
-    crowded = []
+    crowded, fullest = [], 0
     for at, count in zip(counts["key"].tolist(), counts["count"].tolist(), strict=True):
         by_rule[None if at >= 0 else names[-at - 1]] += count
         if at >= 0 and count > most_clicks:
             crowded.append(at)
-    return Judgement(by_rule, groups, tuple(sorted(crowded)), lines, int(counts["records"].sum()))
+        elif at >= 0:
+            fullest = max(fullest, int(count))
+    return Judgement(by_rule, groups, tuple(sorted(crowded)), lines, int(counts["records"].sum()), fullest)
 
 
 def _group(groups: int) -> Column:
     return F.pmod(F.xxhash64("owner"), F.lit(groups)).cast("int")
 
 
-def _busy(rows: DataFrame, found: Judgement, most_clicks: int) -> DataFrame | None:
-    """Owners with more clicks than a session may have: owner. None where there is none."""
-    if not found.crowded:
+def _busy(rows: DataFrame, old: DataFrame | None, found: Judgement, most_clicks: int) -> DataFrame | None:
+    """Owners with more clicks, tonight's and those before, than a session may have: owner. None: nobody."""
+
+    def more_than(clicks: DataFrame, many: int) -> DataFrame:
+        return clicks.groupBy("owner").count().where(F.col("count") > many).select("owner")
+
+    groups = _group(found.groups).isin(list(found.crowded[:_LISTED]))
+    parts = [rows.where(groups) if len(found.crowded) <= _LISTED else rows] if found.crowded else []
+    if old is not None:
+        # Who is in no crowded group has, tonight, no more than the fullest of the others.
+        many = settle(more_than(old, most_clicks - found.fullest))
+        parts += [] if many.isEmpty() else [rows.join(many, "owner", "left_semi")]
+    if not parts:
         return None
-    some = rows
-    if len(found.crowded) <= _LISTED:
-        some = rows.where(_group(found.groups).isin(list(found.crowded)))
-    busy = some.groupBy("owner").count().where(F.col("count") > most_clicks).select("owner")
+    busy = more_than(parts[0], most_clicks)
+    for part in parts[1:]:
+        busy = busy.union(more_than(part, most_clicks)).distinct()
     busy = settle(busy)
     return None if busy.isEmpty() else busy
 
@@ -141,7 +154,7 @@ def gather(
     troubled: list[DataFrame] = []
     slow: DataFrame | None = good
     if not row_level:
-        busy = _busy(good, found, cutting.most_clicks)
+        busy = _busy(good, old, found, cutting.most_clicks)
         slow = None
         if busy is not None:
             slow = good.join(busy, "owner", "left_semi")
@@ -156,7 +169,7 @@ def gather(
         doubled = (F.col("doubles") > 0) & F.lit("duplicate" in told)
         troubled.append(whole.where(F.col("rule").isin(told) | doubled).select("owner"))
     if slow is not None:
-        single = settle(row_by_row(slow, form, severity, cutting))
+        single = settle(row_by_row(slow, form, severity, cutting, nights))
         _count_single(single, by_rule, warned)
         with _sorted_groups(single.sparkSession):
             parts.append(settle(sessions_of(single, form, nights)))
@@ -197,7 +210,7 @@ def _good(rows: DataFrame, old: DataFrame | None, form: Form) -> DataFrame:
         drop.append("place")
     good = rows.where(F.isnull("rule")).drop(*drop)
     old = None if old is None else old.drop(*drop)
-    return good if old is None else good.unionByName(old, allowMissingColumns=True)
+    return good if old is None else with_turns(good.unionByName(old, allowMissingColumns=True), form)
 
 
 def _count_whole(
@@ -275,6 +288,7 @@ def set_aside(
         return out
     theirs = rows.where(F.isnull("rule"))
     if old is not None:
-        theirs = theirs.unionByName(old, allowMissingColumns=True)
-    again = row_by_row(theirs.join(done.owners, "owner", "left_semi"), form, severity, cutting)
+        theirs = with_turns(theirs.unionByName(old, allowMissingColumns=True), form)
+    theirs = theirs.join(done.owners, "owner", "left_semi")
+    again = row_by_row(theirs, form, severity, cutting, old is not None)
     return out.unionByName(again.where(F.col("rule").isin(rules)).select(*columns))

@@ -25,10 +25,12 @@ from prune_lib.ingest.gathering import Gathered, gather, judgement, set_aside, w
 from prune_lib.ingest.lines import same_splits
 from prune_lib.ingest.nights import (
     New,
+    changed,
     check_columns,
     check_same,
     inputs_of,
     kept_before,
+    last_form,
     new_rows,
     old_clicks,
     old_sessions,
@@ -61,6 +63,7 @@ _LOG = logging.getLogger(__name__)
 _GAP = 30.0
 #: Days of the test by the field's protocols, where the data set's form says nothing else.
 _TEST_DAYS = 7.0
+_DRY = "Dry run: nothing was computed and no table was touched."
 _COMPANIONS: tuple[Aside, ...] = ("quarantine", "ingests", "inputs", "test")
 
 
@@ -74,6 +77,7 @@ class Ingested:
         warnings: of the run.
         tables: by what they hold (sessions, quarantine, ingests, inputs, test), their names or locations.
         dry_run: whether nothing was computed.
+        new: whether there was anything to read that was not read before.
     """
 
     text: str
@@ -81,6 +85,7 @@ class Ingested:
     warnings: Sequence[str] = ()
     tables: Mapping[str, str] = field(default_factory=dict)
     dry_run: bool = False
+    new: bool = True
 
     @property
     def sessions(self) -> DataFrame:
@@ -99,8 +104,8 @@ class Ingested:
     def record(self) -> dict[str, Any]:
         """What --json says."""
         if self.dry_run:
-            return {"dry_run": True, "plan": self.text.splitlines()}
-        return {"dry_run": False, "new": bool(self.run), **self.run, "warnings": list(self.warnings)}
+            return {"dry_run": True, "new": self.new, "plan": self.text.splitlines()}
+        return {"dry_run": False, "new": self.new, **self.run, "warnings": list(self.warnings)}
 
 
 def run_ingest(settings: IngestSettings, spark: SparkSession | None = None) -> Ingested:
@@ -145,12 +150,21 @@ def _ingested(
         place = find_place(spark, settings.input, settings.format, form)
         night = settings.append and seen[output] is not None
         new = since(spark, place, targets["inputs"]) if night else New(place)
-        nothing = Ingested(f"Nothing is new at {settings.input}; {output} stays as it is.", tables=targets)
+        text = f"Nothing is new at {settings.input}; {output} stays as it is."
+        if settings.dry_run:
+            text = f"{_DRY}\n{text}"
+        nothing = Ingested(text, tables=targets, dry_run=settings.dry_run, new=False)
         if new.nothing:
             return nothing
         feed, frame = "", None
         if place.files is None:
-            frame, feed = new_rows(spark, new)
+            with reading_errors(settings.input):
+                frame, feed, short = new_rows(spark, new)
+            if short is not None:
+                stages.warn(
+                    f"the change feed of {settings.input} {short}: all rows are read again; those that were "
+                    "taken before are known, those that were changed since come in as new ones"
+                )
         kept = kept_before(spark, output) if night else {}
         asked = Asked(
             form,
@@ -164,6 +178,7 @@ def _ingested(
             settings.multi_line,
             settings.list_delimiter,
             roles_before(spark, output) if night else None,
+            last_form(spark, targets["ingests"], settings.input) if night else None,
         )
         try:
             source = find_source(spark, new.place, frame, asked)
@@ -186,7 +201,7 @@ def _ingested(
     job = _Job(spark, settings, source, severity, new, night, feed, targets, seen, stages)
     job.check()
     if settings.dry_run:
-        lines = ["Dry run: nothing was computed and no table was touched.", *job.plan()]
+        lines = [_DRY, *job.plan()]
         return Ingested("\n".join(lines), tables=targets, dry_run=True)
     # Joins of settled frames are adaptive ones.
     with reading_errors(settings.input, analysed=True), measured_joins(spark), described("ingest"):
@@ -231,7 +246,7 @@ class _Job:
         self.protocol = self._protocol()
         # Of a table that does not say what it gained, clicks that are older were read before.
         self.start: int | None = None
-        if night and feed == "all" and new.known:
+        if night and feed == "newest":
             self.start = watermark(spark, targets["sessions"], settings.late_hours)
 
     def check(self) -> None:
@@ -336,6 +351,9 @@ class _Job:
             if counts.bad(self.settings.max_bad) or not (counts.clean or self.night):
                 raise refused(counts, self.settings, self._aside(rows, old, done, rules))
             stage.rows = counts.clean
+            if touched is not None:
+                # What was read again and has nothing new stays as it is.
+                sessions = settle(changed(sessions, touched))
         return self._finish(rows, old, touched, done, sessions, counts)
 
     def _read(self) -> int:
@@ -475,7 +493,7 @@ class _Job:
         elif run["sessions"]:
             gone = key = None
             if touched is not None:
-                key, gone = "session_id", touched.join(train, "session_id", "left_anti")
+                key, gone = "session_id", touched.join(done.sessions, "session_id", "left_anti")
             tables.append(Written(targets["sessions"], train, COMMENTS["sessions"], True, key=key, gone=gone))
         # Last: a run that is cut off before reads the same again, and takes no click twice.
         inputs = inputs_of(spark, self.new.place, self.run_id, self.began)

@@ -28,10 +28,12 @@ from prune_lib.tables import read_table
 __all__ = [
     "INPUTS_SCHEMA",
     "New",
+    "changed",
     "check_columns",
     "check_same",
     "inputs_of",
     "kept_before",
+    "last_form",
     "new_rows",
     "old_clicks",
     "old_sessions",
@@ -118,7 +120,7 @@ def _utc(when: datetime) -> datetime:
     return when.astimezone(timezone.utc)
 
 
-def new_rows(spark: SparkSession, new: New) -> tuple[DataFrame, str]:
+def new_rows(spark: SparkSession, new: New) -> tuple[DataFrame, str, str | None]:
     """The rows of a table that were not read before, and by what they are known.
 
     Args:
@@ -126,14 +128,17 @@ def new_rows(spark: SparkSession, new: New) -> tuple[DataFrame, str]:
         new: of `since`; its place is a table.
 
     Returns:
-        The rows: those that its change feed says were added since, else all (of which `watermark` takes the
-        newest); and which of the two: `feed` or `all`.
+        The rows; by what they are known: `feed` (those that its change feed says were added since), `newest`
+        (all, for there is no feed: `watermark` takes the newest) or `all`; and of the last, where a feed is
+        there and does not reach back to what was read before, why it does not.
     """
     place = new.place
-    if new.since is None or place.version is None:
-        return read_table(spark, place.name, version=place.version), "all"
+    if new.since is None or place.version is None or not _has_feed(spark, place.name):
+        every = read_table(spark, place.name, version=place.version)
+        return every, "newest" if new.known else "all", None
+    first = new.since + 1
     reader = spark.read.format("delta").option("readChangeFeed", "true")
-    reader = reader.option("startingVersion", new.since + 1).option("endingVersion", place.version)
+    reader = reader.option("startingVersion", first).option("endingVersion", place.version)
     try:
         table = identifier(spark, place.name)
         feed = reader.table(place.name) if table == place.name else reader.load(place.name)
@@ -141,12 +146,27 @@ def new_rows(spark: SparkSession, new: New) -> tuple[DataFrame, str]:
         # Whether each of those versions has a feed is seen when their files are looked for.
         feed.select("_change_type").limit(1).collect()
     except Exception as problem:
-        if not any(
-            word in str(problem) for word in ("CHANGE_DATA", "change data", "CHANGE_TABLE", "ChangeData")
-        ):
+        if any(word in str(problem) for word in ("CHANGE_DATA", "change data", "CHANGE_TABLE", "ChangeData")):
+            why = f"was off for some version from {first} to {place.version}, or the columns have changed"
+        elif (oldest := _oldest_version(spark, place.name)) > first:
+            # Delta has an error of its own for each way in which its log may end.
+            why = f"begins at version {oldest}, for older ones are gone from the table's log"
+        else:
             raise
-        return read_table(spark, place.name, version=place.version), "all"
-    return feed.drop("_change_type", "_commit_version", "_commit_timestamp"), "feed"
+        return read_table(spark, place.name, version=place.version), "all", why
+    return feed.drop("_change_type", "_commit_version", "_commit_timestamp"), "feed", None
+
+
+def _has_feed(spark: SparkSession, name: str) -> bool:
+    detail = spark.sql(f"DESCRIBE DETAIL {identifier(spark, name)}").select("properties").first()
+    return detail is not None and detail["properties"].get("delta.enableChangeDataFeed", "").lower() == "true"
+
+
+def _oldest_version(spark: SparkSession, name: str) -> int:
+    """The first version of which a table's log has the commit. Cost: a look at the whole history."""
+    row = spark.sql(f"DESCRIBE HISTORY {identifier(spark, name)}").agg(F.min("version")).first()
+    assert row is not None  # an aggregate without keys has one row
+    return int(row[0])
 
 
 def watermark(spark: SparkSession, output: str, late_hours: float) -> int | None:
@@ -185,7 +205,7 @@ def check_same(
         Columns that the log did not have the last time, and that are not kept.
 
     Raises:
-        SettingsError: they would be made in another way.
+        SettingsError: they would be made in another way, or of users where they were the log's own.
         InputError: a column has another type.
     """
     runs = read_table(spark, ingests)
@@ -202,6 +222,13 @@ def check_same(
                 f"and this run has {_said(settings.get(key))}: they would not be alike. Give the same, or "
                 "ingest everything once more without --append."
             )
+    form, was = source.form, json.loads(last["newest"]["form"])
+    if (form.session is None) != (was.get("session") is None):
+        raise SettingsError(
+            f"The sessions that are there were made {_owners(was)}, and those of {source.place} would be "
+            f"made {_owners(form.columns())}: they would not be alike. Name the column of before, or ingest "
+            "everything once more without --append."
+        )
     before: Mapping[str, str] = last["types"] or {}
     for name in source.used:
         kind = source.types.get(name)
@@ -212,6 +239,28 @@ def check_same(
                 "table was touched."
             )
     return tuple(name for name in source.left_out if before and name not in before)
+
+
+def _owners(columns: Mapping[str, str]) -> str:
+    if columns.get("session") is not None:
+        return f"of the log's sessions, by {columns['session']}"
+    return f"of its users, by {columns['user']}"
+
+
+def last_form(spark: SparkSession, ingests: str, name: str) -> Form:
+    """The form of the newest run that read a place; where none did, that of the newest of all.
+
+    A place may have another name each night, such as that of the day.
+
+    Args:
+        spark: the session.
+        ingests: the table of runs.
+        name: of the place.
+    """
+    at = F.struct(F.col("input") == name, "started_at")
+    newest = read_table(spark, ingests).agg(F.max_by("form", at)).first()
+    assert newest is not None  # an aggregate without keys has one row
+    return Form.model_validate_json(newest[0])
 
 
 def _said(value: object) -> str:
@@ -303,12 +352,33 @@ def old_sessions(
         )
     owners = rows.where(F.isnull("rule")).groupBy("owner").agg(F.min("us").alias("from"))
     owner = F.col("owner") if cutting.cuts else F.col("session_id")
-    theirs = sessions.withColumn("owner", owner).join(owners, "owner")
+    # By the frame's name: what was kept of the log may be called as a column of ours.
+    theirs, new = sessions.withColumn("owner", owner).alias("theirs"), owners.alias("new")
+    goes_on = F.col("theirs.owner") == F.col("new.owner")
     if cutting.gap is not None and cutting.longest is None:
         # What ended long before the first new click stays as it is.
-        last = F.unix_micros(F.element_at("times", -1))
-        theirs = theirs.where(last >= F.col("from") - F.lit(cutting.gap))
-    return theirs.drop("from")
+        last = F.unix_micros(F.element_at("theirs.times", -1))
+        goes_on = goes_on & (last >= F.col("new.from") - F.lit(cutting.gap))
+    return theirs.join(new, goes_on, "left_semi")
+
+
+def changed(sessions: DataFrame, before: DataFrame) -> DataFrame:
+    """Sessions that are new, or other ones than they were.
+
+    Without a new click a session can be another one where sessions are cut by a longest time: that counts
+    from the first click, and a new one may come before it.
+
+    Args:
+        sessions: of `gathering.gather`, with clicks of nights before among them.
+        before: of `old_sessions`, all that these clicks are of.
+
+    Returns:
+        Those rows of `sessions`. Cost: a join by the id.
+    """
+    was = before.select(F.col("session_id").alias("was"), F.size("items").alias("clicks"))
+    # The clicks of an owner from one time on, and as many: they are the same.
+    same = (F.col("session_id") == F.col("was")) & (F.size("items") == F.col("clicks"))
+    return sessions.join(was, same & ~F.exists("nights", lambda night: night == 1), "left_anti")
 
 
 def old_clicks(sessions: DataFrame, rows: DataFrame, form: Form, keep: Collection[str]) -> DataFrame:

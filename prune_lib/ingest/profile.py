@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -22,6 +22,7 @@ __all__ = ["Profile", "profile_of"]
 _HEADS = (0.01, 0.05, 0.1, 0.2, 0.5)
 #: Sessions whose gaps are measured, about.
 _MEASURED = 20_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 @dataclass(frozen=True)
@@ -226,4 +227,5 @@ def _gaps(sessions: DataFrame, many: int) -> tuple[float | None, float | None]:
 def _moment(micros: int | None) -> datetime | None:
     if micros is None:
         return None
-    return datetime.fromtimestamp(micros / 1e6, timezone.utc)
+    # In whole numbers: as a fraction the last microsecond of a year is the next one.
+    return _EPOCH + timedelta(microseconds=int(micros))

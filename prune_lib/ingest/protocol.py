@@ -102,16 +102,17 @@ def prepared(sessions: DataFrame, protocol: Protocol) -> Prepared:
         _difference(left, "rare_item", dropped)
         left = _long_enough(left.drop("before"), protocol.min_length, dropped)
     if protocol.test_days is None:
+        if left.isEmpty():
+            raise _nothing_left(protocol, dropped)
         return Prepared(_whole(left, arrays), None, dict(dropped))
     if not protocol.as_srgnn:
         left = left.withColumn("ended", _ended(protocol))
-    newest = left.agg(F.max("ended")).first()
-    if newest is None or newest[0] is None:
-        raise InputError(
-            "No session is left with a time: --test-days needs times, and sessions that pass "
-            "--min-length and --min-support."
-        )
-    edge = int(newest[0]) - round(protocol.test_days * _DAY)
+    ends = left.agg(F.min("ended"), F.max("ended")).first()
+    if ends is None or ends[1] is None:
+        raise _nothing_left(protocol, dropped)
+    edge = int(ends[1]) - round(protocol.test_days * _DAY)
+    if ends[0] >= edge:
+        raise _all_tested(protocol.test_days, (ends[1] - ends[0]) / _DAY)
     train = left.where(F.col("ended") < edge)
     late = left.where(F.col("ended") > edge if protocol.as_srgnn else F.col("ended") >= edge)
     if protocol.as_srgnn:
@@ -122,6 +123,27 @@ def prepared(sessions: DataFrame, protocol: Protocol) -> Prepared:
     test = _long_enough(test.drop("before"), max(_TESTED, protocol.min_length), dropped)
     some = {rule: count for rule, count in dropped.items() if count}
     return Prepared(_whole(train, arrays), _whole(test, arrays), some, edge)
+
+
+def _nothing_left(protocol: Protocol, dropped: Mapping[str, int]) -> InputError:
+    steps = {
+        "--collapse-repeats": (protocol.collapse_repeats, "repeated_click"),
+        f"--min-length {protocol.min_length}": (protocol.min_length > 1, "short_session"),
+        f"--min-support {protocol.min_support}": (protocol.min_support > 1, "rare_item"),
+    }
+    took = [f"{step} ({dropped.get(rule, 0):,} clicks)" for step, (there, rule) in steps.items() if there]
+    return InputError(
+        f"No session is left to learn from: these steps leave out all clicks: {', '.join(took)}. Give "
+        "smaller values, or a larger log. No table was touched."
+    )
+
+
+def _all_tested(test_days: float, span: float) -> InputError:
+    return InputError(
+        f"No session is left to learn from: the sessions end within {span:.2f} days, and those of the last "
+        f"{test_days:g} days (--test-days {test_days:g}) are the test. Give a smaller --test-days, or a "
+        "longer log. No table was touched."
+    )
 
 
 def _ended(protocol: Protocol) -> Column:

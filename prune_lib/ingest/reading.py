@@ -118,7 +118,9 @@ def _of_csv(lines: DataFrame, source: Source, columns: Sequence[str]) -> DataFra
     if form.rows == "clicks":
         return _clicks(parsed, form, values, readable, more)
     parsed = parsed.withColumn("readable", readable)
-    return _of_sessions(parsed, form, values, _split(values, form), more)
+    lists = _split(values, form)
+    more = {name: _split_kept(text, lists["item"], form) for name, text in more.items()}
+    return _of_sessions(parsed, form, values, lists, more)
 
 
 def _split(values: Mapping[str, Column], form: Form, items: Column | None = None) -> dict[str, Column]:
@@ -129,18 +131,33 @@ def _split(values: Mapping[str, Column], form: Form, items: Column | None = None
         form: of the source.
         items: the list of items, where that is no text.
     """
-    mark = _literally(form.list_delimiter or " ")
     lists: dict[str, Column] = {
-        role: F.when(F.trim(values[role]) != "", F.split(F.trim(values[role]), mark))
+        role: F.when(F.trim(values[role]) != "", _parts(values[role], form))
         for role in ("item", "time", "kind")
         if role in values
     }
+    n = F.size(lists["item"] if items is None else items)
+    # What is a time, or one kind, as a whole is that of all items.
     if "time" in lists:
-        # What is a time as a whole is that of all items.
         whole = micros_of_text(values["time"], None, form).isNotNull()
-        spread = F.array_repeat(values["time"], F.size(lists["item"] if items is None else items))
-        lists["time"] = F.when(whole, spread).otherwise(lists["time"])
+        lists["time"] = F.when(whole, F.array_repeat(values["time"], n)).otherwise(lists["time"])
+    if "kind" in lists:
+        one = F.size(lists["kind"]) == 1
+        lists["kind"] = F.when(one, F.array_repeat(F.trim(values["kind"]), n)).otherwise(lists["kind"])
     return lists
+
+
+def _parts(text: Column, form: Form) -> Column:
+    return F.split(F.trim(text), _literally(form.list_delimiter or " "))
+
+
+def _split_kept(text: Column, items: Column, form: Form) -> Column:
+    """A text that is kept beside a list of items: as many parts as there are items are one each.
+
+    Another is kept as it stands, beside each: the delimiter may be a letter of what is no list.
+    """
+    parts, n = _parts(text, form), F.size(items)
+    return F.when((n > 1) & (F.size(parts) == n), parts).otherwise(F.array_repeat(text, n))
 
 
 def _of_json(lines: DataFrame, source: Source) -> DataFrame:
@@ -150,9 +167,9 @@ def _of_json(lines: DataFrame, source: Source) -> DataFrame:
         lines = lines.withColumn("text", F.regexp_replace("text", form.pattern, form.replacement or ""))
     outer = set(form.outer) if form.events is not None else set(columns)
     lists = {"item", "time", "kind"} if form.rows == "sessions" else set()
-    # Of times there are as many as items, or one: a list is read as its text first.
+    # Of all but the items there are as many as items, or one: a list is read as its text first.
     fields = [
-        StructField(name, ArrayType(StringType()) if role in lists - {"time"} else StringType())
+        StructField(name, ArrayType(StringType()) if role in lists & {"item"} else StringType())
         for role, name in columns.items()
         if role in outer
     ]
@@ -164,8 +181,8 @@ def _of_json(lines: DataFrame, source: Source) -> DataFrame:
         fields.append(StructField(form.events, ArrayType(StructType(inner))))
     else:
         fields += [StructField(name, StringType()) for name in source.keep]
-    # Two roles may have one column.
-    fields = list({field.name: field for field in fields}.values())
+    # Two roles may have one column, and what has a role may be kept, too.
+    fields = list({field.name: field for field in reversed(fields)}.values())
     schema = StructType([*fields, StructField(_UNREADABLE, StringType())])
     options = {"columnNameOfCorruptRecord": _UNREADABLE, "mode": "PERMISSIVE"}
     alone = _alone(F.col("text"))
@@ -177,12 +194,13 @@ def _of_json(lines: DataFrame, source: Source) -> DataFrame:
         if form.rows == "clicks":
             return _clicks(parsed, form, values, readable, more)
         parsed = parsed.withColumn("readable", readable)
-        arrays = {role: values[role] for role in lists & set(values)}
-        if "time" in arrays:
-            times = F.from_json(values["time"], ArrayType(StringType()))
-            spread = F.array_repeat(values["time"], F.size(values["item"]))
-            arrays["time"] = F.when(values["time"].startswith("["), times).otherwise(spread)
-        return _of_sessions(parsed, form, values, arrays, more)
+
+        def listed(name: str) -> Column:
+            items, value = values["item"], _field("fields", name)
+            return items if name == form.item else _listed(value, items)
+
+        arrays = {role: listed(columns[role]) for role in lists & set(values)}
+        return _of_sessions(parsed, form, values, arrays, {name: listed(name) for name in more})
     # A session without a click stays one row, and is judged as a click without an item.
     parsed = parsed.withColumn("readable", readable).select(
         "*", F.posexplode_outer(_field("fields", form.events)).alias("place", "click")
@@ -190,6 +208,12 @@ def _of_json(lines: DataFrame, source: Source) -> DataFrame:
     values = {r: _field("fields" if r in outer else "click", n) for r, n in columns.items()}
     more = {name: _field("click", name) for name in source.keep}
     return _clicks(parsed, form, values, F.col("readable"), more, F.col("place"))
+
+
+def _listed(text: Column, items: Column) -> Column:
+    """A list of JSON in a text; what is none as often as there are items."""
+    found = F.when(text.startswith("["), F.from_json(text, ArrayType(StringType())))
+    return F.coalesce(found, F.array_repeat(text, F.size(items)))
 
 
 def _alone(text: Column) -> Column:
@@ -232,7 +256,7 @@ def _of_table(spark: SparkSession, source: Source, frame: DataFrame, placed: boo
     kinds = {field.name: field.dataType for field in frame.schema}
     typed = {role: (at[name], kinds[name]) for role, name in form.columns().items()}
     more = {
-        name: _plain(at[name], kinds[name]) if name in at else F.lit(None).cast(kind)
+        name: _plain(at[name], kinds[name], form) if name in at else F.lit(None).cast(kind)
         for name, kind in source.keep.items()
     }
     us = None
@@ -251,6 +275,8 @@ def _of_table(spark: SparkSession, source: Source, frame: DataFrame, placed: boo
         values = {role: _text(column, kind) for role, (column, kind) in typed.items() if role not in lists}
         if apart:
             lists |= _split(values, form, lists.get("item"))
+            texts = [name for name in more if isinstance(kinds.get(name), StringType)]
+            more |= {name: _split_kept(more[name], lists["item"], form) for name in texts}
         return _of_sessions(rows, form, values, lists, more, us)
     values = {role: _text(column, kind) for role, (column, kind) in typed.items()}
     return _clicks(rows, form, values, F.lit(True), more, us=us)
@@ -289,7 +315,7 @@ def _of_sessions(
         form: of the source.
         values: by role, one a session.
         lists: by role, one a click; the item is one of them.
-        more: columns that are kept, one a session.
+        more: columns that are kept, one a session or, where they are lists, one a click.
         us: microseconds, of a session or a list of its clicks'; None: by the text of the time.
     """
     given = {f"v_{role}": column for role, column in values.items() if role not in lists}
@@ -309,7 +335,7 @@ def _of_sessions(
         return F.get(name, F.col("place")) if _is_list(flat, name) else F.col(name)
 
     clicks = {r: each(f"l_{r}") if r in lists and r != "item" else F.col(f"v_{r}") for r in (*values, *lists)}
-    kept = {name: F.col(f"k{n}") for n, name in enumerate(more)}
+    kept = {name: each(f"k{n}") for n, name in enumerate(more)}
     micros = None if us is None else each("us")
     nth = F.coalesce(F.get("nth", F.col("place")), F.lit(0)) if told else None
     return _clicks(flat, form, clicks, F.col("readable"), kept, F.col("place"), micros, nth)
@@ -337,8 +363,14 @@ def _typed_micros(column: Column, kind: DataType, form: Form, offset: Column | N
     return micros_of_text(text, offset, form)
 
 
-def _plain(column: Column, kind: DataType) -> Column:
-    """A kept value, of `source.kept_type`: as it is, where such values can be ordered; else as JSON."""
+def _plain(column: Column, kind: DataType, form: Form) -> Column:
+    """A kept value (or list) of `source.kept_type`: as it is, where such can be ordered; else as JSON."""
+    if form.rows == "sessions" and isinstance(kind, ArrayType):
+        return F.transform(column, lambda x: _atom(x, kind.elementType))
+    return _atom(column, kind)
+
+
+def _atom(column: Column, kind: DataType) -> Column:
     if isinstance(kind, AtomicType) and not isinstance(kind, BinaryType):
         return column
     return column.cast("string") if isinstance(kind, BinaryType) else F.to_json(column)

@@ -53,7 +53,7 @@ RULES: tuple[Rule, ...] = (
     Rule("no_session", "quarantine", "the id of the session (or user) is missing or empty"),
     Rule("no_item", "quarantine", "the id of the item is missing or empty"),
     Rule("long_id", "quarantine", "an id is longer than --max-id-length"),
-    Rule("bad_time", "quarantine", "the time is missing, or is none"),
+    Rule("bad_time", "quarantine", "the time is missing, is none, or is of no year from 1900 to 9999"),
     Rule("negative_time", "quarantine", "the time is before 1970"),
     Rule("future_time", "quarantine", "the time is later than --latest"),
     Rule("other_kind", "drop", "the click is of a kind that --kinds leaves out"),
@@ -76,6 +76,11 @@ PROTOCOL_RULES: tuple[Rule, ...] = (
     ),
     Rule("unseen_item", "drop", "its item is in the test and not in the training sessions"),
 )
+
+
+#: Microseconds of the years 1900 to 9999: Spark's writer of Parquet stops at what is before, and no datetime
+#: of Python's holds what is after.
+_YEARS = (-2_208_988_800_000_000, 253_402_300_799_999_999)
 
 
 @dataclass(frozen=True)
@@ -153,7 +158,7 @@ def conditions(limits: Limits) -> dict[str, Column]:
         "no_session": empty("owner"),
         "no_item": empty("item"),
         "long_id": long("owner") | long("item"),
-        "bad_time": F.col("us").isNull() & F.lit(limits.timed),
+        "bad_time": (F.col("us").isNull() & F.lit(limits.timed)) | ~F.col("us").between(*_YEARS),
         "negative_time": F.col("us") < 0,
         "future_time": F.col("us") > limits.latest,
         "other_kind": kinds,

@@ -38,6 +38,8 @@ _ENDINGS: tuple[tuple[str, Format], ...] = (
     (".csv", "csv"), (".tsv", "csv"), (".txt", "csv"), (".dat", "csv"), (".jsonl", "jsonl"),
     (".ndjson", "jsonl"), (".json", "jsonl"), (".idomaar", "jsonl"), (".parquet", "parquet"),
 )  # fmt: skip
+#: What a column stays for as long as the log has it.
+_STAYING = ("session", "user", "item", "time", "kind")
 _PACKED = (".gz", ".bz2", ".zst", ".snappy")
 #: Columns of a sessions table that are not the log's.
 OURS = ("session_id", "owner", "items", "times", "kinds", "orders", "ingest_run")
@@ -98,6 +100,7 @@ class Asked:
         multi_line: whether a quoted field may go on over lines.
         list_delimiter: between the items of a session in text; None where a row is a click.
         before: what the clicks of nights before had: time, kind, order; None on the first night.
+        last: the form by which the night before was read; None on the first night.
     """
 
     form: Form | None = None
@@ -108,6 +111,7 @@ class Asked:
     multi_line: bool = False
     list_delimiter: str | None = None
     before: frozenset[str] | None = None
+    last: Form | None = None
 
 
 @dataclass(frozen=True)
@@ -190,9 +194,13 @@ def find_place(spark: SparkSession, name: str, format: Format | Literal["auto"],
         reason = "a table of the catalog" if table else "it has a _delta_log"
         table_id = None if version is None else _table_id(spark, name)
         return Place(name, "delta", reason, None, version, table_id)
-    files = _files(spark, name)
-    if format == "auto" and form is None:
-        format, reason = _format_of(spark, name, [f.path for f in files])
+    guess = None
+    with reading_errors(name):
+        files = _files(spark, name)
+        if format == "auto" and form is None:
+            guess = _format_of(spark, name, [f.path for f in files])
+    if guess is not None:
+        format, reason = guess
     elif form is not None:
         parquet = form.events is None and all(f.path.lower().endswith(".parquet") for f in files)
         format = "parquet" if parquet else form.format
@@ -241,7 +249,7 @@ def _tabular(spark: SparkSession, place: Place, frame: DataFrame | None, asked: 
     _check_values(form, nested, place.name)
     # One that is not there (yet) is kept from the night on which it comes.
     there = [name for name in _kept(asked, columns, form) if name in columns or name in asked.kept]
-    keep = {name: kept_type(frame, name) if name in columns else asked.kept[name] for name in there}
+    keep = {name: kept_type(frame, name, form) if name in columns else asked.kept[name] for name in there}
     types = {name: sql_type(frame, name) for name in columns}
     knows = _knows_files(frame)
     return Source(place.name, form, reason, keep, types, paths, frame=frame, has_files=knows)
@@ -316,7 +324,11 @@ def _textual(spark: SparkSession, place: Place, asked: Asked) -> Source:
             _check(form, headers[line], file)
         # Of all files, in the order in which they come up.
         columns = list(dict.fromkeys(name for names in headers.values() for name in names))
-    keep = dict.fromkeys(_kept(asked, columns, form), "string")
+    kept = _kept(asked, columns, form)
+    if place.format == "csv":
+        # Of JSON not each object has all keys; a header has all names.
+        kept = [name for name in kept if name in columns or name in asked.kept]
+    keep = dict.fromkeys(kept, "string")
     for file, line in splits.headers.items():
         _check_once([*form.columns().values(), *keep], headers.get(line, form.header or ()), file)
     others = columns if form.events is None else []
@@ -352,6 +364,9 @@ def _form_of(
     if asked.form is not None:
         return asked.form, place.reason
     form, reason = _found_form(place, columns, asked, lists, nested, mark)
+    if asked.last is not None and _moved(form, asked.last, columns, asked.named):
+        form = _as_before(asked.last, place, columns, asked, lists, nested, mark)
+        reason = f"{place.reason}; columns as the last time"
     # A column that only its name makes a kind, which the log has gained, is one like any other.
     if asked.before is not None and "kind" not in asked.before and not asked.named.get("kind"):
         form = form if form.kinds else form.model_copy(update={"kind": None})
@@ -382,6 +397,48 @@ def _found_form(
         list_delimiter=asked.list_delimiter,
     )
     return form, f"{place.reason}; columns {'as named' if named else 'by their names'}"
+
+
+def _moved(form: Form, last: Form, columns: Sequence[str], named: Mapping[str, str | None]) -> bool:
+    """Whether a column that the log has gained is now what another one was that is still there."""
+    # Who was a user stays one, though there are sessions now.
+    sessions = form.session is not None and last.session is None and last.user in columns
+    if sessions and not named.get("session"):
+        return True
+    return any(
+        was in columns and now not in (None, was) and not named.get(role)
+        for role in _STAYING
+        for was, now in [(getattr(last, role), getattr(form, role))]
+    )
+
+
+def _as_before(
+    last: Form,
+    place: Place,
+    columns: Sequence[str],
+    asked: Asked,
+    lists: set[str],
+    nested: Collection[str],
+    mark: str,
+) -> Form:
+    """The form of the night before; where it is that of another layout, one with the same columns."""
+    flags = {role: name for role, name in asked.named.items() if name}
+    used = [*last.columns().values(), *filter(None, [last.events])]
+    alike = last.format == place.format and last.header is None and last.pattern is None
+    if alike and not flags and asked.list_delimiter == last.list_delimiter and set(used) <= set(columns):
+        return last.model_copy(update={"delimiter": mark, "multi_line": False})
+    was = {role: name for role in _STAYING if (name := getattr(last, role)) in columns}
+    if "session" in flags or "user" in flags:
+        was = {role: name for role, name in was.items() if role not in ("session", "user")}
+    return guessed(
+        columns,
+        was | flags,
+        place.format,
+        delimiter=mark,
+        lists=lists,
+        nested=nested,
+        list_delimiter=asked.list_delimiter,
+    )
 
 
 def _check(form: Form, columns: Sequence[str], where: str) -> None:
@@ -427,7 +484,12 @@ def _kept(asked: Asked, columns: Sequence[str], form: Form) -> list[str]:
 
 
 def _named_or_all(asked: Asked, columns: Sequence[str], form: Form) -> list[str]:
-    if asked.keep == ("all",) and "all" not in columns:
+    if "all" in asked.keep and "all" not in columns:
+        if len(asked.keep) > 1:
+            raise SettingsError(
+                f"--keep {','.join(asked.keep)}: all is every column, and others are named beside it. Give "
+                "all alone, or leave it out."
+            )
         if form.events is not None:
             raise SettingsError("--keep all: the columns of nested clicks are not known. Name them.")
         taken = set(form.columns().values())
@@ -441,9 +503,14 @@ def _named_or_all(asked: Asked, columns: Sequence[str], form: Form) -> list[str]
     return list(dict.fromkeys([*asked.kept, *asked.keep]))
 
 
-def kept_type(frame: DataFrame, name: str) -> str:
-    """The type of a column's values where they are kept: its own, if they can be ordered; else as text."""
+def kept_type(frame: DataFrame, name: str, form: Form) -> str:
+    """The type of a column's values where they are kept: its own, if they can be ordered; else as text.
+
+    Of a list beside a list of items it is that of its elements: each goes with the item at its place.
+    """
     kind = frame.schema[name].dataType
+    if form.rows == "sessions" and isinstance(kind, ArrayType):
+        kind = kind.elementType
     plain = isinstance(kind, AtomicType) and not isinstance(kind, BinaryType)
     return kind.simpleString() if plain else "string"
 

@@ -73,6 +73,14 @@ def test_what_a_json_object_holds_that_is_no_value() -> None:
             guessed(columns, {**NOBODY, **wrong}, format, nested=nested)
 
 
+def test_a_kind_of_whole_sessions_is_taken_where_it_was_named() -> None:
+    columns = ["session", "items", "type"]
+    for lists, mark in (({"items"}, None), ((), " ")):
+        assert guessed(columns, NOBODY, "csv", lists=lists, list_delimiter=mark).kind is None
+        named = {**NOBODY, "kind": "type"}
+        assert guessed(columns, named, "csv", lists=lists, list_delimiter=mark).kind == "type"
+
+
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="Python's own patterns are not possessive before 3.11")
 @pytest.mark.parametrize("mark", [",", ";", "\t", "|", " ", "]", "^", "-", "\\"])
 def test_quotes_and_fields_of_a_line(mark: str) -> None:

@@ -257,6 +257,7 @@ def test_bots_and_what_rules_are_told(spark: SparkSession, tmp_path: Path) -> No
         ("session_id,item_id,ts\na,1,1700000000\n", {"kinds": ["view"]}, "no column says them"),
         ("session_id,item_id,ts\na,1,1700000000\n", {"item_column": "itemid"}, "Did you mean item_id"),
         ("session_id,item_id,ts\na,1,1700000000\n", {"form": "yoochose"}, "Did you mean yoochoose"),
+        ("session_id,item_id,ts\na,1,1700000000\n", {"keep": ["all", "ts"]}, "all is every column"),
     ],
 )
 def test_mistakes_leave_the_tables_as_they_were(
@@ -295,13 +296,34 @@ def test_a_file_is_no_table_although_its_name_has_a_dot(spark: SparkSession, tmp
         ingest(spark, "s3a://bucket/logs/*.csv", tmp_path / "out")
 
 
-def test_a_dry_run_says_what_was_found(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_dry_run_says_what_was_found(
+    spark: SparkSession, good: tuple[Path, list[int | None]], tmp_path: Path
+) -> None:
     (tmp_path / "log.csv").write_text("session_id|item_id|ts\na|1|1700000000\n")
     plan = str(ingest(spark, tmp_path / "log.csv", tmp_path / "out", dry_run=True))
     assert (
         "csv (the ending of log.csv; columns by their names, delimiter |); session session_id, item" in plan
     )
     assert not (tmp_path / "out").exists()
+    log = good[0].with_name("log.csv")
+    nothing = ingest(spark, log, good[0], dry_run=True, append=True).record()
+    assert (nothing["dry_run"], nothing["new"]) == (True, False)
+    assert nothing["plan"][0].startswith("Dry run") and "Nothing is new" in nothing["plan"][1]
+    assert ingest(spark, log, good[0], dry_run=True).record()["new"] is True
+
+
+def test_times_of_no_year_and_a_column_that_is_not_there(spark: SparkSession, tmp_path: Path) -> None:
+    # Nanoseconds are none: they would be of the year 55840.
+    times = ["9999-12-31 23:59:59.999999", "1900-01-01", "1899-12-31 23:59:59", "1700000000000000000"]
+    lines = [f"{session},1,{time},5" for session, time in zip("abcd", times, strict=True)]
+    (tmp_path / "log.csv").write_text("\n".join(["session_id,item_id,ts,price", *lines]))
+    rules = ["future_time:warn", "negative_time:warn"]
+    done = ingest(spark, tmp_path / "log.csv", tmp_path / "out", rule=rules, keep=["price", "pric"])
+    assert sessions(spark, tmp_path / "out") == {"a": ["1"], "b": ["1"]}
+    assert done.run["by_rule"] == {"bad_time": 2}
+    assert (done.run["first"].year, done.run["last"].year) == (1900, 9999)
+    assert done.warnings[0] == "--keep: the log has no column pric (yet)"
+    assert done.sessions.columns == ["session_id", "items", "times", "price", "ingest_run"]
 
 
 def test_what_is_not_utf8(spark: SparkSession, tmp_path: Path) -> None:

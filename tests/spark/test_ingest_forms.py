@@ -17,7 +17,7 @@ from prune_lib.errors import InputError, PruneError, SettingsError
 from prune_lib.ingest import reading
 from prune_lib.ingest.clicks import judged
 from prune_lib.ingest.fields import more_fields, unclosed
-from prune_lib.ingest.form import load_form
+from prune_lib.ingest.form import Form, load_form
 from prune_lib.ingest.gathering import judgement
 from prune_lib.ingest.lines import numbered
 from prune_lib.ingest.reading import read_clicks
@@ -150,6 +150,21 @@ def test_a_form_of_ones_own(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text(own + "DD/MM/YYYY\n")
     with pytest.raises(SettingsError, match="time_format DD/MM/YYYY is no pattern"):
         ingest(spark, tmp_path / "log.csv", tmp_path / "out", form=form)
+
+
+def test_a_column_stays_what_it_was_the_last_time(spark: SparkSession, tmp_path: Path) -> None:
+    last = Form(format="csv", user="customer", item="product_id", time="event_time")
+    header = ["customer", "product_id", "event_time", "item_id", "timestamp", "sid", "user_id"]
+    (tmp_path / "log.csv").write_text(";".join(header) + "\nu;1;1700000000;2;1600000000;s;v\n")
+    form = found(spark, tmp_path / "log.csv", last=last).form
+    assert form == last.model_copy(update={"delimiter": ";"})
+    # What a flag names is taken, and what is not there any more goes by the names.
+    named = {"time": "timestamp", "order": "event_time"}
+    form = found(spark, tmp_path / "log.csv", last=last, named=named).form
+    assert form.columns() == {"user": "customer", "item": "product_id", **named}
+    gone = last.model_copy(update={"item": "thing"})
+    assert found(spark, tmp_path / "log.csv", last=gone).form.item == "item_id"
+    assert found(spark, tmp_path / "log.csv", last=last, named={"session": "sid"}).form.session == "sid"
 
 
 def test_fields_over_several_lines(spark: SparkSession, tmp_path: Path) -> None:
@@ -288,6 +303,33 @@ def test_sessions_with_one_time_and_lists_in_texts_of_a_table(spark: SparkSessio
         assert taken == expected and not bad
 
 
+def test_kinds_and_kept_columns_of_rows_that_are_sessions(spark: SparkSession, tmp_path: Path) -> None:
+    def read(place: Path, **more: Any) -> list[tuple[Any, ...]]:
+        source = found(spark, place, keep=("price", "what"), named={"kind": "kinds"}, **more)
+        rows = read_clicks(spark, source).select("item", "kind", "more.*")
+        return [tuple(row) for row in rows.collect()]
+
+    # Lists go item by item, as far as they reach; what is one value is that of all items.
+    names = ["session_id", "items", "kinds", "price", "what"]
+    data = [("a", ["x", "y", "z"], ["view", "buy", "view"], [1.5, 2.5], "red shoes")]
+    schema = "session_id string, items array<string>, kinds array<string>, price array<double>, what string"
+    spark.createDataFrame(data, schema).coalesce(1).write.parquet(str(tmp_path / "log"))
+    shoes = "red shoes"
+    expected = [("x", "view", 1.5, shoes), ("y", "buy", 2.5, shoes), ("z", "view", None, shoes)]
+    assert read(tmp_path / "log") == expected
+    one = [("x", "view", "7", "[red] 5"), ("y", "view", "7", "[red] 5")]
+    lines = [json.dumps(dict(zip(names, data[0], strict=True)))]
+    lines.append('{"session_id": "c", "items": ["x", "y"], "kinds": "view", "price": 7, "what": "[red] 5"}')
+    (tmp_path / "log.jsonl").write_text("\n".join(lines))
+    texts = [("x", "view", "1.5", shoes), ("y", "buy", "2.5", shoes), ("z", "view", None, shoes)]
+    assert read(tmp_path / "log.jsonl") == [*texts, *one]
+    # In text there is no telling a list that is too short from what is none.
+    lines = [",".join(names), "a,x|y|z,view|buy|view,1.5|2.5|,red shoes", "c,x|y,view,7,[red] 5"]
+    (tmp_path / "log.csv").write_text("\n".join(lines))
+    texts[2] = ("z", "view", "", shoes)
+    assert read(tmp_path / "log.csv", list_delimiter="|") == [*texts, *one]
+
+
 def test_objects_where_values_are_wanted(spark: SparkSession, tmp_path: Path) -> None:
     for items, said in (([{"id": 5}], "a list of objects"), ({"id": 5}, "an object")):
         (tmp_path / "log.jsonl").write_text(json.dumps({"session": "a", "items": items, "ts": 1}))
@@ -393,6 +435,7 @@ def test_diginetica_comes_in_with_its_counts(spark: SparkSession, shared_data: P
             gzip.compress(b"session_id,item_id,ts\n" + b"a,1,1700000000\n" * 5000)[:-20],
             "cannot be read",
         ),
+        ("log.gz", b"session_id,item_id,ts\na,1,1700000000\n", "cannot be read"),
         ("log.jsonl", b"no\nobject\n", "no JSON object: 'no'"),
         ("log", b"one word\n", "Neither an ending nor the first line"),
         ("log.parquet", b"PAR1 and no more", "cannot be read"),

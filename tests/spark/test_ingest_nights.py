@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 from prune_lib.delta import table_version
 from prune_lib.errors import UserError
 from prune_lib.ingest.job import Ingested
-from prune_lib.ingest.nights import New, inputs_of, since
+from prune_lib.ingest.nights import New, inputs_of, new_rows, since
 from prune_lib.ingest.source import find_place
 from tests.spark import ingesting
 
@@ -98,7 +98,7 @@ def test_a_file_that_grew_a_column_that_came_and_one_that_changed(
     logs = tmp_path / "logs"
     logs.mkdir()
     (logs / "1.csv").write_text("session_id,item_id,ts\na,1,1700000000\nb,1,1700000000\n")
-    ingest(spark, logs, tmp_path / "out", keep=["all"])
+    first = ingest(spark, logs, tmp_path / "out", keep=["all"]).run
     (logs / "1.csv").write_text("session_id,item_id,ts\na,1,1700000000\nb,1,1700000000\nb,2,1700000060\n")
     # What looks like a kind is none, as the sessions that are there have none.
     lines = "b,3,1700000120,7,view\nc,3,1700000000,8,cart\n"
@@ -107,14 +107,17 @@ def test_a_file_that_grew_a_column_that_came_and_one_that_changed(
     assert done.run["by_rule"] == {"duplicate": 2} and "had changed" in done.warnings[0]
     frame = spark.read.format("delta").load(str(tmp_path / "out")).orderBy("session_id").collect()
     assert [row["items"] for row in frame] == [["1"], ["1", "2", "3"], ["3"]]
-    # The session that was not read again has no array of what the log has gained.
-    assert [row["price"] for row in frame] == [[None], [None, None, "7"], ["8"]]
+    # The session that was read again and has nothing new is as it was, without what the log has gained.
+    assert [row["price"] for row in frame] == [None, [None, None, "7"], ["8"]]
+    assert frame[0]["ingest_run"] == first["ingest_run"] and done.run["sessions"] == 2
     assert frame[2]["event_type"] == ["cart"] and "kinds" not in frame[2]
     (logs / "3.csv").write_text("session_id,item_id,ts,pri ce\nb,3,1700000120,7\n")
     with pytest.raises(UserError, match="'pri ce' .* needs Delta's column mapping"):
         ingest(spark, logs, tmp_path / "out", keep=["all"])
     with pytest.raises(UserError, match="have no orders, and ts of .* is the order now"):
         ingest(spark, logs, tmp_path / "out", keep=["all"], order_column="ts")
+    with pytest.raises(UserError, match="of the log's sessions, by session_id, .* of its users, by item_id"):
+        ingest(spark, logs, tmp_path / "out", user_column="item_id")
     with pytest.raises(UserError, match="made with gap-minutes no value and this run has 5.0"):
         ingest(spark, logs, tmp_path / "out", gap_minutes=5)
     os.utime(logs / "1.csv", (1, 1))
@@ -129,26 +132,29 @@ def test_columns_that_the_log_gains_and_one_whose_type_changed(spark: SparkSessi
         frame.coalesce(1).write.parquet(str(tmp_path / "logs" / name))
 
     def run(**more: Any) -> Ingested:
-        return ingest(spark, tmp_path / "logs", tmp_path / "out", keep=["price"], **more)
+        return ingest(spark, tmp_path / "logs", tmp_path / "out", keep=["From"], **more)
 
-    write("0", "item_id bigint", "a", START, 1)
+    # As a column of ours was called.
+    write("0", "product_id bigint", "a", START, 1)
     done = run()
-    assert "price" not in done.sessions.columns
-    assert done.warnings == ["--keep: the log has no column price (yet)"]
-    write("1", "item_id bigint, price double, brand string", "b", START, 1, 0.5, "x")
+    assert "From" not in done.sessions.columns
+    assert done.warnings == ["--keep: the log has no column From (yet)"]
+    write("1", "product_id bigint, From double, item_id string", "b", START, 1, 0.5, "x")
     done = run()
-    assert {row["session_id"]: row["price"] for row in done.sessions.collect()} == {"a": None, "b": [0.5]}
-    assert done.warnings == ["the log has gained the column brand, not kept: --keep brand"]
+    # What it gains that is called as an item is none: the item is what it was.
+    assert done.sessions.where("session_id = 'b'").first()["items"] == ["1"]
+    assert {row["session_id"]: row["From"] for row in done.sessions.collect()} == {"a": None, "b": [0.5]}
+    assert done.warnings == ["the log has gained the column item_id, not kept: --keep item_id"]
     # What was kept stays when a session goes on, though tonight's log has no such column.
     # Of one from before it was kept nothing is lost: it has no prices, not even an array of them.
-    write("2", "item_id bigint", "b", START + 60, 2, also=("a", START + 60, 2))
+    write("2", "product_id bigint", "b", START + 60, 2, also=("a", START + 60, 2))
     done = ingest(spark, tmp_path / "logs" / "2", tmp_path / "out")
-    assert done.sessions.where("session_id = 'b'").first()["price"] == [0.5, None]
+    assert done.sessions.where("session_id = 'b'").first()["From"] == [0.5, None]
     first = done.sessions.where("session_id = 'a'").first()
-    assert (first["items"], first["price"]) == (["1", "2"], [None, None])
-    write("3", "item_id string", "a", START, "1")
+    assert (first["items"], first["From"]) == (["1", "2"], [None, None])
+    write("3", "product_id string", "a", START, "1")
     before = versions(spark, tmp_path / "out")
-    with pytest.raises(UserError, match="item_id .* was BIGINT the last time and is STRING now"):
+    with pytest.raises(UserError, match="product_id .* was BIGINT the last time and is STRING now"):
         run()
     assert versions(spark, tmp_path / "out") == before
     with pytest.raises(UserError, match="a column of one name and two types"):
@@ -196,6 +202,43 @@ def test_a_table_that_grows(spark: SparkSession, tmp_path: Path, feed: bool) -> 
         ingest(spark, Path(log), tmp_path / "out", late_hours=31, rule=["duplicate:warn"])
         found = {name: items for name, (items, _) in sessions(spark, tmp_path / "out").items()}
         assert found == {"a": ["1", "2"], "b": ["0", "1", "5"]}
+
+
+def test_a_feed_that_does_not_reach_back_to_what_was_read(spark: SparkSession, tmp_path: Path) -> None:
+    log, out = str(tmp_path / "log"), tmp_path / "out"
+    schema = "session_id string, item_id bigint, ts bigint"
+
+    def add(*row: Any) -> None:
+        writer = spark.createDataFrame([row], schema).coalesce(1).write.format("delta").mode("append")
+        writer = writer.option("delta.enableChangeDataFeed", "true")
+        writer.option("delta.checkpointInterval", "1").save(log)
+
+    def feed(on: bool) -> None:
+        spark.sql(f"ALTER TABLE delta.`{log}` SET TBLPROPERTIES (delta.enableChangeDataFeed = {on})")
+
+    add("a", 1, START)
+    ingest(spark, Path(log), out)
+    # Off for a while: a row from long before the watermark comes in all the same.
+    feed(False)
+    add("a", 2, START - 30 * 3600)
+    feed(True)
+    done = ingest(spark, Path(log), out)
+    assert sessions(spark, out)["a"][0] == ["2", "1"] and done.run["rows_dropped"] == 1
+    assert "was off for some version from 1 to 3" in done.warnings[0]
+    # The log's oldest commits are gone, as its retention has it.
+    add("b", 1, START)
+    for version in range(3):
+        for file in (tmp_path / "log" / "_delta_log").glob(f"*{version:020}.*"):
+            file.unlink()
+    jvm: Any = spark._jvm
+    jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
+    place = find_place(spark, log, "auto", None)
+    rows, by, why = new_rows(spark, New(place, True, 0))
+    assert (rows.count(), by) == (3, "all") and why is not None and "begins at version 3, for older" in why
+    assert [part is None for part in new_rows(spark, New(place, True, 3))] == [False, False, True]
+    feed(False)
+    place = find_place(spark, log, "auto", None)
+    assert new_rows(spark, New(place, True, 3))[1:] == ("newest", None)
 
 
 def test_a_table_that_was_dropped_and_made_anew_is_not_known(spark: SparkSession, tmp_path: Path) -> None:

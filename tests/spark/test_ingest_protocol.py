@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
+from prune_lib.delta import table_version
 from prune_lib.errors import UserError
 from tests.spark.ingesting import ingest
 
@@ -105,8 +106,21 @@ def test_the_raw_sample_of_diginetica_by_srgnn(
     assert table(spark, f"{tmp_path / 'out'}_test") == test
 
 
-def test_a_protocol_that_leaves_nothing(spark: SparkSession, tmp_path: Path) -> None:
-    (tmp_path / "log.csv").write_text("session_id,item_id,ts\na,1,1700000000\na,2,1700000001\n")
-    with pytest.raises(UserError, match="No session is left"):
-        ingest(spark, tmp_path / "log.csv", tmp_path / "out", protocol="srgnn")
-    assert not (tmp_path / "out").exists()
+def test_steps_that_leave_nothing_touch_no_table(spark: SparkSession, tmp_path: Path) -> None:
+    # Half a day of five sessions of the same two items.
+    lines = [f"s{k},{item},{1_700_000_000 + 10_000 * k + item}" for k in range(5) for item in (1, 2)]
+    (tmp_path / "log.csv").write_text("\n".join(["session_id,item_id,ts", *lines]))
+    ingest(spark, tmp_path / "log.csv", tmp_path / "out")
+    before = table_version(spark, str(tmp_path / "out"))
+    for steps, said in (
+        ({"protocol": "srgnn"}, "end within 0.46 days, and those of the last 7 days .--test-days 7. are"),
+        ({"protocol": "session-rec", "test_days": 0.5}, "--test-days 0.5"),
+        ({"protocol": "srgnn", "min_support": 6}, "--min-length 2 .0 clicks., --min-support 6 .10 clicks."),
+        ({"min_support": 6}, "No session is left .*--min-support 6 .10 clicks.. Give smaller values"),
+        ({"min_length": 3}, "No session is left .*--min-length 3 .10 clicks.. Give smaller values"),
+    ):
+        with pytest.raises(UserError, match=said) as caught:
+            ingest(spark, tmp_path / "log.csv", tmp_path / "out", **steps)
+        assert caught.value.exit_code == 2 and "\n" not in str(caught.value)
+    assert table_version(spark, str(tmp_path / "out")) == before
+    assert not (tmp_path / "out_test").exists()
