@@ -581,7 +581,8 @@ def test_the_order_asked_for_wins_over_times_found(spark: SparkSession) -> None:
 
 def test_clicks_that_tie_are_told_where_they_are_most(spark: SparkSession) -> None:
     # The time of the session's start; of one pair of clicks the items are the same, too.
-    rows = [("a", 3, T0, 1), ("a", 1, T0, 2), ("a", 1, T0, 3), ("b", 2, T0, 1), ("b", 1, T0, 2)]
+    later = T0 + timedelta(hours=1)
+    rows = [("a", 3, T0, 1), ("a", 1, T0, 2), ("a", 1, T0, 3), ("b", 2, later, 1), ("b", 1, later, 2)]
     schema = "session_id string, item_id int, ts timestamp, place int"
     table = _open(spark, rows, schema)
     told: list[str] = []
