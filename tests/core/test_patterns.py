@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from prune_lib.patterns import message_unit, session_edges
+from prune_lib.batches import in_pieces
+from prune_lib.patterns import Shape, message_unit, session_edges
 from tests.reference import MAX_DISTANCE, session_patterns
 
 
@@ -53,3 +55,18 @@ def test_a_message_stays_an_integer_however_long_a_session_is() -> None:
 def test_no_session_has_no_edge() -> None:
     code, message, edges = session_edges(np.empty(0, np.int32), np.empty(0, np.int64), 5, 3)
     assert code.size == message.size == edges.size == 0
+
+
+def test_a_batch_in_pieces_has_the_same_edges() -> None:
+    """Of long sessions a task takes a few at a time: rows, order and other columns are those of the batch."""
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(0, 9, n).tolist() for n in (3, 0, 40, 7, 1, 12, 0)]
+    # A slice, as Arrow gives them: its lists do not begin at 0.
+    batch = pa.RecordBatch.from_pydict({"sid": range(9), "items": [[5], *rows, [6, 7]]}).slice(1, 7)
+    shape = Shape(n_items=9, max_distance=MAX_DISTANCE)
+    pieces = list(in_pieces([batch], most=10))
+    assert [piece.column("sid").to_pylist() for piece in pieces] == [[1, 2], [3], [4, 5], [6], [7]]
+    found = [shape.edges(piece) for piece in pieces]
+    for one, whole in zip(zip(*found, strict=True), shape.edges(batch), strict=True):
+        assert np.concatenate(one).tolist() == whole.tolist()
+    assert list(in_pieces([batch])) == [batch]
